@@ -1,0 +1,1 @@
+//! What the kernel also sees: keys, values, drop reasons, map specs

@@ -1,0 +1,1 @@
+//! The Kubernetes API's semantics, pure: schema, patches, selectors, printing, protobuf, defaults, validation

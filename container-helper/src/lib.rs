@@ -1,0 +1,1 @@
+//! One container: a single-threaded helper around libcontainer

@@ -1,0 +1,1 @@
+//! API server, storage, admission; runs the controllers

@@ -1,0 +1,1 @@
+//! Controllers and scheduler as pure functions from a snapshot to actions

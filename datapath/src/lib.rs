@@ -1,0 +1,1 @@
+//! Packet stages as pure functions over Tables and Kernel

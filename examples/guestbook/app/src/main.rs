@@ -1,0 +1,2 @@
+//! The web program of examples/guestbook
+fn main() {}

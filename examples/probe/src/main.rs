@@ -1,0 +1,2 @@
+//! A network probe that up --check runs in pods: echoes, dials, pings
+fn main() {}

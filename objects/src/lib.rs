@@ -1,0 +1,1 @@
+//! Projections of the Kubernetes objects that Weft reads

@@ -1,0 +1,1 @@
+//! Compiles NetworkPolicies, Pods and Namespaces to policy tables

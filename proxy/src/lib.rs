@@ -1,0 +1,1 @@
+//! Compiles Services, EndpointSlices and Nodes to service tables

@@ -1,0 +1,1 @@
+//! What needs root, a kernel or several crates

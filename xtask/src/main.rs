@@ -1,0 +1,2 @@
+//! Setup, build, up, test, bench, tidy
+fn main() {}
