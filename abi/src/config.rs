@@ -1,0 +1,67 @@
+//! `CONFIG` and the load-time settings of the programs.
+use crate::{Addr, route::NodeId};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// The one row of `CONFIG`: what changes while programs run.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Config {
+    /// The policy epoch, read once per packet before any look-up; its low bit selects the set in `POD`. Raised by one
+    /// aligned store, so that all policy changes of a round take effect at once.
+    pub epoch: u64,
+    /// Zero.
+    pub reserved: [u64; 7],
+}
+
+/// Constants of one node, written into the object before it is loaded (a read-only global named `SETTINGS`), so that
+/// the verifier prunes what a node does not use.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Settings {
+    /// This node's IPv4 address: source of masqueraded flows and of the overlay.
+    pub host4: Addr,
+    /// This node's IPv6 address.
+    pub host6: Addr,
+    /// Source of flows that come back to where they started (a pod or the host to itself through a service).
+    pub hairpin4: Addr,
+    /// The same for IPv6.
+    pub hairpin6: Addr,
+    /// This node.
+    pub node: NodeId,
+    /// Interface index of `weft_host`: what is handed to the host's stack enters there.
+    pub host_ifindex: u32,
+    /// Interface index of the flow-based VXLAN device.
+    pub overlay_ifindex: u32,
+    /// Interface index of the NIC.
+    pub nic_ifindex: u32,
+    /// UDP port of the overlay, network byte order.
+    pub overlay_port: u16,
+    /// First node port, host byte order.
+    pub node_port_first: u16,
+    /// Last node port, host byte order.
+    pub node_port_last: u16,
+    /// First port of masqueraded flows, host byte order.
+    pub masquerade_first: u16,
+    /// Last port of masqueraded flows, host byte order.
+    pub masquerade_last: u16,
+    /// MAC of every device on the host's side: `weft_host`, `weft_net`, `weft_vxlan` and the pods' host ends.
+    pub gateway_mac: [u8; 6],
+    /// [`FEATURE_EVENTS`] and later ones.
+    pub features: u32,
+    /// `CONFIG_HZ` of the kernel: jiffies in a second.
+    pub jiffies_per_second: u32,
+}
+
+/// Emit events to the ring buffer (counters are always kept).
+pub const FEATURE_EVENTS: u32 = 1;
+
+/// The gateway MAC of every Weft node: locally administered, unicast.
+pub const GATEWAY_MAC: [u8; 6] = [0xee, 0xee, 0xee, 0xee, 0xee, 0xee];
+/// VNI of pod traffic.
+pub const VNI_POD: u32 = 1;
+/// VNI of traffic forwarded to a service's backend with the client's address kept.
+pub const VNI_SERVICE: u32 = 2;
+/// Mark bit of packets that our programs have already judged; cleared on the way into and out of a pod.
+pub const MARK_SEEN: u32 = 0x0000_0400;
+
+const _: () = assert!(size_of::<Config>() == 64 && size_of::<Settings>() == 104);

@@ -1,0 +1,77 @@
+//! Every map by name, kind and size: the one schema from which `ebpf` declares and the agent creates, pins and dumps.
+use crate::{addr::Prefix, config, event, flow, peer, pod, policy, route, service, verdict};
+
+/// Kind of a BPF map, as the kernel names it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MapKind {
+    /// `BPF_MAP_TYPE_HASH`.
+    Hash,
+    /// `BPF_MAP_TYPE_LRU_HASH`.
+    LruHash,
+    /// `BPF_MAP_TYPE_ARRAY`.
+    Array,
+    /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
+    PerCpuArray,
+    /// `BPF_MAP_TYPE_LPM_TRIE`.
+    LpmTrie,
+    /// `BPF_MAP_TYPE_RINGBUF`.
+    RingBuf,
+    /// `BPF_MAP_TYPE_PROG_ARRAY`.
+    ProgArray,
+}
+
+/// One map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MapSpec {
+    /// At most 15 bytes, so that `bpftool` shows it whole. The layout's version is part of a compiled table's name
+    /// once it changes (design section 6).
+    pub name: &'static str,
+    /// Kind.
+    pub kind: MapKind,
+    /// Bytes of a key.
+    pub key: usize,
+    /// Bytes of a value.
+    pub value: usize,
+    /// Rows by default (bytes for a ring buffer); the agent may set another number before it loads.
+    pub max_entries: u32,
+    /// Pinned under bpffs: outlives the agent.
+    pub pinned: bool,
+}
+
+const fn spec<K, V>(name: &'static str, kind: MapKind, max_entries: u32, pinned: bool) -> MapSpec {
+    MapSpec { name, kind, key: size_of::<K>(), value: size_of::<V>(), max_entries, pinned }
+}
+
+/// Address → pod of this node.
+pub const PODS: MapSpec = spec::<crate::Addr, pod::PodId>("PODS", MapKind::Hash, 4_096, true);
+/// Pod → what the datapath must know.
+pub const POD: MapSpec = spec::<u32, pod::Pod>("POD", MapKind::Array, 2_048, true);
+/// Prefix → node.
+pub const ROUTES: MapSpec = spec::<Prefix, route::Route>("ROUTES", MapKind::LpmTrie, 65_536, true);
+/// Node → tunnel.
+pub const NODES: MapSpec = spec::<u32, route::Node>("NODES", MapKind::Array, 8_192, true);
+/// Address → class.
+pub const PEERS: MapSpec = spec::<crate::Addr, peer::Class>("PEERS", MapKind::Hash, 262_144, true);
+/// Prefix → class.
+pub const CIDRS: MapSpec = spec::<Prefix, peer::Class>("CIDRS", MapKind::LpmTrie, 65_536, true);
+/// Rules.
+pub const POLICY: MapSpec = spec::<policy::PolicyKey, policy::PolicyValue>("POLICY", MapKind::LpmTrie, 262_144, true);
+/// Service address → slots.
+pub const SERVICES: MapSpec =
+    spec::<service::ServiceKey, service::Service>("SERVICES", MapKind::Hash, 65_536, true);
+/// Slot → backend.
+pub const SLOTS: MapSpec = spec::<u32, service::BackendId>("SLOTS", MapKind::Array, 1_048_576, true);
+/// Backend → where it serves.
+pub const BACKENDS: MapSpec = spec::<u32, service::Backend>("BACKENDS", MapKind::Array, 262_144, true);
+/// Established flows.
+pub const FLOWS: MapSpec = spec::<flow::FlowKey, flow::FlowValue>("FLOWS", MapKind::Hash, 262_144, true);
+/// Half-open flows.
+pub const HALFOPEN: MapSpec = spec::<flow::FlowKey, flow::FlowValue>("HALFOPEN", MapKind::LruHash, 65_536, true);
+/// Epoch.
+pub const CONFIG: MapSpec = spec::<u32, config::Config>("CONFIG", MapKind::Array, 1, true);
+/// Packets and bytes by reason and hook.
+pub const COUNTERS: MapSpec =
+    spec::<u32, event::Counter>("COUNTERS", MapKind::PerCpuArray, verdict::REASONS * event::HOOKS, true);
+/// Events.
+pub const EVENTS: MapSpec =
+    MapSpec { name: "EVENTS", kind: MapKind::RingBuf, key: 0, value: 0, max_entries: 1 << 20, pinned: true };
