@@ -12,7 +12,7 @@ pub const NONE: PodId = 0;
 /// The node itself: every address of the host, and host-network pods with it.
 pub const HOST: PodId = 1;
 
-/// A row of `POD`. 96 bytes.
+/// A row of `POD`. 88 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Pod {
@@ -47,4 +47,4 @@ pub const ISOLATED_EGRESS: u8 = 2;
 /// The pod's policy is in force; until then its hooks drop with `PodNotReady`.
 pub const READY: u32 = 1;
 
-const _: () = assert!(size_of::<Pod>() == 96);
+const _: () = assert!(size_of::<Pod>() == 88);
