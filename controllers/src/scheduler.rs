@@ -1,0 +1,3 @@
+//! The scheduler.
+mod usage;
+pub(crate) use usage::Usage;
