@@ -1,0 +1,194 @@
+//! Starting a cluster: checks, listeners, files, credentials, and the supervisor that keeps it.
+//!
+//! Returns when every node has been started; whether the API server answers and pods run is for the caller to ask it.
+
+use std::{
+    fs, io,
+    io::Read as _,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    children,
+    cluster::{self, Cluster, Status},
+    down, handoff,
+    paths::Paths,
+    pki, preflight,
+    spec::{self, Spec},
+};
+
+/// What keeps a cluster from starting.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The machine.
+    #[error(transparent)]
+    Preflight(#[from] preflight::Error),
+    /// What was asked for.
+    #[error(transparent)]
+    Spec(#[from] spec::Error),
+    /// Looking at what is there.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
+    /// It runs.
+    #[error("cluster {0} is running already")]
+    Running(String),
+    /// Half of one.
+    #[error("an earlier cluster {0} was left half removed: run weft down --name {0} first")]
+    Half(String),
+    /// One without its supervisor.
+    #[error("an earlier cluster {0} lost its supervisor and its nodes still run: run weft down --name {0} first")]
+    Orphaned(String),
+    /// Another size.
+    #[error("cluster {name} exists with {nodes} nodes: run weft down --name {name} first to change that")]
+    Differs {
+        /// Which.
+        name: String,
+        /// Its size.
+        nodes: u8,
+    },
+    /// A taken port.
+    #[error("port {port} on 127.0.0.1 is taken: choose another with {flag}")]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// The flag that moves it.
+        flag: &'static str,
+    },
+    /// Another refusal of a port.
+    #[error("listening on 127.0.0.1:{0}")]
+    Listen(u16, #[source] io::Error),
+    /// A program that belongs beside this one.
+    #[error("{0} is missing: build it with cargo xtask build")]
+    Program(PathBuf),
+    /// A file.
+    #[error("writing {0}")]
+    Write(PathBuf, #[source] io::Error),
+    /// Credentials.
+    #[error(transparent)]
+    Pki(#[from] pki::Error),
+    /// The supervisor.
+    #[error("starting the supervisor")]
+    Supervisor(#[source] io::Error),
+    /// Its own words.
+    #[error("the supervisor: {0}")]
+    Refused(SupervisorLine),
+    /// Cleaning up after a failed start.
+    #[error(transparent)]
+    Down(#[from] down::Error),
+}
+
+/// What the supervisor said instead of `ready`.
+#[derive(Debug)]
+pub struct SupervisorLine(String);
+
+impl std::fmt::Display for SupervisorLine {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// Starts the cluster. `cni_plugin` is the program that nodes' CNI directories get; the cluster keeps a copy.
+///
+/// A cluster whose files are there (the machine was restarted) is started from them. A first start that fails leaves no
+/// trace.
+pub fn start(mut spec: Spec, cni_plugin: &Path) -> Result<Cluster, Error> {
+    preflight::check()?;
+    spec.validate()?;
+    let fresh = match Cluster::status(&spec.name)? {
+        Status::Absent => true,
+        Status::Stopped(earlier) if earlier.spec.nodes == spec.nodes => {
+            spec = earlier.spec;
+            false
+        }
+        Status::Stopped(earlier) => return Err(Error::Differs { name: spec.name, nodes: earlier.spec.nodes }),
+        Status::Half => return Err(Error::Half(spec.name)),
+        Status::Orphaned(_) => return Err(Error::Orphaned(spec.name)),
+        Status::Running(_) => return Err(Error::Running(spec.name)),
+    };
+    let listeners = Listeners::open(&mut spec)?;
+    let cluster = Cluster { paths: Paths::new(&spec.name), spec };
+    match make(&cluster, cni_plugin).and_then(|()| supervisor(&cluster, &listeners)) {
+        Ok(()) => Ok(cluster),
+        Err(error) => {
+            if fresh {
+                down::stop(&cluster.spec.name)?;
+            }
+            Err(error)
+        }
+    }
+}
+
+struct Listeners {
+    api: TcpListener,
+    published: Vec<TcpListener>,
+}
+
+impl Listeners {
+    /// Opens them all before anything is made, and writes the real ports into the spec.
+    fn open(spec: &mut Spec) -> Result<Listeners, Error> {
+        let api = listen(&mut spec.api_port, "--api-port")?;
+        let open = |publish: &mut spec::Publish| listen(&mut publish.host, "--publish HOSTPORT:NODEPORT");
+        let published = spec.publish.iter_mut().map(open).collect::<Result<_, _>>()?;
+        Ok(Listeners { api, published })
+    }
+}
+
+fn listen(port: &mut u16, flag: &'static str) -> Result<TcpListener, Error> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => Error::PortTaken { port: *port, flag },
+        _ => Error::Listen(*port, error),
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).map_err(failed)?;
+    *port = listener.local_addr().map_err(|error| Error::Listen(*port, error))?.port();
+    Ok(listener)
+}
+
+/// Files and credentials; `cluster.json` last, so that a start that was cut short is seen as such.
+fn make(cluster: &Cluster, cni_plugin: &Path) -> Result<(), Error> {
+    let (spec, paths) = (&cluster.spec, &cluster.paths);
+    let mut directories = vec![paths.server(), paths.images(), paths.logs(), paths.programs(), paths.runtime.join("hold")];
+    for node in spec.node_names() {
+        directories.extend(["node", "agent", "log"].map(|part| paths.node(&node).join(part)));
+    }
+    for path in directories {
+        fs::create_dir_all(&path).map_err(|error| Error::Write(path, error))?;
+    }
+    // Keys and tokens lie below.
+    let private = fs::set_permissions(&paths.files, std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    private.map_err(|error| Error::Write(paths.files.clone(), error))?;
+    if !cni_plugin.exists() {
+        return Err(Error::Program(cni_plugin.to_path_buf()));
+    }
+    let copy = paths.programs().join("weft-cni");
+    fs::copy(cni_plugin, &copy).map_err(|error| Error::Write(copy, error))?;
+    pki::make(spec, paths)?;
+    let text = serde_json::to_vec_pretty(spec).expect("a spec is plain data");
+    let next = paths.spec().with_extension("next");
+    let written = fs::write(&next, text).and_then(|()| fs::rename(&next, paths.spec()));
+    written.map_err(|error| Error::Write(paths.spec(), error))
+}
+
+fn supervisor(cluster: &Cluster, listeners: &Listeners) -> Result<(), Error> {
+    let (mut answer, ready) = io::pipe().map_err(Error::Supervisor)?;
+    let line = ["supervise".into(), "--name".into(), cluster.spec.name.clone().into()];
+    let log = cluster.paths.logs().join("supervisor.log");
+    let mut command = children::this_program(&line, &log).map_err(Error::Supervisor)?;
+    let api = handoff::pass(&mut command, &listeners.api);
+    command.arg("--api-fd").arg(api.to_string());
+    for listener in &listeners.published {
+        let fd = handoff::pass(&mut command, listener);
+        command.arg("--publish-fd").arg(fd.to_string());
+    }
+    let ready_fd = handoff::pass(&mut command, &ready);
+    command.arg("--ready-fd").arg(ready_fd.to_string());
+    command.spawn().map_err(Error::Supervisor)?;
+    drop(ready);
+    let mut text = String::new();
+    answer.read_to_string(&mut text).map_err(Error::Supervisor)?;
+    match text.trim() {
+        "ready" => Ok(()),
+        "" => Err(Error::Refused(SupervisorLine(format!("ended without a word; see {}", log.display())))),
+        words => Err(Error::Refused(SupervisorLine(words.to_owned()))),
+    }
+}
