@@ -1,5 +1,5 @@
 //! Label selectors: what policies and services name pods and namespaces by.
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
 use serde::Deserialize;
 
@@ -85,19 +85,33 @@ impl Requirement {
     }
 }
 
-/// As kubectl prints selectors: `app=web,tier in (a,b),!old`; nothing if it matches everything.
+/// As kubectl prints selectors: `app=web,tier in (a,b),!old`; nothing if it matches everything. Texts that validation
+/// would refuse are quoted, so that different selectors never print alike: ids are hashes of this text.
 impl fmt::Display for LabelSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let labels = self.match_labels.iter().map(|(key, value)| format!("{key}={value}"));
-        let expressions = self.match_expressions.iter().map(|r| match r.operator {
-            Operator::In => format!("{} in ({})", r.key, r.values.join(",")),
-            Operator::NotIn => format!("{} notin ({})", r.key, r.values.join(",")),
-            Operator::Exists => r.key.to_string(),
-            Operator::DoesNotExist => format!("!{}", r.key),
-            Operator::Unknown => format!("{} unknown ({})", r.key, r.values.join(",")),
-        });
+        let labels = self.match_labels.iter().map(|(key, value)| format!("{}={}", quoted(key), quoted(value)));
+        let expressions = self.match_expressions.iter().map(Requirement::to_string);
         f.write_str(&labels.chain(expressions).collect::<Vec<_>>().join(","))
     }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = quoted(&self.key);
+        let values = self.values.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(",");
+        match self.operator {
+            Operator::In => write!(f, "{key} in ({values})"),
+            Operator::NotIn => write!(f, "{key} notin ({values})"),
+            Operator::Exists => write!(f, "{key}"),
+            Operator::DoesNotExist => write!(f, "!{key}"),
+            Operator::Unknown => write!(f, "{key} unknown ({values})"),
+        }
+    }
+}
+
+fn quoted(text: &str) -> Cow<'_, str> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
+    if text.bytes().all(plain) { Cow::Borrowed(text) } else { Cow::Owned(format!("{text:?}")) }
 }
 
 #[cfg(test)]
