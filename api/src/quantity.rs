@@ -85,6 +85,33 @@ fn scaled(mantissa: i128, scale: u32, suffix: &str) -> Option<i128> {
     if power >= 0 { base.checked_mul(factor) } else { Some(base.div_euclid(factor) + i128::from(base.rem_euclid(factor) != 0)) }
 }
 
+/// The canonical text: no fraction, the largest suffix that keeps it whole, of the family that the text has.
+pub fn canonical(text: &str) -> Result<String, ParseError> {
+    let quantity = Quantity::parse(text)?;
+    let suffix = text.trim_start_matches(|c: char| matches!(c, '0'..='9' | '.' | '+' | '-'));
+    if quantity.is_zero() {
+        return Ok("0".to_owned());
+    }
+    let exponent = suffix.len() > 1 && suffix.starts_with(['e', 'E']);
+    if suffix.ends_with('i') && quantity.is_whole() && quantity.nano.abs() >= 1024 * NANO {
+        let (mut whole, mut power) = (quantity.nano / NANO, 0);
+        while whole % 1024 == 0 && power < 6 {
+            (whole, power) = (whole / 1024, power + 1);
+        }
+        return Ok(format!("{whole}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power]));
+    }
+    let (mut whole, mut power) = (quantity.nano, 0);
+    while whole % 1000 == 0 && power < 9 {
+        (whole, power) = (whole / 1000, power + 1);
+    }
+    let tens = 3 * (i32::try_from(power).unwrap_or(9) - 3);
+    Ok(match exponent {
+        true if tens == 0 => whole.to_string(),
+        true => format!("{whole}e{tens}"),
+        false => format!("{whole}{}", ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"][power]),
+    })
+}
+
 impl fmt::Display for Quantity {
     /// Decimal form: whole, or the smallest fitting of `m`, `u`, `n`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -126,6 +153,25 @@ mod tests {
         for text in ["", "m", "1x", "1.2.3", "--1", "1 ", "e3", "0x1", "1Kib"] {
             assert_eq!(Quantity::parse(text), Err(ParseError), "{text}");
         }
+    }
+
+    #[test]
+    fn canonical_forms() {
+        #[track_caller]
+        fn check(text: &str, expected: &str) {
+            assert_eq!(canonical(text).as_deref(), Ok(expected));
+        }
+        check("1000m", "1");
+        check("0.5", "500m");
+        check("1024Mi", "1Gi");
+        check("1.5Gi", "1536Mi");
+        check("1500", "1500");
+        check("1000", "1k");
+        check("0Mi", "0");
+        check("1e3", "1e3");
+        check("0.5Ki", "512");
+        check("110", "110");
+        check("-1000m", "-1");
     }
 
     #[test]

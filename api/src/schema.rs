@@ -5,6 +5,7 @@
 //! its strings are leaked once (`Box::leak`), because a row lives as long as the server knows the resource.
 
 pub mod shape;
+mod zero;
 
 use std::{collections::HashMap, fmt, sync::OnceLock};
 

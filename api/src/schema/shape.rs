@@ -7,6 +7,8 @@ use std::{collections::HashMap, sync::OnceLock};
 
 use serde_json::Value;
 
+use super::zero;
+
 /// Index of a type in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TypeId(u16);
@@ -91,6 +93,8 @@ pub struct Field {
     pub always: bool,
     /// Whether the field must be there.
     pub required: bool,
+    /// Whether a zero value (`0`, `false`, `""`) is an answer; else it is the same as nothing and left out.
+    pub keeps_zero: bool,
 }
 
 /// A type.
@@ -145,6 +149,11 @@ pub fn id(name: &str) -> Option<TypeId> {
 /// The type of a kind, also of kinds that are no resource (DeleteOptions, Scale, Eviction).
 pub fn type_of_kind(group: &str, version: &str, kind: &str) -> Option<&'static Type> {
     table().by_gvk.get(&(group, version, kind)).map(|id| get(*id))
+}
+
+/// The first type that has this kind, whichever its version: for kinds that are no resource and come without an apiVersion.
+pub fn type_by_kind(kind: &str) -> Option<&'static Type> {
+    all().iter().find(|ty| ty.gvk.iter().any(|(_, _, k)| *k == kind))
 }
 
 /// All types, sorted by name.
@@ -215,7 +224,7 @@ fn parse_line(line: &'static str) -> Line {
 }
 
 fn build_type(line: &Line, ids: &HashMap<&'static str, TypeId>) -> Type {
-    let fields = line.fields.iter().map(|(name, field)| build_field(name, field, line.required.contains(name), ids)).collect();
+    let fields = line.fields.iter().map(|(name, field)| build_field(line, name, field, ids)).collect();
     Type {
         name: line.name,
         fields,
@@ -225,7 +234,10 @@ fn build_type(line: &Line, ids: &HashMap<&'static str, TypeId>) -> Type {
     }
 }
 
-fn build_field(name: &'static str, field: &LineField, required: bool, ids: &HashMap<&'static str, TypeId>) -> Field {
+fn build_field(line: &Line, name: &'static str, field: &LineField, ids: &HashMap<&'static str, TypeId>) -> Field {
+    let required = line.required.contains(&name);
+    let shape = build_shape(field, ids);
+    let always = field.go_zero.is_some() || (required && field.items.is_some());
     let list_type = match field.list_type {
         Some("atomic") => ListType::Atomic,
         Some("set") => ListType::Set,
@@ -234,14 +246,15 @@ fn build_field(name: &'static str, field: &LineField, required: bool, ids: &Hash
     };
     Field {
         name,
-        shape: build_shape(field, ids),
+        keeps_zero: always || zero::keeps_zero(line.name, name, &shape),
+        shape,
         list_type,
         list_map_keys: field.list_map_keys.clone(),
         patch_strategy: field.patch_strategy,
         patch_merge_key: field.patch_merge_key,
         atomic_map: field.map_type == Some("atomic"),
         default: field.default.clone(),
-        always: field.go_zero.is_some() || (required && field.items.is_some()),
+        always,
         required,
     }
 }
