@@ -92,7 +92,9 @@ pub fn make(cgroup: &Path) -> Result<(), Error> {
         loop {
             match make_in(hierarchy, cgroup) {
                 // Another cluster's end has just removed the empty `weft` above: again from the top.
-                Err(Error::Make { source, .. }) if source.kind() == io::ErrorKind::NotFound && tries < 100 => tries += 1,
+                Err(Error::Make { source, .. }) if source.kind() == io::ErrorKind::NotFound && tries < 100 => {
+                    tries += 1;
+                }
                 result => return result,
             }
         }

@@ -46,7 +46,7 @@ pub fn node(spec: &Spec, paths: &Paths, node: &str, address: Ipv4Addr) -> Vec<Os
     line.flag("--serving-cert", files.join("serving.crt"));
     line.flag("--serving-key", files.join("serving.key"));
     line.flag("--client-ca", files.join("ca.crt"));
-    line.flag("--cgroup-root", paths::cgroup(&spec.name).join(node).join("pods"));
+    line.flag("--cgroup-root", paths::cgroup(&spec.name).join(node));
     line.0
 }
 
@@ -150,7 +150,7 @@ mod tests {
         check(&server(&paths, 7), "server --data-dir /var/lib/weft/clusters/c/server --listen 172.31.0.11:6443");
         check(&server(&paths, 7), "--listen-fd 7");
         check(&node(&spec, &paths, "node-2", node_address(2)), "--node-ip 172.31.0.12 ");
-        check(&node(&spec, &paths, "node-2", node_address(2)), "--cgroup-root weft/c/node-2/pods");
+        check(&node(&spec, &paths, "node-2", node_address(2)), "--cgroup-root weft/c/node-2");
         check(&agent(&paths, "node-2"), "--cni-plugin /var/lib/weft/clusters/c/bin/weft-cni");
         check(&publish(&[(9, Publish { host: 1, node: 30080 })]), "--map 9=172.31.0.11:30080");
         check(&pki_kubeconfig(&paths, "h:1", "u", &["a", "b"], Path::new("/f")), "--group a --group b --out /f");

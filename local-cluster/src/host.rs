@@ -60,7 +60,9 @@ async fn netlink(handle: &Handle) -> Result<BTreeSet<String>, Error> {
     lines.extend(addresses.iter().map(|message| {
         let mut message = message.clone();
         // Lifetimes count down.
-        message.attributes.retain(|attribute| !matches!(attribute, netlink_packet_route::address::AddressAttribute::CacheInfo(_)));
+        message
+            .attributes
+            .retain(|attribute| !matches!(attribute, netlink_packet_route::address::AddressAttribute::CacheInfo(_)));
         format!("address {message:?}")
     }));
     let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
@@ -69,7 +71,9 @@ async fn netlink(handle: &Handle) -> Result<BTreeSet<String>, Error> {
         let routes: Vec<_> = handle.route().get(family).execute().try_collect().await.map_err(dump("routes"))?;
         lines.extend(routes.iter().map(|message| {
             let mut message = message.clone();
-            message.attributes.retain(|attribute| !matches!(attribute, netlink_packet_route::route::RouteAttribute::CacheInfo(_)));
+            message
+                .attributes
+                .retain(|attribute| !matches!(attribute, netlink_packet_route::route::RouteAttribute::CacheInfo(_)));
             format!("route {message:?}")
         }));
     }
@@ -86,7 +90,10 @@ fn link_line(link: &LinkMessage) -> String {
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = text,
-            LinkAttribute::Mtu(_) | LinkAttribute::Address(_) | LinkAttribute::Controller(_) | LinkAttribute::Qdisc(_) => {
+            LinkAttribute::Mtu(_)
+            | LinkAttribute::Address(_)
+            | LinkAttribute::Controller(_)
+            | LinkAttribute::Qdisc(_) => {
                 details.push(format!("{attribute:?}"));
             }
             _ => {}
@@ -98,9 +105,20 @@ fn link_line(link: &LinkMessage) -> String {
 /// Every readable setting but those that count or draw lots.
 fn sysctls(directory: &Path, lines: &mut BTreeSet<String>) {
     const RESTLESS: [&str; 14] = [
-        "kernel/random", "kernel/pty/nr", "kernel/ns_last_pid", "kernel/keys", "kernel/perf_event_max_sample_rate",
-        "fs/file-nr", "fs/inode-nr", "fs/inode-state", "fs/dentry-state", "fs/quota", "fs/aio-nr",
-        "net/netfilter/nf_conntrack_count", "debug", "vm/stat_refresh",
+        "kernel/random",
+        "kernel/pty/nr",
+        "kernel/ns_last_pid",
+        "kernel/keys",
+        "kernel/perf_event_max_sample_rate",
+        "fs/file-nr",
+        "fs/inode-nr",
+        "fs/inode-state",
+        "fs/dentry-state",
+        "fs/quota",
+        "fs/aio-nr",
+        "net/netfilter/nf_conntrack_count",
+        "debug",
+        "vm/stat_refresh",
     ];
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {

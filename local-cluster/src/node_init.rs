@@ -149,9 +149,18 @@ fn path_str(path: &Path) -> Option<&str> {
     path.to_str()
 }
 
-fn attach(what: &'static str, source: Option<&str>, target: &str, kind: Option<&str>, flags: MsFlags) -> Result<(), Error> {
-    mount(source, target, kind, flags, None::<&str>)
-        .map_err(|source| Error::Mount { what, target: PathBuf::from(target), source })
+fn attach(
+    what: &'static str,
+    source: Option<&str>,
+    target: &str,
+    kind: Option<&str>,
+    flags: MsFlags,
+) -> Result<(), Error> {
+    mount(source, target, kind, flags, None::<&str>).map_err(|source| Error::Mount {
+        what,
+        target: PathBuf::from(target),
+        source,
+    })
 }
 
 fn directory(path: &Path) -> Result<(), Error> {

@@ -87,7 +87,8 @@ fn first_process(args: &[OsString], door: &cgroup::Door, netns: &Netns, log: &fs
         127
     };
     let mut stack = vec![0_u8; 256 * 1024];
-    let namespaces = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
+    let namespaces =
+        CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
     // SAFETY: without CLONE_VM the child runs on its own copy of memory, and the supervisor has no second thread that
     // could hold a lock at this moment (`Netns::run` joins the threads that it makes).
     let pid = unsafe { clone(Box::new(child), &mut stack, namespaces, Some(nix::libc::SIGCHLD)) }?;

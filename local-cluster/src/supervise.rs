@@ -202,7 +202,9 @@ impl Supervisor {
         let Some(position) = self.nodes.iter_mut().position(|node| node.child.ended(end)) else { return };
         self.nodes[position].netns = None;
         // The API server stands on the first node: a power cut there takes it along.
-        if position == 0 && let Some(pid) = self.server.pid() {
+        if position == 0
+            && let Some(pid) = self.server.pid()
+        {
             _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
     }

@@ -147,7 +147,8 @@ fn listen(port: &mut u16, flag: &'static str) -> Result<TcpListener, Error> {
 /// Files and credentials; `cluster.json` last, so that a start that was cut short is seen as such.
 fn make(cluster: &Cluster, cni_plugin: &Path) -> Result<(), Error> {
     let (spec, paths) = (&cluster.spec, &cluster.paths);
-    let mut directories = vec![paths.server(), paths.images(), paths.logs(), paths.programs(), paths.runtime.join("hold")];
+    let mut directories =
+        vec![paths.server(), paths.images(), paths.logs(), paths.programs(), paths.runtime.join("hold")];
     for node in spec.node_names() {
         directories.extend(["node", "agent", "log"].map(|part| paths.node(&node).join(part)));
     }

@@ -5,7 +5,7 @@
 
 use std::{
     fs,
-    io::Read as _,
+    io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::Path,
     process::Command,
@@ -64,7 +64,8 @@ fn stub(args: &[&str]) -> Result<String, String> {
 fn may_run() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
-        eprintln!("SKIPPED: needs root to make namespaces");
+        // Not `eprintln!`: the harness would swallow it.
+        writeln!(std::io::stderr(), "SKIPPED: needs root to make namespaces").unwrap();
     }
     root
 }
@@ -135,11 +136,15 @@ fn nodes_reach_each_other_and_the_host_is_untouched() {
     check_word(local(guard.published), "node-1");
     let cluster = guard.cluster();
     for from in ["node-1", "node-2", "node-3"] {
-        cluster.node_netns(from).unwrap().run(|| {
-            check_word((node_address(1), 6443), "server inside");
-            check_word((node_address(2), 30080), "node-2");
-            check_word((node_address(3), 30080), "node-3");
-        }).unwrap();
+        cluster
+            .node_netns(from)
+            .unwrap()
+            .run(|| {
+                check_word((node_address(1), 6443), "server inside");
+                check_word((node_address(2), 30080), "node-2");
+                check_word((node_address(3), 30080), "node-3");
+            })
+            .unwrap();
     }
     cluster.outside().unwrap().run(|| check_word((node_address(2), 30080), "node-2")).unwrap();
     let during = our_changes(&before);
@@ -164,7 +169,10 @@ fn a_node_sees_its_own_machine() {
     let root = format!("/proc/{pid}/root");
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
     let mounted = |target: &str, kind: &str| {
-        assert!(mounts.lines().any(|line| line.contains(&format!(" {target} ")) && line.contains(&format!(" - {kind} "))), "{target}\n{mounts}");
+        assert!(
+            mounts.lines().any(|line| line.contains(&format!(" {target} ")) && line.contains(&format!(" - {kind} "))),
+            "{target}\n{mounts}"
+        );
     };
     mounted("/run", "tmpfs");
     mounted("/sys/fs/bpf", "bpf");
@@ -177,7 +185,8 @@ fn a_node_sees_its_own_machine() {
     let devices = fs::read_dir(format!("{root}/sys/class/net")).unwrap();
     let names: Vec<_> = devices.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert!(names.contains(&"eth0".to_owned()) && !names.contains(&"fabric".to_owned()), "{names:?}");
-    let forward = guard.cluster().node_netns("node-1").unwrap().run(|| fs::read_to_string("/proc/sys/net/ipv4/ip_forward"));
+    let forward =
+        guard.cluster().node_netns("node-1").unwrap().run(|| fs::read_to_string("/proc/sys/net/ipv4/ip_forward"));
     assert_eq!(forward.unwrap().unwrap().trim(), "1");
 }
 
@@ -218,7 +227,9 @@ fn down_after_the_supervisor_was_killed() {
     let guard = Guard::start("t-orphan", 2);
     check_word(local(guard.published), "node-1");
     kill(guard.cluster().state().supervisor);
-    wait_for("the supervisor's end", || matches!(Cluster::status("t-orphan").unwrap(), Status::Orphaned(_)).then_some(()));
+    wait_for("the supervisor's end", || {
+        matches!(Cluster::status("t-orphan").unwrap(), Status::Orphaned(_)).then_some(())
+    });
     let refusal = stub(&["start", "t-orphan", "2"]).unwrap_err();
     assert!(refusal.ends_with("run weft down --name t-orphan first"), "{refusal}");
     // What it supervised goes on.

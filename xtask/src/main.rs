@@ -1,2 +1,80 @@
-//! Setup, build, up, test, bench, tidy
-fn main() {}
+//! `cargo xtask`: from a clone to a running cluster, and the gate that every change passes.
+//!
+//! Installs what is missing, builds the BPF object for its own target and then the static programs, packs images, and
+//! runs them. Knows nothing of Kubernetes: `up` is a build and then `weft up`.
+
+mod build;
+mod clock;
+mod cluster;
+mod gate;
+mod image;
+mod places;
+mod setup;
+mod shell;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{clock::Clock, places::Places};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, try and test Weft")]
+enum Xtask {
+    /// Install what building needs and is missing
+    Setup,
+    /// Build the BPF object and the static programs
+    Build,
+    /// Pack target/images/*.tar from the built programs
+    Image,
+    /// Build, then start a local cluster with examples/guestbook; flags go to `weft up`
+    Up {
+        /// Flags of `weft up`, such as --check, --nodes N, --name NAME
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        flags: Vec<String>,
+    },
+    /// Remove every trace of a local cluster; flags go to `weft down`
+    Down {
+        /// Flags of `weft down`, such as --name NAME
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        flags: Vec<String>,
+    },
+    /// The whole gate: formatting, tidy, clippy, every test
+    Test {
+        /// Run only the tests whose name contains this
+        filter: Option<String>,
+    },
+    /// The gate as CI runs it: a skipped test is a failure
+    Ci,
+    /// What the compiler does not check: edges between crates, docs, sizes, names
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let command = Xtask::parse();
+    match run(&command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Xtask) -> anyhow::Result<()> {
+    let places = Places::find()?;
+    let mut clock = Clock::new();
+    match command {
+        Xtask::Setup => setup::run(&places, &mut clock)?,
+        Xtask::Build => build::run(&places, &mut clock)?,
+        Xtask::Image => image::run(&places, &mut clock)?,
+        Xtask::Up { flags } => return cluster::up(&places, clock, flags),
+        Xtask::Down { flags } => return cluster::down(&places, &mut clock, flags),
+        Xtask::Test { filter } => gate::run(&places, &mut clock, filter.as_deref(), std::env::var_os("CI").is_some())?,
+        Xtask::Ci => gate::run(&places, &mut clock, None, true)?,
+        Xtask::Tidy => return tidy::run(&places),
+    }
+    clock.report();
+    Ok(())
+}

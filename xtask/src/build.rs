@@ -1,0 +1,73 @@
+//! Building: the BPF object for its own target first, because `agent` embeds it; then the static programs.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::Context as _;
+
+use crate::{
+    clock::Clock,
+    places::Places,
+    setup::{self, Toolchain},
+    shell,
+};
+
+/// Packages of the static programs.
+const PROGRAMS: [&str; 4] = ["cli", "cni-plugin", "guestbook", "probe"];
+
+pub(crate) fn run(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
+    bpf(places, clock)?;
+    clock.step("building the programs", |progress| {
+        let mut cargo = shell::cargo(&places.root);
+        cargo.args(["build", "--release"]);
+        for program in PROGRAMS {
+            cargo.args(["--package", program]);
+        }
+        shell::run(progress, cargo).map(|_| ())
+    })
+}
+
+/// Builds the BPF object and puts it where `agent/build.rs` looks; untouched if its content is the same.
+pub(crate) fn bpf(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
+    let toolchain = setup::toolchain().context("no toolchain for the BPF target: run cargo xtask setup")?;
+    let linker = places.bpf_linker();
+    anyhow::ensure!(linker.exists(), "{} is missing: run cargo xtask setup", linker.display());
+    clock.step("building the BPF object", |progress| shell::run(progress, bpf_command(places, toolchain, &linker)))?;
+    let built = places.target.join("bpf/bpfel-unknown-none/release/weft-bpf");
+    let bytes = fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
+    let object = places.bpf_object();
+    if fs::read(&object).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    fs::write(&object, bytes).with_context(|| format!("writing {}", object.display()))
+}
+
+fn bpf_command(places: &Places, toolchain: Toolchain, linker: &Path) -> Command {
+    let mut command = match toolchain {
+        Toolchain::Debian => {
+            let mut cargo = Command::new("/usr/bin/cargo");
+            // Its own rustc also where rustup's comes first in the PATH; the bootstrap switch allows unstable features.
+            cargo.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
+            cargo.env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTDOC").env_remove("RUSTC_WRAPPER");
+            cargo.arg("build");
+            cargo
+        }
+        Toolchain::Nightly => {
+            let mut cargo = Command::new("rustup");
+            cargo.args(["run", "nightly", "cargo", "build", "-Zbuild-std=core"]);
+            cargo
+        }
+    };
+    let linker = format!("-Clinker={}", linker.display());
+    let arch = format!("--cfg\u{1f}bpf_target_arch=\"{}\"", std::env::consts::ARCH);
+    let flags = [&linker, "-Clink-arg=--btf", "-Cdebuginfo=2", "-Cpanic=abort", &arch].join("\u{1f}");
+    command.args(["--release", "--package", "ebpf", "--target", "bpfel-unknown-none", "--target-dir"]);
+    command.arg(places.target.join("bpf"));
+    command.env("CARGO_ENCODED_RUSTFLAGS", flags).env_remove("RUSTFLAGS");
+    // The workspace's profile is for programs: here the linker wants one whole, optimised module with its types.
+    let profile =
+        [("DEBUG", "2"), ("INCREMENTAL", "false"), ("PANIC", "abort"), ("CODEGEN_UNITS", "1"), ("OPT_LEVEL", "3")];
+    for (name, value) in profile {
+        command.env(format!("CARGO_PROFILE_RELEASE_{name}"), value);
+    }
+    shell::clean(command, &places.root)
+}

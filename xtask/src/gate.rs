@@ -1,0 +1,137 @@
+//! The gate that every change passes: formatting, tidy, clippy, and every test, counted.
+//!
+//! A test that cannot run writes a line with `SKIPPED:` to the real standard error (not through `eprintln!`, which the
+//! test harness swallows). In CI one such line fails the gate.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::{build, clock::Clock, image, places::Places, setup, shell, tidy};
+
+/// Tests that passed, failed, or did not run.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: u32,
+    failed: u32,
+    skipped: u32,
+}
+
+pub(crate) fn run(places: &Places, clock: &mut Clock, filter: Option<&str>, no_skips: bool) -> anyhow::Result<()> {
+    setup::run(places, clock)?;
+    if filter.is_none() {
+        check_format(places, clock)?;
+        clock.step("tidy", |_| tidy::run(places))?;
+    }
+    build::run(places, clock)?;
+    image::run(places, clock)?;
+    if filter.is_none() {
+        clippy(places, clock)?;
+    }
+    let count = clock.step("tests", |progress| {
+        progress.hand_over();
+        tests(places, filter)
+    })?;
+    println!("\n{} tests passed, {} failed, {} skipped", count.passed, count.failed, count.skipped);
+    if count.failed > 0 {
+        bail!("{} tests failed", count.failed);
+    }
+    if no_skips && count.skipped > 0 {
+        bail!("{} tests were skipped; the lines with SKIPPED above say why", count.skipped);
+    }
+    Ok(())
+}
+
+fn check_format(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
+    clock.step("formatting (cargo fmt --all --check)", |progress| {
+        let mut cargo = shell::cargo(&places.root);
+        cargo.args(["fmt", "--all", "--check"]);
+        shell::run(progress, cargo).map(|_| ())
+    })
+}
+
+fn clippy(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
+    clock.step("clippy", |progress| {
+        let mut cargo = shell::cargo(&places.root);
+        cargo.args(["clippy", "--release", "--workspace", "--exclude", "ebpf", "--all-targets", "--", "-Dwarnings"]);
+        shell::run(progress, cargo).map(|_| ())
+    })
+}
+
+fn tests(places: &Places, filter: Option<&str>) -> anyhow::Result<Count> {
+    let mut cargo = shell::cargo(&places.root);
+    cargo.args(["test", "--release", "--workspace", "--exclude", "ebpf", "--no-fail-fast"]).args(filter);
+    cargo.env("WEFT_PROGRAMS", places.programs()).env("WEFT_IMAGES", places.images());
+    let (status, count) = counted(cargo)?;
+    if !status.success() && count.failed == 0 {
+        bail!("cargo test: {status}");
+    }
+    Ok(count)
+}
+
+/// Runs the command, lets its output through, and counts on the way.
+fn counted(mut command: Command) -> anyhow::Result<(std::process::ExitStatus, Count)> {
+    let (reader, writer) = std::io::pipe().context("making a pipe")?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    let mut child = command.spawn().context("starting cargo test")?;
+    drop(command);
+    let mut count = Count::default();
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = line.context("reading from a pipe")?;
+        let line = String::from_utf8_lossy(&line);
+        count.line(&line);
+        println!("{line}");
+    }
+    Ok((child.wait()?, count))
+}
+
+impl Count {
+    fn line(&mut self, line: &str) {
+        if line.contains("SKIPPED:") {
+            self.skipped += 1;
+        }
+        let Some(result) = line.trim().strip_prefix("test result: ") else { return };
+        for part in result.split([';', '.']) {
+            let mut words = part.split_whitespace();
+            let (Some(Ok(number)), Some(what)) = (words.next().map(str::parse::<u32>), words.next()) else { continue };
+            match what {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" => self.skipped += number,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(lines: &[&str], passed: u32, failed: u32, skipped: u32) {
+        let mut count = Count::default();
+        lines.iter().for_each(|line| count.line(line));
+        assert_eq!(count, Count { passed, failed, skipped });
+    }
+
+    #[test]
+    fn counts() {
+        check(&["running 2 tests", "test a ... ok"], 0, 0, 0);
+        check(
+            &["test result: ok. 6 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 3.2s"],
+            6,
+            0,
+            1,
+        );
+        check(
+            &["SKIPPED: needs root", "test result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out"],
+            5,
+            1,
+            1,
+        );
+    }
+}

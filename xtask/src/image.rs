@@ -1,0 +1,140 @@
+//! Images without a registry or docker: one static program each, as a tarball with an OCI layout in it.
+//!
+//! Reproducible: the same program gives the same bytes. Format: OCI image layout and image specifications 1.0.
+
+use std::{fs, path::Path};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::{clock::Clock, places::Places};
+
+/// A program and the user that it runs as.
+struct Image {
+    name: &'static str,
+    tag: &'static str,
+    user: &'static str,
+}
+
+/// `probe` opens raw sockets to ping, so it keeps root and root's capabilities.
+const IMAGES: [Image; 2] =
+    [Image { name: "guestbook", tag: "1.0", user: "65532" }, Image { name: "probe", tag: "1.0", user: "0" }];
+
+pub(crate) fn run(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
+    clock.step("packing images", |_| {
+        fs::create_dir_all(places.images()).with_context(|| format!("making {}", places.images().display()))?;
+        IMAGES.iter().try_for_each(|image| {
+            let program = places.programs().join(image.name);
+            let bytes =
+                fs::read(&program).with_context(|| format!("reading {}: run cargo xtask build", program.display()))?;
+            write_if_changed(&path(places, image), &pack(image, &bytes)?)
+        })
+    })
+}
+
+/// The tarballs, for `weft up --image`.
+pub(crate) fn paths(places: &Places) -> Vec<std::path::PathBuf> {
+    IMAGES.iter().map(|image| path(places, image)).collect()
+}
+
+fn path(places: &Places, image: &Image) -> std::path::PathBuf {
+    places.images().join(format!("{}-{}.tar", image.name, image.tag))
+}
+
+fn write_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if fs::read(path).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
+}
+
+fn pack(image: &Image, program: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let layer = archive(&[(image.name, program, 0o755)])?;
+    let config = config(image, &digest(&layer)).to_string().into_bytes();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+    entry["annotations"] = json!({
+        "io.containerd.image.name": format!("docker.io/library/{}:{}", image.name, image.tag),
+        "org.opencontainers.image.ref.name": image.tag,
+    });
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [entry],
+    });
+    let blob = |bytes: &[u8]| format!("blobs/sha256/{}", digest(bytes));
+    archive(&[
+        ("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644),
+        ("index.json", index.to_string().as_bytes(), 0o644),
+        (&blob(&manifest), &manifest, 0o644),
+        (&blob(&config), &config, 0o644),
+        (&blob(&layer), &layer, 0o644),
+    ])
+}
+
+fn config(image: &Image, layer_digest: &str) -> Value {
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    json!({
+        "architecture": architecture,
+        "os": "linux",
+        "config": { "Entrypoint": [format!("/{}", image.name)], "User": image.user, "WorkingDir": "/", "Env": ["PATH=/"] },
+        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer_digest}")] },
+        "history": [{ "created_by": "cargo xtask image" }],
+    })
+}
+
+fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
+    json!({ "mediaType": media_type, "digest": format!("sha256:{}", digest(bytes)), "size": bytes.len() })
+}
+
+fn digest(bytes: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(bytes))
+}
+
+/// A tar of files that belong to root and were made in 1970.
+fn archive(files: &[(&str, &[u8], u32)]) -> anyhow::Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, bytes, mode) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(*mode);
+        header.set_mtime(0);
+        archive.append_data(&mut header, name, *bytes).with_context(|| format!("packing {name}"))?;
+    }
+    archive.into_inner().context("packing")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_blob_is_where_its_digest_says() {
+        let bytes = pack(&IMAGES[0], b"program").expect("packs");
+        assert_eq!(bytes, pack(&IMAGES[0], b"program").expect("packs"), "the same bytes twice");
+        let mut names = Vec::new();
+        for entry in tar::Archive::new(bytes.as_slice()).entries().expect("a tar") {
+            let mut entry = entry.expect("an entry");
+            let name = entry.path().expect("a name").to_string_lossy().into_owned();
+            let mut content = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut content).expect("content");
+            if let Some(named) = name.strip_prefix("blobs/sha256/") {
+                assert_eq!(named, digest(&content));
+            }
+            names.push(name);
+        }
+        assert_eq!(&names[..2], ["oci-layout", "index.json"]);
+        assert_eq!(names.len(), 5);
+    }
+}

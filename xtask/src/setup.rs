@@ -1,0 +1,135 @@
+//! What building needs: a C compiler, a toolchain for the BPF target, and bpf-linker.
+//!
+//! Installs only what is missing and says what. rustup is asked what it has and never told to fetch: two ways lead to
+//! the BPF target, and the first that fits is taken (see `Toolchain`).
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context as _, bail};
+
+use crate::{clock::Clock, places::Places, shell};
+
+/// Oldest kernel on which the datapath loads.
+const KERNEL_FLOOR: (u32, u32) = (6, 1);
+const LLVM: &str = "22";
+/// For every build: a linker and the static C library; ring compiles C.
+const PACKAGES: [&str; 2] = ["gcc", "libc6-dev"];
+/// rustc with a prebuilt core for bpfel-unknown-none, which rustup does not have.
+const BPF_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
+/// For building bpf-linker, once on a machine.
+const LINKER_PACKAGES: [&str; 5] = ["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev", "libxml2-dev"];
+
+/// How the BPF target is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Toolchain {
+    /// Debian's rustc with its own core for the target.
+    Debian,
+    /// rustup's nightly, which builds core from rust-src.
+    Nightly,
+}
+
+pub(crate) fn run(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
+    check_kernel()?;
+    install(clock, "C compiler", &missing(&PACKAGES))?;
+    let toolchain = match toolchain() {
+        Some(toolchain) => toolchain,
+        None => install_toolchain(clock)?,
+    };
+    linker(places, clock, toolchain)
+}
+
+/// The toolchain for the BPF target that is there.
+pub(crate) fn toolchain() -> Option<Toolchain> {
+    let sysroot = shell::answer("/usr/bin/rustc", &["--print", "sysroot"]);
+    let has_core = |sysroot: &String| Path::new(sysroot.trim()).join("lib/rustlib/bpfel-unknown-none").exists();
+    if sysroot.is_some_and(|sysroot| has_core(&sysroot)) && Path::new("/usr/bin/cargo").exists() {
+        return Some(Toolchain::Debian);
+    }
+    let sysroot = shell::answer("rustup", &["run", "nightly", "rustc", "--print", "sysroot"])?;
+    let source = Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core");
+    source.exists().then_some(Toolchain::Nightly)
+}
+
+fn install_toolchain(clock: &mut Clock) -> anyhow::Result<Toolchain> {
+    if !has_apt() {
+        bail!(
+            "no toolchain for the BPF target: give rustup's nightly its sources (rustup toolchain install nightly --component rust-src), \
+             or use Debian's packages ({})",
+            BPF_PACKAGES.join(" ")
+        );
+    }
+    install(clock, "rustc for the BPF target", &missing(&BPF_PACKAGES))?;
+    toolchain().context("the packages are installed, but /usr/bin/rustc has no core for bpfel-unknown-none")
+}
+
+/// bpf-linker for the toolchain's LLVM, into the cache.
+fn linker(places: &Places, clock: &mut Clock, toolchain: Toolchain) -> anyhow::Result<()> {
+    if shell::answer(places.bpf_linker(), &["--version"]).is_some() {
+        return Ok(());
+    }
+    let root = places.cache.join("bpf-linker");
+    std::fs::create_dir_all(&root).with_context(|| format!("making {}", root.display()))?;
+    let mut cargo = shell::cargo(&places.root);
+    cargo.args(["install", "bpf-linker", "--version", "^0.13", "--force", "--root"]).arg(&root);
+    // A directory of its own: the clone's configuration (static linking) is not for this build.
+    cargo.current_dir(&root);
+    if toolchain == Toolchain::Debian {
+        install(clock, "LLVM for bpf-linker", &missing(&LINKER_PACKAGES))?;
+        let prefix = format!("/usr/lib/llvm-{LLVM}");
+        cargo.env("LLVM_PREFIX", &prefix).env("LLVM_SYS_221_PREFIX", &prefix);
+        cargo.args(["--no-default-features", "--features", &format!("llvm-{LLVM}")]);
+    }
+    clock.step(&format!("building bpf-linker into {}", root.display()), |progress| {
+        shell::run(progress, cargo).map(|_| ())
+    })
+}
+
+fn has_apt() -> bool {
+    shell::answer("apt-get", &["--version"]).is_some()
+}
+
+/// Of Debian packages, those that are not installed; all of them are taken as there where there is no dpkg.
+fn missing(packages: &[&'static str]) -> Vec<&'static str> {
+    if shell::answer("dpkg-query", &["--version"]).is_none() {
+        return Vec::new();
+    }
+    let installed = |package: &str| {
+        let status = shell::answer("dpkg-query", &["--show", "--showformat=${db:Status-Status}", package]);
+        status.is_some_and(|status| status == "installed")
+    };
+    packages.iter().copied().filter(|package| !installed(package)).collect()
+}
+
+fn install(clock: &mut Clock, what: &str, packages: &[&str]) -> anyhow::Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if !is_root() {
+        bail!("{what} is missing: run as root, or install it: apt-get install {}", packages.join(" "));
+    }
+    let apt = |args: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(["--yes", "--quiet"]).args(args);
+        command
+    };
+    clock.step("apt-get update", |progress| shell::run(progress, apt(&["update"])))?;
+    clock.step(&format!("{what}: apt-get install {}", packages.join(" ")), |progress| {
+        shell::run(progress, apt(&[&["install", "--no-install-recommends"], packages].concat())).map(|_| ())
+    })
+}
+
+/// Whether this process may install packages and make namespaces.
+pub(crate) fn is_root() -> bool {
+    shell::answer("id", &["-u"]).is_some_and(|uid| uid.trim() == "0")
+}
+
+fn check_kernel() -> anyhow::Result<()> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    if let (Some(Ok(major)), Some(Ok(minor))) = (parts.next(), parts.next())
+        && (major, minor) < KERNEL_FLOOR
+    {
+        bail!("kernel {} is too old: Weft needs {}.{} or later", release.trim(), KERNEL_FLOOR.0, KERNEL_FLOOR.1);
+    }
+    Ok(())
+}

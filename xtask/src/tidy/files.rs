@@ -1,0 +1,137 @@
+//! Source files: module docs, sizes, names; and the architecture document against the tree.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+
+use super::Findings;
+use crate::places::Places;
+
+const LONG: usize = 400;
+const TOO_LONG: usize = 600;
+/// Names that say nothing about what is inside.
+const EMPTY_NAMES: [&str; 7] = ["utils", "util", "helpers", "misc", "types", "common", "mod"];
+/// Not sources of ours.
+const SKIPPED: [&str; 3] = ["target", ".git", "testdata"];
+
+pub(super) fn check(places: &Places, findings: &mut Findings) -> anyhow::Result<()> {
+    let mut files = Vec::new();
+    walk(&places.root, &mut files)?;
+    files.sort();
+    for path in &files {
+        let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let name = path.strip_prefix(&places.root).unwrap_or(path);
+        check_file(name, &text, findings);
+    }
+    let architecture = fs::read_to_string(places.root.join("docs/architecture.md")).unwrap_or_default();
+    for word in crates(&places.root)?.into_iter().chain(hooks(&places.root)?) {
+        if !names(&architecture, &word) {
+            findings.failures.push(format!("docs/architecture.md does not name {word}"));
+        }
+    }
+    Ok(())
+}
+
+fn walk(directory: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    for entry in fs::read_dir(directory).with_context(|| format!("reading {}", directory.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() && !SKIPPED.contains(&name.as_str()) {
+            walk(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn check_file(path: &Path, text: &str, findings: &mut Findings) {
+    let name = path.display();
+    if !text.starts_with("//!") {
+        findings.failures.push(format!("{name}: the first line is not its module doc (//!)"));
+    }
+    match text.lines().count() {
+        lines if lines > TOO_LONG => findings.failures.push(format!("{name}: {lines} lines, more than {TOO_LONG}")),
+        lines if lines > LONG => findings.warnings.push(format!("{name}: {lines} lines; split it above {LONG}")),
+        _ => {}
+    }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    if EMPTY_NAMES.contains(&&*stem) {
+        findings.failures.push(format!("{name}: a module is named after what it holds, not {stem}"));
+    }
+    for (number, line) in text.lines().enumerate() {
+        // In two pieces, or this file would find itself.
+        if let Some((_, rest)) = line.split_once(concat!("TO", "DO")) {
+            let has_issue = rest.strip_prefix("(#").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+            if !has_issue {
+                findings.failures.push(format!("{name}:{}: a to-do without an issue's number", number + 1));
+            }
+        }
+    }
+}
+
+/// Directories with a package of their own at the top of the tree.
+fn crates(root: &Path) -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root).context("reading the clone")? {
+        let entry = entry?;
+        if entry.path().join("Cargo.toml").exists() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The hooks' files: named after where the packet comes from or goes to.
+fn hooks(root: &Path) -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root.join("ebpf/src")).context("reading ebpf/src")? {
+        let name = entry?.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if ["from_", "to_", "sock_", "xdp_"].iter().any(|prefix| name.starts_with(prefix)) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Whether the text has the word, not as a part of a longer one.
+fn names(text: &str, word: &str) -> bool {
+    let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '-');
+    text.match_indices(word)
+        .any(|(at, _)| !part(text[..at].chars().next_back()) && !part(text[at + word.len()..].chars().next()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(path: &str, text: &str, failures: usize) {
+        let mut findings = Findings::default();
+        check_file(Path::new(path), text, &mut findings);
+        assert_eq!(findings.failures.len(), failures, "{findings:?}");
+    }
+
+    #[test]
+    fn files() {
+        check("a/service.rs", "//! Doc.\n", 0);
+        check("a/service.rs", "use std::fs;\n", 1);
+        check("a/mod.rs", "//! Doc.\n", 1);
+        check("a/utils.rs", "//! Doc.\n", 1);
+        check("a/long.rs", &format!("//! Doc.\n{}", "\n".repeat(600)), 1);
+        check("a/todo.rs", concat!("//! Doc.\n// TO", "DO: later\n"), 1);
+        check("a/todo.rs", concat!("//! Doc.\n// TO", "DO(#7): later\n"), 0);
+    }
+
+    #[test]
+    fn words() {
+        assert!(names("the `api` crate", "api"));
+        assert!(!names("the `agent-api` crate", "api"));
+        assert!(!names("apis", "api"));
+    }
+}
