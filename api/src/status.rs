@@ -21,7 +21,7 @@ pub struct Status {
     /// What kubectl prints.
     pub message: String,
     /// The object it is about, and the causes.
-    pub details: Option<Details>,
+    pub details: Option<Box<Details>>,
     /// `metadata.continue` of an expired list.
     pub continue_token: Option<String>,
 }
@@ -133,7 +133,8 @@ impl Status {
     }
 
     fn about(mut self, gr: GroupResource, name: &str) -> Self {
-        self.details = Some(Details { name: name.to_owned(), group: gr.group, kind: gr.resource, ..Details::default() });
+        let details = Details { name: name.to_owned(), group: gr.group, kind: gr.resource, ..Details::default() };
+        self.details = Some(Box::new(details));
         self
     }
 
@@ -179,11 +180,12 @@ impl Status {
     /// 422: validation found errors.
     pub fn invalid(gk: impl Into<GroupKind>, name: &str, errors: Vec<FieldError>) -> Self {
         let gk = gk.into();
-        let causes = errors.iter().map(FieldError::to_cause).collect();
         let text = field::aggregate(&errors);
+        let causes = errors.into_iter().map(FieldError::into_cause).collect();
         let message = format!("{gk} {} is invalid{}{text}", quote(name), if text.is_empty() { "" } else { ": " });
         let mut status = Status::new(422, "Invalid", message);
-        status.details = Some(Details { name: name.to_owned(), group: gk.group, kind: gk.kind, causes, ..Details::default() });
+        let details = Details { name: name.to_owned(), group: gk.group, kind: gk.kind, causes, ..Details::default() };
+        status.details = Some(Box::new(details));
         status
     }
 
@@ -248,7 +250,7 @@ impl Status {
     pub fn internal(message: impl fmt::Display) -> Self {
         let mut status = Status::new(500, "InternalError", format!("Internal error occurred: {message}"));
         let cause = Cause { message: message.to_string(), ..Cause::default() };
-        status.details = Some(Details { causes: vec![cause], ..Details::default() });
+        status.details = Some(Box::new(Details { causes: vec![cause], ..Details::default() }));
         status
     }
 
@@ -266,13 +268,13 @@ impl Status {
     /// 422: well-formed, but it cannot be carried out (a JSON patch whose path is not there).
     pub fn unprocessable(message: impl Into<String>) -> Self {
         let mut status = Status::new(422, "Invalid", message);
-        status.details = Some(Details::default());
+        status.details = Some(Box::default());
         status
     }
 
     /// The same refusal, to be tried again after so many seconds.
     pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.details.get_or_insert_default().retry_after_seconds = seconds;
+        self.details.get_or_insert_with(Box::default).retry_after_seconds = seconds;
         self
     }
 

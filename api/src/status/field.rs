@@ -134,8 +134,8 @@ impl FieldError {
     }
 
     /// The entry of `status.details.causes`.
-    pub fn to_cause(&self) -> Cause {
-        Cause { reason: self.kind.reason().to_owned(), message: self.body(), field: self.field.clone() }
+    pub fn into_cause(self) -> Cause {
+        Cause { reason: self.kind.reason().to_owned(), message: self.body(), field: self.field }
     }
 }
 
