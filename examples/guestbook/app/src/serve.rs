@@ -1,0 +1,133 @@
+//! HTTP for both roles: accept, health, and the way out on SIGTERM.
+use std::{
+    future::Future,
+    io,
+    net::{Ipv6Addr, SocketAddr},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::CONTENT_TYPE,
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
+    sync::Semaphore,
+};
+
+/// Connections served at a time; more wait in the listener's queue.
+const CONNECTIONS: usize = 256;
+/// The largest body that is read, in bytes.
+const BODY: usize = 4096;
+
+/// A request, read whole.
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) wants_json: bool,
+    pub(crate) client: SocketAddr,
+    pub(crate) body: Bytes,
+}
+
+/// An answer.
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// One of the two roles.
+pub(crate) trait App: Send + Sync {
+    /// Answers everything but the health paths.
+    fn answer(&self, asked: Asked) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>>;
+}
+
+/// An answer from its parts.
+pub(crate) fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    response
+}
+
+/// Serves until SIGTERM or SIGINT, then for `lame_duck` more with readiness failing.
+pub(crate) async fn until_terminated(port: u16, app: Arc<dyn App>, lame_duck: Duration) -> io::Result<()> {
+    let listener = listen(port).await?;
+    let ready = Arc::new(AtomicBool::new(true));
+    eprintln!("guestbook: serving on port {port}");
+    let accepting = tokio::spawn(accept(listener, app, Arc::clone(&ready)));
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+    ready.store(false, Ordering::Relaxed);
+    eprintln!("guestbook: told to end; no longer ready, serving {} s more", lame_duck.as_secs());
+    tokio::time::sleep(lame_duck).await;
+    accepting.abort();
+    Ok(())
+}
+
+/// All addresses of both families where the machine has IPv6, else of IPv4.
+async fn listen(port: u16) -> io::Result<TcpListener> {
+    match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+        Err(_) => TcpListener::bind(("0.0.0.0", port)).await,
+    }
+}
+
+async fn accept(listener: TcpListener, app: Arc<dyn App>, ready: Arc<AtomicBool>) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                let (app, ready) = (Arc::clone(&app), Arc::clone(&ready));
+                tokio::spawn(async move {
+                    connection(stream, client, app, ready).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                eprintln!("guestbook: accepting a connection failed: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, client: SocketAddr, app: Arc<dyn App>, ready: Arc<AtomicBool>) {
+    let service = service_fn(move |request| {
+        let (app, ready) = (Arc::clone(&app), Arc::clone(&ready));
+        async move { Ok::<_, std::convert::Infallible>(respond(request, client, &*app, &ready).await) }
+    });
+    // A connection that the client breaks off is the client's business.
+    let _ = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
+}
+
+async fn respond(request: Request<Incoming>, client: SocketAddr, app: &dyn App, ready: &AtomicBool) -> Answer {
+    let (parts, body) = request.into_parts();
+    match parts.uri.path() {
+        "/livez" => return answer(StatusCode::OK, "text/plain", "ok\n"),
+        "/healthz" if ready.load(Ordering::Relaxed) => return answer(StatusCode::OK, "text/plain", "ok\n"),
+        "/healthz" => return answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "ending\n"),
+        _ => {}
+    }
+    let Ok(body) = Limited::new(body, BODY).collect().await else {
+        return answer(StatusCode::PAYLOAD_TOO_LARGE, "text/plain", "at most 4096 bytes, please\n");
+    };
+    let accept = parts.headers.get(hyper::header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let asked = Asked {
+        method: parts.method,
+        path: parts.uri.path().to_owned(),
+        wants_json: accept.contains("application/json"),
+        client,
+        body: body.to_bytes(),
+    };
+    app.answer(asked).await
+}
