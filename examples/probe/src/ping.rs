@@ -1,16 +1,14 @@
 //! One ICMP echo through a raw socket (containers have NET_RAW by default), else through a ping socket.
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
-    os::fd::{AsRawFd, OwnedFd},
+    net::IpAddr,
+    os::fd::OwnedFd,
     process,
     sync::atomic::{AtomicU16, Ordering},
 };
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recv, sendto, socket,
-};
-use tokio::io::unix::AsyncFd;
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use tokio::net::UdpSocket;
 
 /// Sets apart the echoes of one process.
 static SEQUENCE: AtomicU16 = AtomicU16::new(1);
@@ -18,19 +16,17 @@ static SEQUENCE: AtomicU16 = AtomicU16::new(1);
 /// Sends one echo request and waits for its answer; the caller bounds the time.
 pub async fn echo(host: IpAddr) -> io::Result<()> {
     let v6 = host.is_ipv6();
-    let socket = AsyncFd::register(open(v6)?)?;
+    // Tokio's datagram socket asks nothing that an ICMP socket does not answer.
+    let socket = UdpSocket::from_std(std::net::UdpSocket::from(open(v6)?))?;
+    socket.connect((host, 0)).await?;
     let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed);
     let identifier = process::id() as u16 ^ sequence.rotate_left(8);
-    let request = request(v6, identifier, sequence);
-    let address = SockaddrStorage::from(SocketAddr::new(host, 0));
-    sendto(socket.as_raw_fd(), &request, &address, MsgFlags::empty())?;
+    socket.send(&request(v6, identifier, sequence)).await?;
+    let mut buffer = [0; 1500];
     loop {
-        let mut ready = socket.readable().await?;
-        let mut buffer = [0; 1500];
-        match ready.try_io(|fd| Ok(recv(fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT)?)) {
-            Ok(Ok(length)) if answers(&buffer[..length], v6, sequence) => return Ok(()),
-            Ok(Ok(_)) | Err(_) => {}
-            Ok(Err(error)) => return Err(error),
+        let length = socket.recv(&mut buffer).await?;
+        if answers(&buffer[..length], v6, sequence) {
+            return Ok(());
         }
     }
 }
