@@ -54,17 +54,17 @@ mod tests {
     use super::IntOrString::{self, Int, Name};
 
     #[track_caller]
-    fn check(json: &str, expected: Option<IntOrString>) {
-        assert_eq!(serde_json::from_str(json).ok(), expected);
+    fn check(json: &str, expected: &Option<IntOrString>) {
+        assert_eq!(&serde_json::from_str(json).ok(), expected);
     }
 
     #[test]
     fn from_json() {
-        check("80", Some(Int(80)));
-        check("-1", Some(Int(-1)));
-        check("\"http\"", Some(Name("http".into())));
-        check("\"80\"", Some(Name("80".into())));
-        check("99999999999", None);
-        check("true", None);
+        check("80", &Some(Int(80)));
+        check("-1", &Some(Int(-1)));
+        check("\"http\"", &Some(Name("http".into())));
+        check("\"80\"", &Some(Name("80".into())));
+        check("99999999999", &None);
+        check("true", &None);
     }
 }

@@ -203,19 +203,26 @@ impl Rows<'_> {
         for ResolvedRule { policy, direction, rule, ports } in &content.rules {
             let id = ids[&(*policy, *direction, rule.index)];
             let ports = ports.as_deref();
-            if rule.peers.is_none() {
+            let Some(terms) = &rule.peers else {
                 self.allow(ANY, *direction, ports, &Traits::default(), id);
-            }
-            let named = ports.is_some_and(|ports| ports.iter().any(|p| matches!(p.port, Port::Named(_))));
+                self.names_for_any(*direction, ports, id);
+                continue;
+            };
             for (class, traits) in &self.classes.traits {
-                let matches = match &rule.peers {
-                    Some(terms) => terms.iter().any(|term| traits.terms.contains(term)),
-                    // Any peer has its row already; only what a name means differs from class to class.
-                    None => named && !traits.ports.is_empty(),
-                };
-                if matches {
+                if terms.iter().any(|term| traits.terms.contains(term)) {
                     self.allow(*class, *direction, ports, traits, id);
                 }
+            }
+        }
+    }
+
+    /// A rule for any peer has one row, but what a port's name means differs from class to class.
+    fn names_for_any(&mut self, direction: u8, ports: Option<&[PortMatch]>, rule: RuleId) {
+        let named = ports.into_iter().flatten().filter(|port| matches!(port.port, Port::Named(_)));
+        let named: Vec<PortMatch> = named.cloned().collect();
+        if !named.is_empty() {
+            for (class, traits) in &self.classes.traits {
+                self.allow(*class, direction, Some(&named), traits, rule);
             }
         }
     }

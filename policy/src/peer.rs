@@ -22,22 +22,23 @@ pub(crate) enum Namespaces {
 }
 
 impl Term {
-    /// From the API, for a policy of `namespace`; an error says which field is wrong.
+    /// From the API, for a policy of `namespace`; an error continues the path of the peer with the
+    /// field that is wrong.
     pub(crate) fn parse(peer: &PolicyPeer, namespace: &str) -> Result<Term, String> {
         let selectors = peer.pod_selector.is_some() || peer.namespace_selector.is_some();
         match &peer.ip_block {
-            Some(_) if selectors => Err("may not specify both ipBlock and another peer".into()),
+            Some(_) if selectors => Err(": may not specify both ipBlock and another peer".into()),
             Some(block) => {
-                let cidr = parse_cidr(&block.cidr).map_err(|fault| format!("ipBlock.cidr: {fault}"))?;
+                let cidr = parse_cidr(&block.cidr).map_err(|fault| format!(".ipBlock.cidr: {fault}"))?;
                 let parse = |(index, text): (usize, &Box<str>)| {
-                    parse_cidr(text).map_err(|fault| format!("ipBlock.except[{index}]: {fault}"))
+                    parse_cidr(text).map_err(|fault| format!(".ipBlock.except[{index}]: {fault}"))
                 };
                 let mut except = block.except.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
                 except.sort_unstable();
                 except.dedup();
                 Ok(Term::Block { cidr, except })
             }
-            None if !selectors => Err("must specify a peer".into()),
+            None if !selectors => Err(": must specify a peer".into()),
             None => {
                 let namespaces = match &peer.namespace_selector {
                     Some(selector) => Namespaces::Selected(checked(selector, "namespaceSelector")?),
@@ -74,7 +75,7 @@ impl Term {
 
 fn checked(selector: &LabelSelector, field: &str) -> Result<LabelSelector, String> {
     match selector.fault() {
-        Some(fault) => Err(format!("{field}.{fault}")),
+        Some(fault) => Err(format!(".{field}.{fault}")),
         None => Ok(selector.clone()),
     }
 }

@@ -61,7 +61,7 @@ impl Parsed {
             match Term::parse(peer, &policy.key.namespace) {
                 Ok(term) => peers.push(self.intern(term)),
                 Err(fault) => {
-                    self.report(policy, format!("spec.{name}[{index}].{list}[{at}].{fault}; it allows nothing"));
+                    self.report(policy, format!("spec.{name}[{index}].{list}[{at}]{fault}; it allows nothing"));
                 }
             }
         }

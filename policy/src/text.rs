@@ -17,7 +17,7 @@ impl fmt::Display for Row<'_> {
         let direction = direction(key.direction);
         write!(f, "set {:08x} {direction} class {} ", key.set, class(key.class))?;
         match key.prefix_len {
-            ..=BITS_ANY_PROTO => write!(f, "any")?,
+            ..=BITS_ANY_PROTO => write!(f, "every packet")?,
             BITS_ANY_PORT => write!(f, "proto {}", key.proto)?,
             bits => {
                 let port = u16::from_be(key.port);

@@ -92,12 +92,19 @@ pub fn compile(input: &Input) -> Output {
     }
     let texts: Vec<String> = wanted.iter().map(|(name, _)| id_text(name)).collect();
     let ids = content::ids(&texts.iter().map(String::as_str).collect::<BTreeSet<_>>());
+    let mut claimed = Vec::new();
     for ((name, entries), text) in wanted.into_iter().zip(&texts) {
         let service = ids[text.as_str()];
-        for (key, entry) in entries {
+        let (own, outside): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.own);
+        for PortEntry { key, entry, .. } in own {
             output.add(key, Entry { service, ..entry }, &name);
         }
+        claimed.extend(outside.into_iter().map(|claim| (claim.key, Entry { service, ..claim.entry }, name.clone())));
         output.names.insert(service, name);
+    }
+    // Last, so that nobody takes another service's own address by naming it as an external one.
+    for (key, entry, name) in claimed {
+        output.add(key, entry, &name);
     }
     output.issues.sort_unstable();
     output
@@ -170,6 +177,14 @@ struct Candidate {
     conditions: Conditions,
 }
 
+/// A wanted row of one service port.
+struct PortEntry {
+    key: ServiceKey,
+    entry: Entry,
+    /// Of an address or port that the cluster gave out, not one that the service only claims.
+    own: bool,
+}
+
 /// The rows of one service port. Backends that live are noted in `living`.
 fn port_entries(
     input: &Input,
@@ -178,26 +193,24 @@ fn port_entries(
     proto: u8,
     slices: &[&Arc<EndpointSlice>],
     living: &mut BTreeMap<BackendAddr, Option<Box<str>>>,
-) -> Vec<(ServiceKey, Entry)> {
+) -> Vec<PortEntry> {
     let mut entries = Vec::new();
     for (index, ip) in service.cluster_ips.iter().enumerate() {
         let family = family(*ip);
         let candidates = candidates(input, port, proto, family, slices, living);
-        let entry = |local_only: bool| Entry {
-            service: 0,
-            flags: 0,
-            affinity: service.affinity_seconds,
-            backends: choose(&candidates, local_only),
+        let mut push = |addr: Addr, port: u16, scope: u8, local_only: bool, own: bool| {
+            let key = ServiceKey { addr, port: port.to_be(), proto, scope };
+            let (affinity, backends) = (service.affinity_seconds, choose(&candidates, local_only));
+            entries.push(PortEntry { key, entry: Entry { service: 0, flags: 0, affinity, backends }, own });
         };
-        let key = |addr: Addr, port: u16, scope: u8| ServiceKey { addr, port: port.to_be(), proto, scope };
-        entries.push((key((*ip).into(), port.port, SCOPE_CLUSTER), entry(service.internal_local)));
-        let outside = service.external_ips.iter().chain(&*service.load_balancer_ips);
-        for outside in outside.filter(|outside| self::family(**outside) == family) {
-            entries.push((key((*outside).into(), port.port, SCOPE_CLUSTER), entry(service.external_local)));
-        }
+        push((*ip).into(), port.port, SCOPE_CLUSTER, service.internal_local, true);
         // The key of a node port names no address and so no family: the service's first family has it.
         if index == 0 && port.node_port != 0 {
-            entries.push((key(Addr::ANY, port.node_port, SCOPE_NODE_PORT), entry(service.external_local)));
+            push(Addr::ANY, port.node_port, SCOPE_NODE_PORT, service.external_local, true);
+        }
+        let outside = service.external_ips.iter().chain(&*service.load_balancer_ips);
+        for outside in outside.filter(|outside| self::family(**outside) == family) {
+            push((*outside).into(), port.port, SCOPE_CLUSTER, service.external_local, false);
         }
     }
     entries
