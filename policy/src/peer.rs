@@ -30,10 +30,10 @@ impl Term {
             Some(_) if selectors => Err(": may not specify both ipBlock and another peer".into()),
             Some(block) => {
                 let cidr = parse_cidr(&block.cidr).map_err(|fault| format!(".ipBlock.cidr: {fault}"))?;
-                let parse = |(index, text): (usize, &Box<str>)| {
+                let parse = |(index, text): (usize, &str)| {
                     parse_cidr(text).map_err(|fault| format!(".ipBlock.except[{index}]: {fault}"))
                 };
-                let mut except = block.except.iter().enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
+                let mut except = block.except.iter().map(|text| &**text).enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
                 except.sort_unstable();
                 except.dedup();
                 Ok(Term::Block { cidr, except })
