@@ -8,6 +8,8 @@ use std::{borrow::Cow, time::Duration};
 
 use serde_json::Value;
 
+use crate::view::Meta;
+
 /// A resource as `plural` or `plural.group`: `pods`, `deployments.apps`, `endpointslices.discovery.k8s.io`.
 pub type Resource = Cow<'static, str>;
 
@@ -153,4 +155,65 @@ impl Event {
     pub fn type_(&self) -> &'static str {
         if self.warning { "Warning" } else { "Normal" }
     }
+}
+
+impl Action {
+    /// A merge patch of an object that must still be the one that was seen (uid), at any version.
+    pub(crate) fn patch(resource: &'static str, meta: &Meta, subresource: Option<&'static str>, patch: Value) -> Self {
+        Self::Patch {
+            resource: resource.into(),
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+            subresource,
+            patch,
+            uid: Some(meta.uid.clone()),
+            resource_version: None,
+        }
+    }
+
+    /// A merge patch that depends on the very version that was seen: lists that are replaced, counts that are raised.
+    pub(crate) fn patch_exact(
+        resource: &'static str,
+        meta: &Meta,
+        subresource: Option<&'static str>,
+        patch: Value,
+    ) -> Self {
+        let mut action = Self::patch(resource, meta, subresource, patch);
+        if let Self::Patch { resource_version, .. } = &mut action {
+            *resource_version = Some(meta.resource_version.clone());
+        }
+        action
+    }
+
+    /// A delete of the object that was seen, with its own grace.
+    pub(crate) fn delete(resource: &'static str, meta: &Meta) -> Self {
+        Self::Delete {
+            resource: resource.into(),
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+            uid: Some(meta.uid.clone()),
+            resource_version: None,
+            grace: None,
+            propagation: None,
+        }
+    }
+
+    /// A delete that takes effect at once.
+    pub(crate) fn delete_now(resource: &'static str, meta: &Meta) -> Self {
+        let mut action = Self::delete(resource, meta);
+        if let Self::Delete { grace, .. } = &mut action {
+            *grace = Some(0);
+        }
+        action
+    }
+}
+
+/// A `Normal` event.
+pub(crate) fn normal(component: &'static str, involved: Involved, reason: &'static str, message: String) -> Event {
+    Event { involved, warning: false, reason, message, component }
+}
+
+/// A `Warning` event.
+pub(crate) fn warning(component: &'static str, involved: Involved, reason: &'static str, message: String) -> Event {
+    Event { involved, warning: true, reason, message, component }
 }

@@ -10,14 +10,47 @@ pub mod runner;
 pub mod settings;
 pub mod snapshot;
 
+mod deployment;
+mod disruption;
+mod endpoint_slice;
+mod endpoints;
+#[cfg(test)]
+mod fixture;
+mod garbage_collector;
+mod names;
+mod namespace;
+mod node_ipam;
+mod node_lifecycle;
+mod ownership;
+mod pod_gc;
 mod quantity;
+mod replicaset;
 mod resource;
+mod root_ca;
 mod scheduler;
+mod service_account;
+mod service_pods;
+mod taint_eviction;
+mod template;
 mod view;
 
 use controller::Controller;
 
 /// The table of controllers.
 pub fn all() -> Vec<Controller> {
-    vec![]
+    vec![
+        namespace::CONTROLLER,
+        service_account::CONTROLLER,
+        root_ca::CONTROLLER,
+        node_ipam::CONTROLLER,
+        node_lifecycle::CONTROLLER,
+        taint_eviction::CONTROLLER,
+        deployment::CONTROLLER,
+        replicaset::CONTROLLER,
+        replicaset::LEGACY,
+        endpoint_slice::CONTROLLER,
+        endpoints::CONTROLLER,
+        garbage_collector::CONTROLLER,
+        pod_gc::CONTROLLER,
+    ]
 }

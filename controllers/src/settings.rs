@@ -12,6 +12,8 @@ use ipnetwork::IpNetwork;
 pub struct Settings {
     /// Pod ranges, one per family; each node gets a piece of each. Empty: node IPAM does nothing.
     pub cluster_cidrs: Vec<IpNetwork>,
+    /// Ranges of ClusterIPs: never given to nodes, even where a cluster range contains them.
+    pub service_cidrs: Vec<IpNetwork>,
     /// Prefix length of a node's IPv4 piece.
     pub node_mask_v4: u8,
     /// Prefix length of a node's IPv6 piece.
@@ -34,6 +36,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             cluster_cidrs: Vec::new(),
+            service_cidrs: Vec::new(),
             node_mask_v4: 24,
             node_mask_v6: 64,
             root_ca_pem: String::new(),

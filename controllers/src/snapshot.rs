@@ -16,7 +16,7 @@ use std::{
 };
 
 pub(crate) use heartbeat::Heard;
-pub(crate) use index::{Indexes, Item};
+pub(crate) use index::{Indexes, Item, SERVICE_LABEL};
 pub(crate) use table::Table;
 
 use crate::{
@@ -25,8 +25,8 @@ use crate::{
     scheduler::Usage,
     settings::Settings,
     view::{
-        ConfigMap, ControllerRevision, DaemonSet, Deployment, Endpoints, Lease, Namespace, Node, Object, Pod, ReplicaSet,
-        Service, Slice,
+        ConfigMap, ControllerRevision, DaemonSet, Deployment, Endpoints, Lease, Namespace, Node, Object, Pod,
+        ReplicaSet, Service, Slice,
     },
 };
 
@@ -68,6 +68,8 @@ pub struct Snapshot {
     pub(crate) indexes: Indexes,
     /// By node name.
     pub(crate) heard: HashMap<String, Heard>,
+    /// Nodes that went, and when in watched time.
+    pub(crate) gone: HashMap<String, Duration>,
     /// What the pods of a node take of it, by node name.
     pub(crate) usage: HashMap<String, Usage>,
     /// The last error of a controller's key, until it succeeds.
@@ -97,6 +99,7 @@ impl Snapshot {
             leases: Table::default(),
             indexes: Indexes::default(),
             heard: HashMap::new(),
+            gone: HashMap::new(),
             usage: HashMap::new(),
             failures: HashMap::new(),
         }
@@ -163,7 +166,13 @@ impl Snapshot {
         let old = self.swap(resource, key, None);
         self.indexes.replace(&item, old.as_ref(), None);
         self.observe(old.as_ref(), None);
-        Some(Change { resource: Arc::clone(&item.resource), key: key.clone(), uid: Arc::clone(&item.uid), old, new: None })
+        Some(Change {
+            resource: Arc::clone(&item.resource),
+            key: key.clone(),
+            uid: Arc::clone(&item.uid),
+            old,
+            new: None,
+        })
     }
 
     /// Remembers, or forgets, why a key of a controller failed.
@@ -182,13 +191,23 @@ impl Snapshot {
         self.failures.get(&(controller, key.clone())).map(String::as_str)
     }
 
+    /// Whether a namespace exists and is not being deleted.
+    pub(crate) fn namespace_active(&self, name: &str) -> bool {
+        self.namespaces.named("", name).is_some_and(|ns| !ns.meta.deleting() && ns.status.phase != "Terminating")
+    }
+
     /// Objects of a resource controlled by this uid.
     pub(crate) fn owned<'a, T>(&'a self, uid: &str, resource: &'static str, table: &'a Table<T>) -> Vec<&'a Arc<T>> {
         self.indexes.dependents_of(uid, resource).filter_map(|key| table.get(key)).collect()
     }
 
     /// Objects of a resource in a namespace that nobody controls.
-    pub(crate) fn orphans<'a, T>(&'a self, namespace: &str, resource: &'static str, table: &'a Table<T>) -> Vec<&'a Arc<T>> {
+    pub(crate) fn orphans<'a, T>(
+        &'a self,
+        namespace: &str,
+        resource: &'static str,
+        table: &'a Table<T>,
+    ) -> Vec<&'a Arc<T>> {
         self.indexes.orphans(resource, namespace).filter_map(|key| table.get(key)).collect()
     }
 
@@ -263,6 +282,7 @@ impl Snapshot {
         }
         if let (Some(Object::Node(node)), None) = (old, new) {
             self.heard.remove(&node.meta.name);
+            self.gone.insert(node.meta.name.clone(), self.watched);
         }
     }
 }

@@ -185,7 +185,13 @@ mod tests {
             uid: "u".to_owned(),
             resource_version: revision.to_owned(),
         };
-        Event { involved, warning: true, reason: "FailedScheduling", message: message.to_owned(), component: "default-scheduler" }
+        Event {
+            involved,
+            warning: true,
+            reason: "FailedScheduling",
+            message: message.to_owned(),
+            component: "default-scheduler",
+        }
     }
 
     #[test]

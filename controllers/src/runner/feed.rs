@@ -34,8 +34,12 @@ const QUIET: Duration = Duration::from_secs(2);
 pub(super) fn run(shared: &Shared) {
     while !shared.stopped() {
         shared.queue.pause(true);
-        let kinds: Vec<Kind> =
-            shared.api.kinds().into_iter().filter(|kind| !kind.resource.split('.').next().is_some_and(|r| r == resource::EVENTS)).collect();
+        let kinds: Vec<Kind> = shared
+            .api
+            .kinds()
+            .into_iter()
+            .filter(|kind| !kind.resource.split('.').next().is_some_and(|r| r == resource::EVENTS))
+            .collect();
         let (from, until) = list(shared, &kinds);
         let names: Vec<&str> = kinds.iter().map(|kind| kind.resource.as_str()).collect();
         let watch = shared.api.watch(&names, from);
@@ -166,4 +170,3 @@ fn enqueue(shared: &Shared, snapshot: &Snapshot, changes: &[Change]) {
 fn write(shared: &Shared) -> RwLockWriteGuard<'_, Snapshot> {
     shared.snapshot.write().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
-

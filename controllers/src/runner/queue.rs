@@ -122,8 +122,10 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(controllers: &[Controller]) -> Self {
-        let lanes =
-            controllers.iter().map(|c| Lane { serial: c.concurrency == Concurrency::Serial, ..Lane::default() }).collect();
+        let lanes = controllers
+            .iter()
+            .map(|c| Lane { serial: c.concurrency == Concurrency::Serial, ..Lane::default() })
+            .collect();
         Self { state: Mutex::new(State { lanes, paused: true, ..State::default() }), changed: Condvar::new() }
     }
 

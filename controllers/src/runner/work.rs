@@ -61,7 +61,12 @@ fn process(shared: &Shared, controller: &Controller, item: &Item) -> (Outcome, i
 }
 
 /// In order, up to the first failure.
-fn execute(shared: &Shared, controller: &Controller, actions: &[Action], outcome: &mut Outcome) -> Result<(), ApiError> {
+fn execute(
+    shared: &Shared,
+    controller: &Controller,
+    actions: &[Action],
+    outcome: &mut Outcome,
+) -> Result<(), ApiError> {
     for (index, action) in actions.iter().enumerate() {
         if shared.stopped() {
             return Ok(());

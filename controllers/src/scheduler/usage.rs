@@ -53,7 +53,9 @@ impl Usage {
 
     /// A pod is no longer on a node (or was, before its change).
     pub(crate) fn remove_pod(nodes: &mut HashMap<String, Self>, pod: &Pod) {
-        if counts(pod) && let Some(usage) = nodes.get_mut(&pod.spec.node_name) {
+        if counts(pod)
+            && let Some(usage) = nodes.get_mut(&pod.spec.node_name)
+        {
             usage.change(pod, -1);
             if usage.pods == 0 {
                 nodes.remove(&pod.spec.node_name);
@@ -110,9 +112,7 @@ pub(crate) fn scored(pod: &Pod) -> (i64, i64) {
         amounts
     });
     let overhead = amounts(&pod.spec.overhead);
-    let of = |resource: &str| {
-        total.get(resource).copied().unwrap_or(0) + overhead.get(resource).copied().unwrap_or(0)
-    };
+    let of = |resource: &str| total.get(resource).copied().unwrap_or(0) + overhead.get(resource).copied().unwrap_or(0);
     (of("cpu"), of("memory"))
 }
 

@@ -34,6 +34,7 @@ impl Snapshot {
     }
 
     pub(super) fn hear_node(&mut self, node: &Node) {
+        self.gone.remove(&node.meta.name);
         let Some(ready) = condition(&node.status.conditions, "Ready") else {
             self.heard_entry(&node.meta.name);
             return;
@@ -49,6 +50,11 @@ impl Snapshot {
     /// How long ago, in watched time, the node gave a sign of life.
     pub(crate) fn silence(&self, node: &str) -> Duration {
         self.heard.get(node).map_or(Duration::ZERO, |heard| self.watched.saturating_sub(heard.at))
+    }
+
+    /// How long, in watched time, a node that is not there has not been there.
+    pub(crate) fn absence(&self, node: &str) -> Duration {
+        self.watched.saturating_sub(self.gone.get(node).copied().unwrap_or(Duration::ZERO))
     }
 
     fn heard_entry(&mut self, node: &str) -> &mut Heard {

@@ -71,6 +71,8 @@ pub(crate) struct Indexes {
     pub(crate) pods_by_node: HashMap<String, BTreeSet<Key>>,
     /// Pods without a node that are not terminated.
     pub(crate) pending: BTreeSet<Key>,
+    /// Pods that succeeded or failed.
+    pub(crate) terminated: BTreeSet<Key>,
     /// Slices by the service that they belong to.
     pub(crate) slices_by_service: HashMap<Key, BTreeSet<Key>>,
     selected: HashMap<Pair, Selected>,
@@ -113,7 +115,10 @@ impl Indexes {
     /// Every object of a namespace, kind by kind.
     pub(crate) fn in_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Item> {
         self.items.values().flat_map(move |items| {
-            items.range(Key::new(namespace, "")..).take_while(move |(key, _)| &*key.namespace == namespace).map(|(_, v)| v)
+            items
+                .range(Key::new(namespace, "")..)
+                .take_while(move |(key, _)| &*key.namespace == namespace)
+                .map(|(_, v)| v)
         })
     }
 
@@ -132,7 +137,9 @@ impl Indexes {
 
     pub(crate) fn orphans<'a>(&'a self, resource: &str, namespace: &'a str) -> impl Iterator<Item = &'a Key> {
         let all = self.orphans.get(resource).into_iter();
-        all.flat_map(move |keys| keys.range(Key::new(namespace, "")..).take_while(move |key| &*key.namespace == namespace))
+        all.flat_map(move |keys| {
+            keys.range(Key::new(namespace, "")..).take_while(move |key| &*key.namespace == namespace)
+        })
     }
 
     /// Candidates for a service's selector: the pods that carry its first label.
@@ -148,7 +155,8 @@ impl Indexes {
     /// Services that may select a pod: those whose selector's first label it carries.
     pub(crate) fn selecting_services<'a>(&'a self, pod: &Pod) -> impl Iterator<Item = &'a Key> {
         let namespace: Arc<str> = pod.meta.namespace.as_str().into();
-        let pairs: Vec<Pair> = pod.meta.labels.iter().map(|(k, v)| (Arc::clone(&namespace), k.clone(), v.clone())).collect();
+        let pairs: Vec<Pair> =
+            pod.meta.labels.iter().map(|(k, v)| (Arc::clone(&namespace), k.clone(), v.clone())).collect();
         pairs.into_iter().filter_map(|pair| self.selected.get(&pair)).flat_map(|selected| &selected.services)
     }
 
@@ -196,6 +204,9 @@ impl Indexes {
                 } else if !pod.terminated() {
                     self.pending.insert(key.clone());
                 }
+                if pod.terminated() {
+                    self.terminated.insert(key.clone());
+                }
                 for pair in pairs(pod, key) {
                     if let Some(selected) = self.selected.get_mut(&pair) {
                         selected.pods.insert(key.clone());
@@ -216,6 +227,7 @@ impl Indexes {
         match object {
             Object::Pod(pod) => {
                 self.pending.remove(key);
+                self.terminated.remove(key);
                 remove_from(&mut self.pods_by_node, &pod.spec.node_name, key);
                 for pair in pairs(pod, key) {
                     if let Some(selected) = self.selected.get_mut(&pair) {
@@ -234,7 +246,13 @@ impl Indexes {
     }
 
     /// A service's selector begins or ends to count. The first service on a label looks through its namespace's pods once.
-    pub(super) fn select(&mut self, key: &Key, old: Option<(&str, &str)>, new: Option<(&str, &str)>, pods: &Table<Pod>) {
+    pub(super) fn select(
+        &mut self,
+        key: &Key,
+        old: Option<(&str, &str)>,
+        new: Option<(&str, &str)>,
+        pods: &Table<Pod>,
+    ) {
         if old == new {
             return;
         }

@@ -7,10 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::view;
-use crate::{
-    action::Involved,
-    controller::Key,
-};
+use crate::{action::Involved, controller::Key};
 
 /// Labels, annotations, resource lists.
 pub(crate) type Map = BTreeMap<String, String>;

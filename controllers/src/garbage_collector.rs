@@ -1,0 +1,281 @@
+//! Deletes objects whose owners are gone, and carries out foreground and orphaning deletion.
+//! Upstream: pkg/controller/garbagecollector. Works on every kind that the server serves; its keys are uids.
+//!
+//! It concludes from absence, which is sound because the snapshot is always one state of the whole cluster (see
+//! [`runner`](crate::runner)): an owner is older than what refers to it, so whoever sees the dependent has seen the owner.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    action::{Action, Propagation},
+    controller::{Change, Concurrency, Controller, Key},
+    ownership::{reference, without},
+    snapshot::{Item, Snapshot},
+    view::{Meta, OwnerReference},
+};
+
+const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
+
+pub(crate) const CONTROLLER: Controller = Controller {
+    name: "generic-garbage-collector",
+    watches: &[],
+    keys,
+    reconcile,
+    priority: None,
+    concurrency: Concurrency::PerKey,
+};
+
+fn keys(snapshot: &Snapshot, change: &Change) -> Vec<Key> {
+    let old = change.old.as_ref().map(|object| object.meta());
+    let new = change.new.as_ref().map(|object| object.meta());
+    let mut uids: Vec<&str> = Vec::new();
+    if let Some(new) = new
+        && (!new.owner_references.is_empty() || special(new))
+    {
+        uids.push(&new.uid);
+    }
+    let gone = old.filter(|old| new.is_none_or(|new| new.uid != old.uid));
+    let began_deletion = new.filter(|new| new.deleting() && !old.is_some_and(Meta::deleting));
+    for meta in gone.into_iter().chain(began_deletion) {
+        uids.extend(snapshot.indexes.dependents(&meta.uid).map(|item| &*item.uid));
+    }
+    // Owners that wait for this one.
+    let owners = old.into_iter().chain(new).flat_map(|meta| &meta.owner_references);
+    let waiting = |owner: &&OwnerReference| snapshot.indexes.by_uid(&owner.uid).is_some_and(|item| item.deleting);
+    uids.extend(owners.filter(waiting).map(|owner| owner.uid.as_str()));
+    uids.sort_unstable();
+    uids.dedup();
+    uids.into_iter().map(|uid| Key::new("", uid)).collect()
+}
+
+fn special(meta: &Meta) -> bool {
+    meta.deleting() && (meta.has_finalizer(FOREGROUND) || meta.has_finalizer(ORPHAN))
+}
+
+fn reconcile(snapshot: &Snapshot, key: &Key, _: Timestamp) -> Vec<Action> {
+    let Some(item) = snapshot.indexes.by_uid(&key.name) else { return Vec::new() };
+    let has = |finalizer: &str| item.finalizers.iter().any(|f| f == finalizer);
+    match (item.deleting, has(ORPHAN), has(FOREGROUND)) {
+        (true, true, _) => orphan(snapshot, item),
+        (true, false, true) => foreground(snapshot, item),
+        (true, false, false) => Vec::new(),
+        (false, ..) => judge(snapshot, item),
+    }
+}
+
+/// The dependents lose their reference, then the object its finalizer.
+fn orphan(snapshot: &Snapshot, item: &Item) -> Vec<Action> {
+    let mut actions: Vec<Action> = snapshot
+        .indexes
+        .dependents(&item.uid)
+        .map(|dependent| {
+            let rest = without(&dependent.owners, |uid| uid == &*item.uid);
+            patch(dependent, json!({ "metadata": { "ownerReferences": rest } }))
+        })
+        .collect();
+    actions.push(drop_finalizer(item, ORPHAN));
+    actions
+}
+
+/// Dependents judge themselves (their owner waits); the object goes when none blocks it any more.
+fn foreground(snapshot: &Snapshot, item: &Item) -> Vec<Action> {
+    let blocks = |dependent: &&Item| dependent.owners.iter().any(|o| o.uid == *item.uid && o.block_owner_deletion);
+    if snapshot.indexes.dependents(&item.uid).any(|dependent| blocks(&dependent)) {
+        return Vec::new();
+    }
+    vec![drop_finalizer(item, FOREGROUND)]
+}
+
+/// What an owner reference is worth.
+#[derive(PartialEq, Eq)]
+enum Worth {
+    Solid,
+    Dangling,
+    /// The owner is being deleted and waits for its dependents.
+    Waiting,
+}
+
+/// An object that is not being deleted: does anybody still own it?
+fn judge(snapshot: &Snapshot, item: &Item) -> Vec<Action> {
+    if item.owners.is_empty() {
+        return Vec::new();
+    }
+    let worths: Vec<Worth> = item.owners.iter().map(|owner| worth(snapshot, item, owner)).collect();
+    if worths.contains(&Worth::Solid) {
+        if worths.iter().all(|worth| *worth == Worth::Solid) {
+            return Vec::new();
+        }
+        let kept = item.owners.iter().zip(&worths).filter(|(_, worth)| **worth == Worth::Solid);
+        let kept: Vec<Value> = kept.map(|(owner, _)| reference(owner)).collect();
+        return vec![patch(item, json!({ "metadata": { "ownerReferences": kept } }))];
+    }
+    let dependents = || snapshot.indexes.dependents(&item.uid);
+    if worths.contains(&Worth::Waiting) && dependents().next().is_some() {
+        let mut actions = Vec::new();
+        if dependents().any(|dependent| dependent.deleting && dependent.finalizers.iter().any(|f| f == FOREGROUND)) {
+            // A circle of owners that wait for one another: this one gives way.
+            actions.push(unblock(item));
+        }
+        actions.push(delete(item, Propagation::Foreground, actions.is_empty()));
+        return actions;
+    }
+    let wish = |finalizer: &str| item.finalizers.iter().any(|f| f == finalizer);
+    let propagation = if wish(ORPHAN) {
+        Propagation::Orphan
+    } else if wish(FOREGROUND) {
+        Propagation::Foreground
+    } else {
+        Propagation::Background
+    };
+    vec![delete(item, propagation, true)]
+}
+
+fn worth(snapshot: &Snapshot, item: &Item, owner: &OwnerReference) -> Worth {
+    match snapshot.indexes.by_uid(&owner.uid) {
+        // A namespaced owner rules only its own namespace.
+        Some(found) if !found.key.namespace.is_empty() && found.key.namespace != item.key.namespace => Worth::Dangling,
+        Some(found) if found.deleting && found.finalizers.iter().any(|f| f == FOREGROUND) => Worth::Waiting,
+        Some(_) => Worth::Solid,
+        None if known(snapshot, owner) => Worth::Dangling,
+        // Of a kind that is not served: nobody can say that it is gone.
+        None => Worth::Solid,
+    }
+}
+
+fn known(snapshot: &Snapshot, owner: &OwnerReference) -> bool {
+    let group = |api_version: &str| api_version.rsplit_once('/').map(|(group, _)| group.to_owned());
+    let wanted = group(&owner.api_version);
+    snapshot.kinds.iter().any(|kind| kind.kind == owner.kind && group(&kind.api_version) == wanted)
+}
+
+fn delete(item: &Item, propagation: Propagation, exact: bool) -> Action {
+    Action::Delete {
+        resource: item.resource.to_string().into(),
+        namespace: item.key.namespace.to_string(),
+        name: item.key.name.to_string(),
+        uid: Some(item.uid.to_string()),
+        // Whoever changed its owners meanwhile is heard.
+        resource_version: exact.then(|| item.revision.to_string()),
+        grace: None,
+        propagation: Some(propagation),
+    }
+}
+
+fn unblock(item: &Item) -> Action {
+    let owners: Vec<Value> = item
+        .owners
+        .iter()
+        .map(|owner| reference(&OwnerReference { block_owner_deletion: false, ..owner.clone() }))
+        .collect();
+    patch(item, json!({ "metadata": { "ownerReferences": owners } }))
+}
+
+fn drop_finalizer(item: &Item, finalizer: &str) -> Action {
+    let rest: Vec<&String> = item.finalizers.iter().filter(|f| *f != finalizer).collect();
+    patch(item, json!({ "metadata": { "finalizers": rest } }))
+}
+
+fn patch(item: &Item, patch: Value) -> Action {
+    Action::Patch {
+        resource: item.resource.to_string().into(),
+        namespace: item.key.namespace.to_string(),
+        name: item.key.name.to_string(),
+        subresource: None,
+        patch,
+        uid: Some(item.uid.to_string()),
+        resource_version: Some(item.revision.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::*;
+
+    #[track_caller]
+    fn check(cluster: &Cluster, name: &str, expected: &[&str]) {
+        assert_eq!(brief(&reconcile(&cluster.snapshot, &Key::new("", format!("uid-{name}")), NOW)), expected);
+    }
+
+    fn pod(owners: Value) -> Value {
+        json!({"metadata": {"name": "p", "ownerReferences": owners}})
+    }
+
+    #[test]
+    fn dependents_follow_their_owner() {
+        let mut cluster = Cluster::new();
+        cluster.put("replicasets.apps", json!({"metadata": {"name": "rs"}}));
+        cluster.put("pods", pod(owner("ReplicaSet", "rs")));
+        check(&cluster, "p", &[]);
+        let change = cluster.remove("replicasets.apps", "ns", "rs").unwrap();
+        assert_eq!(keys(&cluster.snapshot, &change), [Key::new("", "uid-p")]);
+        check(&cluster, "p", &["delete pods p Background"]);
+    }
+
+    #[test]
+    fn an_unknown_kind_is_not_gone() {
+        let mut cluster = Cluster::new();
+        cluster.put("pods", pod(owner("Gadget", "g")));
+        check(&cluster, "p", &[]);
+    }
+
+    #[test]
+    fn a_dangling_reference_beside_a_solid_one_is_taken_away() {
+        let mut cluster = Cluster::new();
+        cluster.put("replicasets.apps", json!({"metadata": {"name": "rs"}}));
+        let mut owners = owner("ReplicaSet", "rs");
+        owners.as_array_mut().unwrap().extend(owner("ReplicaSet", "gone").as_array().unwrap().clone());
+        cluster.put("pods", pod(owners));
+        let got = brief(&reconcile(&cluster.snapshot, &Key::new("", "uid-p"), NOW));
+        assert!(got[0].contains("uid-rs") && !got[0].contains("gone"), "{got:?}");
+    }
+
+    #[test]
+    fn foreground_waits_for_blocking_dependents() {
+        let mut cluster = Cluster::new();
+        cluster.put(
+            "replicasets.apps",
+            json!({"metadata": {"name": "rs", "deletionTimestamp": ago(1), "finalizers": [FOREGROUND]}}),
+        );
+        cluster.put("pods", pod(owner("ReplicaSet", "rs")));
+        check(&cluster, "rs", &[]);
+        check(&cluster, "p", &["delete pods p Background"]);
+        let change = cluster.remove("pods", "ns", "p").unwrap();
+        assert_eq!(keys(&cluster.snapshot, &change), [Key::new("", "uid-rs")]);
+        check(&cluster, "rs", &[r#"patch replicasets.apps rs {"metadata":{"finalizers":[]}}"#]);
+    }
+
+    #[test]
+    fn foreground_goes_down_the_tree() {
+        let mut cluster = Cluster::new();
+        cluster.put(
+            "deployments.apps",
+            json!({"metadata": {"name": "d", "deletionTimestamp": ago(1), "finalizers": [FOREGROUND]}}),
+        );
+        cluster
+            .put("replicasets.apps", json!({"metadata": {"name": "rs", "ownerReferences": owner("Deployment", "d")}}));
+        cluster.put("pods", pod(owner("ReplicaSet", "rs")));
+        check(&cluster, "rs", &["delete replicasets.apps rs Foreground"]);
+        check(&cluster, "p", &[]);
+    }
+
+    #[test]
+    fn orphans_lose_their_reference() {
+        let mut cluster = Cluster::new();
+        cluster.put(
+            "replicasets.apps",
+            json!({"metadata": {"name": "rs", "deletionTimestamp": ago(1), "finalizers": [ORPHAN]}}),
+        );
+        cluster.put("pods", pod(owner("ReplicaSet", "rs")));
+        check(
+            &cluster,
+            "rs",
+            &[
+                r#"patch pods p {"metadata":{"ownerReferences":[]}}"#,
+                r#"patch replicasets.apps rs {"metadata":{"finalizers":[]}}"#,
+            ],
+        );
+    }
+}
