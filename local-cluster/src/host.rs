@@ -44,6 +44,16 @@ impl HostState {
         Ok(HostState { lines })
     }
 
+    /// Writes the reading, a line each.
+    pub fn save(&self, path: &Path) -> io::Result<()> {
+        fs::write(path, self.lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Reads what `save` wrote.
+    pub fn load(path: &Path) -> io::Result<HostState> {
+        Ok(HostState { lines: fs::read_to_string(path)?.lines().map(str::to_owned).collect() })
+    }
+
     /// What is in `self` and not in `later` (with `-`), and the other way round (with `+`).
     pub fn changes(&self, later: &HostState) -> Vec<String> {
         let gone = self.lines.difference(&later.lines).map(|line| format!("- {line}"));
@@ -130,7 +140,7 @@ fn sysctls(directory: &Path, lines: &mut BTreeSet<String>) {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             sysctls(&path, lines);
         } else if let Ok(value) = fs::read(&path) {
-            lines.insert(format!("sysctl {name} = {}", String::from_utf8_lossy(&value).trim()));
+            lines.insert(format!("sysctl {name} = {}", String::from_utf8_lossy(&value).trim().replace('\n', " ")));
         }
     }
 }

@@ -34,6 +34,11 @@ impl Paths {
         self.files.join("admin.kubeconfig")
     }
 
+    /// The host's network as it was before the cluster's first start.
+    pub fn host_before(&self) -> PathBuf {
+        self.files.join("host-before.txt")
+    }
+
     /// The image store that all nodes share.
     pub fn images(&self) -> PathBuf {
         self.files.join("images")

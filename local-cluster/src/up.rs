@@ -13,6 +13,7 @@ use crate::{
     children,
     cluster::{self, Cluster, Status},
     down, handoff,
+    host::{self, HostState},
     paths::Paths,
     pki, preflight,
     spec::{self, Spec},
@@ -61,6 +62,9 @@ pub enum Error {
     /// A program that belongs beside this one.
     #[error("{0} is missing: build it with cargo xtask build")]
     Program(PathBuf),
+    /// The host's state, which must stay as it is.
+    #[error("reading the host's network state")]
+    Host(#[source] host::Error),
     /// A file.
     #[error("writing {0}")]
     Write(PathBuf, #[source] io::Error),
@@ -106,9 +110,10 @@ pub fn start(mut spec: Spec, cni_plugin: &Path) -> Result<Cluster, Error> {
         Status::Orphaned(_) => return Err(Error::Orphaned(spec.name)),
         Status::Running(_) => return Err(Error::Running(spec.name)),
     };
+    let before = HostState::read().map_err(Error::Host)?;
     let listeners = Listeners::open(&mut spec)?;
     let cluster = Cluster { paths: Paths::new(&spec.name), spec };
-    match make(&cluster, cni_plugin).and_then(|()| supervisor(&cluster, &listeners)) {
+    match make(&cluster, cni_plugin, &before).and_then(|()| supervisor(&cluster, &listeners)) {
         Ok(()) => Ok(cluster),
         Err(error) => {
             if fresh {
@@ -145,7 +150,7 @@ fn listen(port: &mut u16, flag: &'static str) -> Result<TcpListener, Error> {
 }
 
 /// Files and credentials; `cluster.json` last, so that a start that was cut short is seen as such.
-fn make(cluster: &Cluster, cni_plugin: &Path) -> Result<(), Error> {
+fn make(cluster: &Cluster, cni_plugin: &Path, before: &HostState) -> Result<(), Error> {
     let (spec, paths) = (&cluster.spec, &cluster.paths);
     let mut directories =
         vec![paths.server(), paths.images(), paths.logs(), paths.programs(), paths.runtime.join("hold")];
@@ -163,6 +168,7 @@ fn make(cluster: &Cluster, cni_plugin: &Path) -> Result<(), Error> {
     }
     let copy = paths.programs().join("weft-cni");
     fs::copy(cni_plugin, &copy).map_err(|error| Error::Write(copy, error))?;
+    before.save(&paths.host_before()).map_err(|error| Error::Write(paths.host_before(), error))?;
     pki::make(spec, paths)?;
     let text = serde_json::to_vec_pretty(spec).expect("a spec is plain data");
     let next = paths.spec().with_extension("next");
