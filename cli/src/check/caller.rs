@@ -1,0 +1,95 @@
+//! Who dials: a pod (asked over its control port from its own node), a node, or a client outside.
+use std::{future::Future, net::IpAddr, sync::Arc};
+
+use anyhow::Context as _;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Bytes;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use local_cluster::netns::Netns;
+use probe::{Proto, Report, Target};
+
+/// Control port of the probe.
+pub const CONTROL: u16 = 8082;
+
+/// A place from which packets start.
+#[derive(Clone)]
+pub struct Caller {
+    /// For people.
+    pub name: String,
+    /// The source that a server must see if nothing translates.
+    pub address: IpAddr,
+    /// The node that it is on; empty outside.
+    pub node: String,
+    netns: Arc<Netns>,
+    pod: bool,
+}
+
+impl Caller {
+    /// A pod; `netns` is its node's.
+    pub fn pod(name: &str, address: IpAddr, node: &str, netns: Arc<Netns>) -> Caller {
+        Caller { name: format!("pod {name} on {node}"), address, node: node.to_owned(), netns, pod: true }
+    }
+
+    /// A node's own network, or a client's outside.
+    pub fn host(name: &str, address: IpAddr, node: &str, netns: Arc<Netns>) -> Caller {
+        Caller { name: name.to_owned(), address, node: node.to_owned(), netns, pod: false }
+    }
+
+    /// Dials every target, all at once, and returns the reports in order.
+    pub async fn dial(&self, targets: Vec<Target>) -> anyhow::Result<Vec<Report>> {
+        let (pod, address) = (self.pod, self.address);
+        inside(&self.netns, move || async move {
+            let client = Client::builder(TokioExecutor::new()).build_http();
+            let dials = targets.iter().map(|target| one(&client, pod, address, target));
+            futures::future::join_all(dials).await
+        })
+        .await
+    }
+}
+
+async fn one(client: &Client<HttpConnector, Empty<Bytes>>, pod: bool, address: IpAddr, target: &Target) -> Report {
+    if !pod {
+        return probe::dial::dial(target).await;
+    }
+    ask(client, address, target).await.unwrap_or_else(|error| Report {
+        ok: false,
+        error: Some(format!("the probe's control port did not answer: {error:#}")),
+        seen: None,
+    })
+}
+
+async fn ask(client: &Client<HttpConnector, Empty<Bytes>>, pod: IpAddr, target: &Target) -> anyhow::Result<Report> {
+    let proto = match target.proto {
+        Proto::Tcp => "tcp",
+        Proto::Connect => "connect",
+        Proto::Udp => "udp",
+        Proto::Icmp => "icmp",
+    };
+    let Target { host, port, timeout_ms, tries, .. } = target;
+    let uri = format!(
+        "http://{pod}:{CONTROL}/dial?proto={proto}&host={host}&port={port}&timeout_ms={timeout_ms}&tries={tries}"
+    );
+    let response = client.get(uri.parse()?).await?;
+    let body = response.into_body().collect().await?.to_bytes();
+    serde_json::from_slice(&body).with_context(|| String::from_utf8_lossy(&body).into_owned())
+}
+
+/// Runs a future on a thread of its own in the namespace, where it may open sockets.
+pub async fn inside<T, F, W>(netns: &Netns, work: W) -> anyhow::Result<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+    W: FnOnce() -> F + Send + 'static,
+{
+    let netns = netns.try_clone()?;
+    let outcome = tokio::task::spawn_blocking(move || {
+        netns.run(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            Ok::<T, std::io::Error>(runtime.block_on(work()))
+        })
+    });
+    Ok(outcome.await???)
+}

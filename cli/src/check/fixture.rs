@@ -1,0 +1,235 @@
+//! The check's own pods and Services: two probes a node, one of them on the host network somewhere, in a namespace of
+//! their own that goes when the check ends.
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, PostParams},
+};
+use local_cluster::{Cluster, netns::Netns, spec};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::caller::{CONTROL, Caller};
+
+/// Probe's ports.
+pub const TCP: u16 = 8080;
+/// UDP.
+pub const UDP: u16 = 8081;
+/// Ports of the probe on the host network: apart from everything else there.
+const HOST_TCP: u16 = 28080;
+/// How long the pods may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the check dials.
+pub struct Fixture {
+    /// Its namespace.
+    pub namespace: String,
+    /// Probes on the pod network, each with a caller.
+    pub pods: Vec<Caller>,
+    /// Nodes as callers.
+    pub nodes: Vec<Caller>,
+    /// A client outside.
+    pub outside: Caller,
+    /// The namespace of `outside`.
+    pub outside_netns: Arc<Netns>,
+    /// Name and address of each Service, with what answers there.
+    pub services: Vec<Served>,
+    /// Address of the Service `kubernetes`.
+    pub kubernetes: IpAddr,
+}
+
+/// A Service of the fixture.
+pub struct Served {
+    /// Name.
+    pub name: String,
+    /// ClusterIP.
+    pub address: IpAddr,
+    /// TCP port, UDP port.
+    pub ports: (u16, u16),
+    /// Node ports, if it has some.
+    pub node_ports: Option<(u16, u16)>,
+}
+
+impl Fixture {
+    /// Creates everything and waits until every probe is ready.
+    pub async fn create(client: &Client, cluster: &Cluster) -> anyhow::Result<Fixture> {
+        let namespace = format!("weft-check-{}", std::process::id());
+        let nodes = nodes(client, cluster).await?;
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        create(&namespaces, &json!({"metadata": {"name": namespace}})).await?;
+        let made = build(client, cluster, &namespace, nodes).await;
+        if made.is_err() {
+            let _ = namespaces.delete(&namespace, &DeleteParams::default()).await;
+        }
+        made
+    }
+
+    /// Asks for the namespace's removal; the namespace controller does the rest.
+    pub async fn remove(&self, client: &Client) {
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        if let Err(error) = namespaces.delete(&self.namespace, &DeleteParams::default()).await {
+            eprintln!("weft check: namespace {} was not removed: {error}", self.namespace);
+        }
+    }
+}
+
+async fn build(client: &Client, cluster: &Cluster, namespace: &str, nodes: Vec<Caller>) -> anyhow::Result<Fixture> {
+    let services: Api<Service> = Api::namespaced(client.clone(), namespace);
+    for (name, kind, role) in [("inner", "ClusterIP", "pod"), ("outer", "NodePort", "pod"), ("hosted", "ClusterIP", "host")]
+    {
+        create(&services, &service(name, kind, role)).await?;
+    }
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    for node in &nodes {
+        for number in 1..=2 {
+            create(&pods, &pod(&format!("probe-{number}-{}", node.node), &node.node, false)).await?;
+        }
+    }
+    let last = nodes.last().context("the cluster has no nodes")?;
+    create(&pods, &pod("probe-host", &last.node, true)).await?;
+    let ready = wait_ready(&pods, nodes.len() * 2 + 1).await?;
+    let outside_netns = Arc::new(cluster.outside()?);
+    let kubernetes: Api<Service> = Api::namespaced(client.clone(), "default");
+    Ok(Fixture {
+        namespace: namespace.to_owned(),
+        pods: callers(cluster, &ready)?,
+        nodes,
+        outside: Caller::host("outside", spec::OUTSIDE_ADDRESS.into(), "", Arc::clone(&outside_netns)),
+        outside_netns,
+        services: services.list(&ListParams::default()).await?.iter().map(served).collect::<anyhow::Result<_>>()?,
+        kubernetes: served(&kubernetes.get("kubernetes").await?)?.address,
+    })
+}
+
+async fn create<K>(api: &Api<K>, object: &Value) -> anyhow::Result<()>
+where
+    K: Clone + DeserializeOwned + serde::Serialize + std::fmt::Debug,
+{
+    let typed: K = serde_json::from_value(object.clone()).context("the check's own object")?;
+    api.create(&PostParams::default(), &typed).await.with_context(|| format!("creating {}", object["metadata"]["name"]))?;
+    Ok(())
+}
+
+fn service(name: &str, kind: &str, role: &str) -> Value {
+    let target = |pod: u16, host: u16| if role == "host" { host } else { pod };
+    json!({
+        "metadata": {"name": name},
+        "spec": {
+            "type": kind,
+            "selector": {"probe": role},
+            "ports": [
+                {"name": "tcp", "protocol": "TCP", "port": 80, "targetPort": target(TCP, HOST_TCP)},
+                {"name": "udp", "protocol": "UDP", "port": 81, "targetPort": target(UDP, HOST_TCP + 1)},
+            ],
+        },
+    })
+}
+
+fn pod(name: &str, node: &str, host: bool) -> Value {
+    let first = if host { HOST_TCP } else { TCP };
+    let control = first + (CONTROL - TCP);
+    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    json!({
+        "metadata": {"name": name, "labels": {"probe": if host { "host" } else { "pod" }}},
+        "spec": {
+            "nodeName": node,
+            "hostNetwork": host,
+            "automountServiceAccountToken": false,
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{
+                "name": "probe",
+                "image": "probe:1.0",
+                "args": ["serve"],
+                "env": [
+                    field("POD_NAME", "metadata.name"),
+                    field("NODE_NAME", "spec.nodeName"),
+                    {"name": "TCP_PORT", "value": first.to_string()},
+                    {"name": "UDP_PORT", "value": (first + 1).to_string()},
+                    {"name": "HTTP_PORT", "value": control.to_string()},
+                ],
+                "readinessProbe": {"httpGet": {"path": "/healthz", "port": control}, "periodSeconds": 1},
+            }],
+        },
+    })
+}
+
+async fn wait_ready(pods: &Api<Pod>, wanted: usize) -> anyhow::Result<Vec<Pod>> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let list = pods.list(&ListParams::default()).await?.items;
+        let waiting: Vec<String> = list.iter().filter(|pod| !is_ready(pod)).map(why_not).collect();
+        if list.len() == wanted && waiting.is_empty() {
+            return Ok(list);
+        }
+        if Instant::now() > deadline {
+            bail!("not ready after {} s: {}", PATIENCE.as_secs(), waiting.join("; "));
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn why_not(pod: &Pod) -> String {
+    let name = pod.metadata.name.as_deref().unwrap_or("?");
+    let status = pod.status.as_ref();
+    let containers = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    let waiting = containers.iter().find_map(|container| container.state.as_ref()?.waiting.as_ref());
+    let reason = waiting.and_then(|waiting| waiting.message.clone().or_else(|| waiting.reason.clone()));
+    let phase = status.and_then(|status| status.phase.clone());
+    format!("{name}: {}", reason.or(phase).unwrap_or_else(|| "no status".into()))
+}
+
+fn callers(cluster: &Cluster, pods: &[Pod]) -> anyhow::Result<Vec<Caller>> {
+    let mut netns: BTreeMap<String, Arc<Netns>> = BTreeMap::new();
+    let mut callers = Vec::new();
+    for pod in pods {
+        let spec = pod.spec.as_ref().context("a pod has a spec")?;
+        if spec.host_network == Some(true) {
+            continue;
+        }
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let node = spec.node_name.as_deref().with_context(|| format!("{name} has no node"))?;
+        let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
+        let address = address.with_context(|| format!("{name} has no address"))?.parse()?;
+        if !netns.contains_key(node) {
+            netns.insert(node.to_owned(), Arc::new(cluster.node_netns(node)?));
+        }
+        callers.push(Caller::pod(name, address, node, Arc::clone(&netns[node])));
+    }
+    Ok(callers)
+}
+
+async fn nodes(client: &Client, cluster: &Cluster) -> anyhow::Result<Vec<Caller>> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let mut callers = Vec::new();
+    for node in nodes.list(&ListParams::default()).await? {
+        let name = node.metadata.name.unwrap_or_default();
+        let addresses = node.status.and_then(|status| status.addresses).unwrap_or_default();
+        let internal = addresses.iter().find(|address| address.type_ == "InternalIP");
+        let address = internal.with_context(|| format!("{name} has no InternalIP"))?.address.parse()?;
+        callers.push(Caller::host(&name, address, &name, Arc::new(cluster.node_netns(&name)?)));
+    }
+    Ok(callers)
+}
+
+fn served(service: &Service) -> anyhow::Result<Served> {
+    let name = service.metadata.name.clone().unwrap_or_default();
+    let spec = service.spec.as_ref().with_context(|| format!("Service {name} has no spec"))?;
+    let address = spec.cluster_ip.as_deref().with_context(|| format!("Service {name} has no ClusterIP"))?;
+    let ports = spec.ports.as_deref().unwrap_or_default();
+    let node_port = |index: usize| ports.get(index).and_then(|port| port.node_port).map(|port| port as u16);
+    Ok(Served {
+        address: address.parse().with_context(|| format!("Service {name} has the ClusterIP {address}"))?,
+        name,
+        ports: (80, 81),
+        node_ports: node_port(0).zip(node_port(1)),
+    })
+}
