@@ -55,6 +55,11 @@ pub struct Settings {
 /// Emit events to the ring buffer (counters are always kept).
 pub const FEATURE_EVENTS: u32 = 1;
 
+/// Emit an event for each new flow too.
+pub const FEATURE_FLOW_EVENTS: u32 = 2;
+/// Leave the verdict in the packet's control block, where BPF_PROG_TEST_RUN shows it (tests only).
+pub const FEATURE_TRACE: u32 = 4;
+
 /// The gateway MAC of every Weft node: locally administered, unicast.
 pub const GATEWAY_MAC: [u8; 6] = [0xee, 0xee, 0xee, 0xee, 0xee, 0xee];
 /// VNI of pod traffic.

@@ -1,12 +1,73 @@
 //! `FLOWS` and `HALFOPEN`: the record of a flow, which carries its verdict (design section 2, conntrack).
-use crate::Addr;
+//!
+//! An untranslated flow is one row for both directions. A translated flow is two rows, a *half* each, complete for its
+//! direction; the other half's key is the half's rewritten tuple. Both maps have the same rows. Frozen within a major
+//! version: new fields come out of `reserved`.
+use crate::{Addr, policy::RuleId, service::BackendId, service::ServiceId};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Addresses and ports as they stand in a packet of one direction.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Tuple {
+    /// Source.
+    pub src: Addr,
+    /// Destination.
+    pub dst: Addr,
+    /// Network byte order; for ICMP echo the identifier in both ports.
+    pub sport: u16,
+    /// Network byte order.
+    pub dport: u16,
+}
+
+impl Tuple {
+    /// The same flow seen from the other end.
+    #[inline(always)]
+    pub const fn reversed(&self) -> Tuple {
+        Tuple { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport }
+    }
+
+    /// True if the source is the lower endpoint.
+    #[inline(always)]
+    const fn ascending(&self) -> bool {
+        let (a, b) = (&self.src.0, &self.dst.0);
+        if a[3] != b[3] {
+            return a[3] < b[3];
+        }
+        if a[2] != b[2] {
+            return a[2] < b[2];
+        }
+        if a[1] != b[1] {
+            return a[1] < b[1];
+        }
+        if a[0] != b[0] {
+            return a[0] < b[0];
+        }
+        self.sport <= self.dport
+    }
+
+    /// The flow's key and this packet's direction in it: 0 from the lower to the higher endpoint, else 1.
+    #[inline(always)]
+    pub const fn key(&self, proto: u8, side: u8) -> (FlowKey, usize) {
+        let (t, direction) = if self.ascending() { (*self, 0) } else { (self.reversed(), 1) };
+        let key = FlowKey {
+            low: t.src,
+            high: t.dst,
+            low_port: t.sport,
+            high_port: t.dport,
+            proto,
+            side,
+            zone: 0,
+        };
+        (key, direction)
+    }
+}
 
 /// Key of a flow: the two endpoints in order, so that an untranslated flow is one row for both directions.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct FlowKey {
-    /// The lower endpoint's address (compared as words in memory, then by port).
+    /// The lower endpoint's address (compared as words in memory, last word first, then by port).
     pub low: Addr,
     /// The higher endpoint's address.
     pub high: Addr,
@@ -16,18 +77,145 @@ pub struct FlowKey {
     pub high_port: u16,
     /// IP protocol number.
     pub proto: u8,
-    /// Zero.
-    pub pad: u8,
+    /// [`SIDE_WIRE`] or [`SIDE_STACK`].
+    pub side: u8,
     /// Zero; the cluster, when there are several.
     pub zone: u16,
 }
 
-/// A row of `FLOWS` and `HALFOPEN`.
+/// Packets seen where they come in.
+pub const SIDE_WIRE: u8 = 0;
+/// Packets that the host's own stack sends out by the NIC. A key of its own, since a pod's masqueraded flow may hold
+/// the same addresses and ports on the wire.
+pub const SIDE_STACK: u8 = 1;
+
+impl FlowKey {
+    /// The endpoints as a tuple of the given direction.
+    pub const fn tuple(&self, direction: usize) -> Tuple {
+        let up = Tuple { src: self.low, dst: self.high, sport: self.low_port, dport: self.high_port };
+        if direction == 0 { up } else { up.reversed() }
+    }
+}
+
+/// What happens to packets of one direction.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Leg {
+    /// The device that the packets must come by (interface index, or with [`STACK`]); 0 if this row does not serve the
+    /// direction, and the rest only says who is there.
+    pub device: u32,
+    /// By `next`: pod id, node id, or the interface index of the NIC.
+    pub target: u32,
+    /// The generation of the pod or node.
+    pub generation: u32,
+    /// [`NEXT_POD`] and so on.
+    pub next: u8,
+    /// [`DECREMENT`].
+    pub flags: u8,
+    /// VNI of the overlay, for [`NEXT_NODE`].
+    pub vni: u16,
+}
+
+/// Bit of [`Leg::device`]: sent by the host's stack through that device, not received by it.
+pub const STACK: u32 = 1 << 31;
+
+/// To a pod of this node.
+pub const NEXT_POD: u8 = 1;
+/// To another node by the overlay.
+pub const NEXT_NODE: u8 = 2;
+/// To the host's stack by `weft_host`.
+pub const NEXT_HOST: u8 = 3;
+/// Out by the NIC.
+pub const NEXT_NIC: u8 = 4;
+/// On to where it was going: the host's stack on the way in, the wire on the way out.
+pub const NEXT_PASS: u8 = 5;
+
+/// The node acts as a router: the time to live goes down.
+pub const DECREMENT: u8 = 1;
+
+/// A row of `FLOWS` and `HALFOPEN`. 152 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct FlowValue {
+    /// What the packet becomes, if [`PAIRED`].
+    pub to: Tuple,
+    /// [`PAIRED`], [`INITIATOR_HIGH`], [`TWIN_STACK`], [`PROMOTED`].
+    pub flags: u32,
+    /// By direction as [`Tuple::key`] gives it. The leg of the way back leads to the initiator: source and destination
+    /// pod of the flow, with their generations, are the targets of the two legs.
+    pub legs: [Leg; 2],
+    /// The service's backend that was chosen, or 0.
+    pub backend: BackendId,
+    /// Its generation then.
+    pub backend_generation: u32,
+    /// The policy epoch that it was judged under.
+    pub epoch: u64,
+    /// The service that was asked, or 0.
+    pub service: ServiceId,
+    /// The rules that allowed it: egress of the source, ingress of the destination; 0 where nothing isolates.
+    pub rules: [RuleId; 2],
+    /// What has been seen: [`SEEN`], [`FIN`], [`RST`] shifted by direction. Written in place.
+    pub seen: u32,
+    /// Jiffies at the first packet.
+    pub created: u64,
+    /// Jiffies at the last packet. Written in place.
+    pub last: u64,
+    /// Packets, both directions that this row serves. Written in place.
+    pub packets: u64,
+    /// Bytes, link header included. Written in place.
+    pub bytes: u64,
     /// Zero.
     pub reserved: [u64; 2],
 }
 
-const _: () = assert!(size_of::<FlowKey>() == 40);
+/// This row is one half of a translated flow: it serves one direction and rewrites to `to`.
+pub const PAIRED: u32 = 1;
+/// The flow's first packet went from the higher to the lower endpoint: direction 1 is the original one.
+pub const INITIATOR_HIGH: u32 = 2;
+/// The other half's key has [`SIDE_STACK`].
+pub const TWIN_STACK: u32 = 4;
+/// The row is (also) in `FLOWS`.
+pub const PROMOTED: u32 = 8;
+
+/// A packet of direction 0; `<< 1` for direction 1.
+pub const SEEN: u32 = 1;
+/// A TCP FIN of direction 0; `<< 1` for direction 1.
+pub const FIN: u32 = 4;
+/// A TCP RST of direction 0; `<< 1` for direction 1.
+pub const RST: u32 = 16;
+
+impl FlowValue {
+    /// The flow's original direction, as an index of `legs`.
+    #[inline(always)]
+    pub const fn forward(&self) -> usize {
+        (self.flags & INITIATOR_HIGH != 0) as usize
+    }
+}
+
+const _: () = assert!(size_of::<Tuple>() == 36 && size_of::<FlowKey>() == 40 && size_of::<Leg>() == 16);
+const _: () = assert!(size_of::<FlowValue>() == 152);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(a: ([u8; 4], u16), b: ([u8; 4], u16)) {
+        let tuple = Tuple { src: Addr::from_octets(a.0), dst: Addr::from_octets(b.0), sport: a.1, dport: b.1 };
+        let (key, direction) = tuple.key(6, SIDE_WIRE);
+        let (back, other) = tuple.reversed().key(6, SIDE_WIRE);
+        assert_eq!(key, back);
+        assert_eq!(key.tuple(direction), tuple);
+        if a != b {
+            assert_eq!(direction + other, 1);
+        }
+    }
+
+    #[test]
+    fn both_directions_have_one_key() {
+        check(([10, 0, 0, 1], 80), ([10, 0, 0, 2], 1234));
+        check(([10, 0, 0, 2], 80), ([10, 0, 0, 1], 1234));
+        check(([10, 0, 0, 1], 80), ([10, 0, 0, 1], 1234));
+        check(([10, 0, 0, 1], 9), ([10, 0, 0, 1], 9));
+    }
+}

@@ -75,3 +75,28 @@ pub const COUNTERS: MapSpec =
 /// Events.
 pub const EVENTS: MapSpec =
     MapSpec { name: "EVENTS", kind: MapKind::RingBuf, key: 0, value: 0, max_entries: 1 << 20, pinned: true };
+/// The stages that the hooks tail-call. Not pinned by name: each load brings its own, so that old hooks never meet new
+/// stages. The kernel empties a program array when its last user-space reference goes, so the loader must keep a pin of
+/// it (under a name of its own) as long as the hooks are attached.
+pub const PROGS: MapSpec = MapSpec {
+    name: "PROGS",
+    kind: MapKind::ProgArray,
+    key: 4,
+    value: 4,
+    max_entries: 8,
+    pinned: false,
+};
+
+/// Names of the programs that belong into [`PROGS`], by index. The loader fills it before it attaches a hook.
+pub const STAGES: [&str; 5] = ["slow_flow", "slow_new", "slow_policy", "slow_route", "slow_record"];
+
+/// Name of the per-CPU scratch slot that hooks and stages share; private to one load, never pinned.
+pub const SCRATCH: &str = "SCRATCH";
+/// Name of the read-only global that takes [`config::Settings`].
+pub const SETTINGS: &str = "SETTINGS";
+
+/// Every map that user space reads or writes.
+pub const ALL: [MapSpec; 16] = [
+    PODS, POD, ROUTES, NODES, PEERS, CIDRS, POLICY, SERVICES, SLOTS, BACKENDS, FLOWS, HALFOPEN, CONFIG, COUNTERS, EVENTS,
+    PROGS,
+];

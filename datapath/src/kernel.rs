@@ -1,0 +1,25 @@
+//! What the kernel lends to the stages, apart from the tables.
+use abi::{Addr, flow::Tuple};
+
+/// Where an overlay packet came from, as its outer header said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tunnel {
+    /// Outer source address.
+    pub source: Addr,
+    /// VNI.
+    pub vni: u32,
+}
+
+/// Services of the kernel (or of a model of it) for the packet in hand.
+pub trait Kernel {
+    /// Jiffies since boot.
+    fn now(&self) -> u64;
+    /// A random number, not for secrets.
+    fn random(&self) -> u32;
+    /// The device by which the routing table sends a packet of this node to `dst`; none if there is no route.
+    fn fib(&self, src: Addr, dst: Addr) -> Option<u32>;
+    /// The outer header that the overlay device took off this packet.
+    fn tunnel(&self) -> Option<Tunnel>;
+    /// True if a socket of the host would take a packet of this tuple.
+    fn socket_takes(&self, tuple: &Tuple, proto: u8) -> bool;
+}

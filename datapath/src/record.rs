@@ -1,0 +1,217 @@
+//! The last stage of the slow path: the flow's row or rows are written, and the packet goes its way by them.
+//!
+//! For a translated flow the half of the answers is inserted first and only if its key is free: that insert *is* the
+//! reservation of the port. If the key is taken: another backend, else another source port.
+use crate::{
+    Kernel, Stage, State, Step, Tables,
+    conntrack::{expired, remove, touch, twin_key},
+    hook::side,
+    parse::ICMP,
+    rewrite,
+};
+use abi::{
+    DropReason,
+    flow::{FlowKey, FlowValue, INITIATOR_HIGH, PAIRED, PROMOTED, SIDE_STACK, SIDE_WIRE, STACK, TWIN_STACK},
+};
+
+/// Source ports that are tried before the flow is refused.
+const TRIES: u32 = 8;
+/// Backends that are tried before the source port is changed.
+const BACKENDS: u32 = 2;
+
+/// The stage.
+#[inline(always)]
+pub fn keep(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Result<Step, DropReason> {
+    let (key, direction) = state.packet.tuple.key(state.packet.proto, side(state.hook));
+    if state.renew != 0 {
+        return renew(tables, state, &key, direction);
+    }
+    let paired = state.flow != state.packet.tuple || state.legs[1].device & STACK != 0 || state.masquerade != 0;
+    fresh(state, direction);
+    if paired {
+        if !reserve(tables, kernel, state) {
+            return again(state);
+        }
+        half(state, direction);
+    }
+    tables.remove_flow(&key);
+    if !tables.put_half_open(&key, &state.value) && paired {
+        return Err(DropReason::FlowTableFull);
+    }
+    Ok(Step::Done(rewrite::plan(tables, &state.value, direction, &state.packet)?))
+}
+
+/// A row for the packet's own key, serving both directions.
+#[inline(always)]
+fn fresh(state: &mut State, direction: usize) {
+    let touch = touch(&state.packet, direction, state.now);
+    let value = &mut state.value;
+    *value = FlowValue::default();
+    value.flags = if direction & 1 == 0 { 0 } else { INITIATOR_HIGH };
+    value.legs[direction & 1] = state.legs[0];
+    value.legs[1 - (direction & 1)] = state.legs[1];
+    value.backend = state.backend;
+    value.backend_generation = state.backend_generation;
+    value.epoch = state.epoch;
+    value.service = state.service;
+    value.rules = state.rules;
+    value.seen = touch.seen;
+    value.created = touch.now;
+    value.last = touch.now;
+    value.packets = 1;
+    value.bytes = touch.bytes;
+}
+
+/// Turns that row into the half of the way there.
+#[inline(always)]
+fn half(state: &mut State, direction: usize) {
+    state.value.flags |= PAIRED;
+    if state.legs[1].device & STACK != 0 {
+        state.value.flags |= TWIN_STACK;
+    }
+    state.value.to = state.flow;
+    state.value.legs[1 - (direction & 1)].device = 0;
+}
+
+/// The reply key is taken: another backend, else another source port. One try per program run, since a loop here
+/// would cost the verifier a million instructions.
+#[inline(always)]
+fn again(state: &mut State) -> Result<Step, DropReason> {
+    if state.backend != 0 && state.attempt < BACKENDS {
+        state.attempt += 1;
+        return Ok(Step::Slow(Stage::New));
+    }
+    if state.tries >= TRIES {
+        return Err(DropReason::NoPort);
+    }
+    state.tries += 1;
+    Ok(Step::Slow(Stage::Record))
+}
+
+/// Inserts the half of the answers; false if its key is taken.
+#[inline(always)]
+fn reserve(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> bool {
+    let twin_side = if state.legs[1].device & STACK != 0 { SIDE_STACK } else { SIDE_WIRE };
+    let proto = state.packet.proto;
+    if state.tries > 0 || state.masquerade != 0 {
+        another_port(tables, state, kernel.random());
+    }
+    let answer = state.flow.reversed();
+    // Answers that come by the NIC to an address of this node could be a host socket's.
+    if state.legs[1].device == tables.setting(|s| &s.nic_ifindex) && kernel.socket_takes(&answer, proto) {
+        return false;
+    }
+    let (key, direction) = answer.key(proto, twin_side);
+    if taken(tables, state, &key, proto) {
+        return false;
+    }
+    answer_half(state, direction);
+    tables.reserve_half_open(&key, &state.twin)
+}
+
+/// A candidate for the source port, from the masquerade range.
+#[inline(always)]
+fn another_port(tables: &impl Tables, state: &mut State, random: u32) {
+    let first = u32::from(tables.setting(|s| &s.masquerade_first));
+    let count = u32::from(tables.setting(|s| &s.masquerade_last)).wrapping_sub(first).wrapping_add(1) & 0xffff;
+    let port = if count == 0 { first } else { first + random % count };
+    state.flow.sport = (port as u16).to_be();
+    if state.packet.proto == ICMP {
+        state.flow.dport = state.flow.sport; // The identifier.
+    }
+}
+
+/// Whether a live flow of somebody else has the key; what is expired or our own is cleared away.
+#[inline(always)]
+fn taken(tables: &impl Tables, state: &State, key: &FlowKey, proto: u8) -> bool {
+    if let Some(entry) = tables.flow(key)
+        && !vacant(tables, state, &entry, proto)
+    {
+        return true;
+    }
+    if let Some(entry) = tables.half_open(key)
+        && !vacant(tables, state, &entry, proto)
+    {
+        return true;
+    }
+    remove(tables, key);
+    false
+}
+
+#[inline(always)]
+fn vacant(tables: &impl Tables, state: &State, value: &FlowValue, proto: u8) -> bool {
+    let ours = value.flags & PAIRED != 0 && value.to == state.packet.tuple.reversed();
+    ours || expired(tables, value, proto, state.now)
+}
+
+/// The half of the answers, for a packet of this direction in its own key.
+#[inline(always)]
+fn answer_half(state: &mut State, direction: usize) {
+    let twin = &mut state.twin;
+    *twin = state.value;
+    twin.flags = PAIRED | if direction & 1 == 0 { INITIATOR_HIGH } else { 0 };
+    if side(state.hook) == SIDE_STACK {
+        twin.flags |= TWIN_STACK;
+    }
+    twin.to = state.packet.tuple.reversed();
+    twin.legs[direction & 1] = state.legs[1];
+    twin.legs[1 - (direction & 1)] = state.legs[0];
+    twin.legs[1 - (direction & 1)].device = 0;
+    twin.seen = 0;
+    twin.packets = 0;
+    twin.bytes = 0;
+}
+
+/// A flow that was judged anew: same translation, same ways; epoch, generations and rules of now.
+#[inline(always)]
+fn renew(tables: &impl Tables, state: &mut State, key: &FlowKey, direction: usize) -> Result<Step, DropReason> {
+    state.renew = 0;
+    state.key = *key;
+    let promoted = if let Some(entry) = tables.flow(key) {
+        state.value = *entry;
+        true
+    } else if let Some(entry) = tables.half_open(key) {
+        state.value = *entry;
+        false
+    } else {
+        return Ok(Step::Slow(Stage::New));
+    };
+    let proto = state.packet.proto;
+    let (epoch, rules) = (state.epoch, state.rules);
+    let (there, back) = (state.legs[0].generation, state.legs[1].generation);
+    if state.value.flags & PAIRED != 0 {
+        let twin = twin_key(&state.value, proto);
+        if let Some(entry) = tables.flow(&twin) {
+            state.twin = *entry;
+            refresh(&mut state.twin, epoch, rules, there, back);
+            tables.put_flow(&twin, &state.twin);
+        } else if let Some(entry) = tables.half_open(&twin) {
+            state.twin = *entry;
+            refresh(&mut state.twin, epoch, rules, there, back);
+            tables.put_half_open(&twin, &state.twin);
+        }
+    }
+    refresh(&mut state.value, epoch, rules, there, back);
+    let touch = touch(&state.packet, direction, state.now);
+    state.value.seen |= touch.seen;
+    state.value.last = touch.now;
+    state.value.packets += 1;
+    state.value.bytes += touch.bytes;
+    if promoted {
+        state.value.flags |= PROMOTED;
+        tables.put_flow(key, &state.value);
+    } else {
+        tables.put_half_open(key, &state.value);
+    }
+    Ok(Step::Done(rewrite::plan(tables, &state.value, direction, &state.packet)?))
+}
+
+/// With the generations as they were before the judgement: a change since then shows on the next packet.
+#[inline(always)]
+fn refresh(value: &mut FlowValue, epoch: u64, rules: [u32; 2], there: u32, back: u32) {
+    value.epoch = epoch;
+    value.rules = rules;
+    let forward = value.forward() & 1;
+    value.legs[forward].generation = there;
+    value.legs[1 - forward].generation = back;
+}

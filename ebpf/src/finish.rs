@@ -1,0 +1,191 @@
+//! Verdict → what the kernel does: applies the edits, counts, tells. The only exit of every program.
+use crate::{
+    kernel::setting,
+    maps::{COUNTERS, EVENTS},
+    packet::{Link, Skb, edit},
+};
+use abi::{
+    DropReason,
+    config::{FEATURE_EVENTS, FEATURE_FLOW_EVENTS, FEATURE_TRACE, MARK_SEEN},
+    event::{Event, Hook, KIND_DROP, KIND_NEW_FLOW, counter},
+};
+use aya_ebpf::{
+    bindings::{BPF_F_INGRESS, BPF_F_ZERO_CSUM_TX, TC_ACT_OK, TC_ACT_SHOT, bpf_tunnel_key},
+    helpers::generated::{
+        bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_set_tunnel_key,
+    },
+};
+use core::mem::{MaybeUninit, size_of};
+use datapath::{Frame, Outcome, Packet, State, Verdict};
+
+/// `skb->pkt_type` of packets for this host.
+const PACKET_HOST: u32 = 0;
+/// Time to live of outer headers.
+const TUNNEL_TTL: u8 = 64;
+
+/// Carries out a verdict.
+#[inline(always)]
+pub fn finish(skb: &Skb, hook: Hook, packet: &Packet, outcome: Outcome) -> i32 {
+    trace(skb, outcome.verdict);
+    let gateway = setting(|s| &s.gateway_mac);
+    let link = match outcome.verdict {
+        Verdict::Pod { mac, .. } => Some(Link { to: mac, from: gateway }),
+        Verdict::Host | Verdict::Encap { .. } => Some(Link { to: gateway, from: gateway }),
+        Verdict::Pass | Verdict::Nic { .. } => None,
+    };
+    if edit(skb, packet, &outcome.edits, link).is_none() {
+        return discard(skb, hook, packet, DropReason::EditFailed, None);
+    }
+    let Some(action) = deliver(skb, hook, outcome.verdict) else {
+        return discard(skb, hook, packet, DropReason::EditFailed, None);
+    };
+    count(0, hook, packet.len);
+    action
+}
+
+#[inline(always)]
+fn deliver(skb: &Skb, hook: Hook, verdict: Verdict) -> Option<i32> {
+    match verdict {
+        Verdict::Pass => return Some(TC_ACT_OK),
+        Verdict::Pod { ifindex, .. } => return Some(to_pod(skb, hook, ifindex)),
+        Verdict::Host => {
+            skb.set_mark(0);
+            // SAFETY: no pointers.
+            Some(unsafe { bpf_redirect(setting(|s| &s.host_ifindex), u64::from(BPF_F_INGRESS)) as i32 })
+        }
+        Verdict::Encap { tunnel, vni } => {
+            encapsulate(skb, tunnel, vni)?;
+            skb.set_mark(MARK_SEEN);
+            // SAFETY: no pointers.
+            Some(unsafe { bpf_redirect(setting(|s| &s.overlay_ifindex), 0) as i32 })
+        }
+        Verdict::Nic { ifindex } => {
+            skb.set_mark(MARK_SEEN);
+            // SAFETY: no next hop is given, so the kernel finds it.
+            Some(unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 })
+        }
+    }
+}
+
+/// Into the pod. Only programs on the way in may go straight to the peer; the others send to the host's end.
+#[inline(always)]
+fn to_pod(skb: &Skb, hook: Hook, ifindex: u32) -> i32 {
+    if matches!(hook, Hook::ToPod | Hook::ToNetdev) {
+        if hook == Hook::ToPod && ifindex == skb.ifindex() {
+            skb.set_mark(0);
+            return TC_ACT_OK;
+        }
+        skb.set_mark(MARK_SEEN);
+        // SAFETY: no pointers.
+        return unsafe { bpf_redirect(ifindex, 0) as i32 };
+    }
+    skb.set_mark(0);
+    // SAFETY: no pointers beside the context. Before 6.15 the peer does not look at the new link address, and would
+    // take the packet for somebody else's.
+    unsafe {
+        if (*skb.skb()).pkt_type != PACKET_HOST {
+            bpf_skb_change_type(skb.skb(), PACKET_HOST);
+        }
+        bpf_redirect_peer(ifindex, 0) as i32
+    }
+}
+
+#[inline(always)]
+fn encapsulate(skb: &Skb, tunnel: abi::Addr, vni: u32) -> Option<()> {
+    // SAFETY: all zeros is a valid value of this C struct.
+    let mut key: bpf_tunnel_key = unsafe { MaybeUninit::zeroed().assume_init() };
+    key.tunnel_id = vni;
+    key.tunnel_ttl = TUNNEL_TTL;
+    key.__bindgen_anon_1.remote_ipv4 = u32::from_be(tunnel.v4_word());
+    key.__bindgen_anon_3.local_ipv4 = u32::from_be(setting(|s| &s.host4).v4_word());
+    // SAFETY: the struct lives on the stack and has its own size. VXLAN over IPv4 needs no outer checksum (RFC 7348).
+    let answer = unsafe {
+        bpf_skb_set_tunnel_key(
+            skb.skb(),
+            &raw mut key,
+            size_of::<bpf_tunnel_key>() as u32,
+            u64::from(BPF_F_ZERO_CSUM_TX),
+        )
+    };
+    (answer == 0).then_some(())
+}
+
+/// Drops the packet: counts it, and tells of it once.
+#[inline(always)]
+pub fn discard(skb: &Skb, hook: Hook, packet: &Packet, reason: DropReason, state: Option<&State>) -> i32 {
+    count(reason as u8, hook, skb.len());
+    if setting(|s| &s.features) & FEATURE_TRACE != 0 {
+        skb.set_cb([u32::from(reason as u8) | 0x100, 0, 0, 0, 0]);
+    }
+    if setting(|s| &s.features) & FEATURE_EVENTS != 0 {
+        tell(skb, hook, packet, KIND_DROP, reason as u8, state);
+    }
+    TC_ACT_SHOT
+}
+
+/// Tells of a new flow, if the node's settings want that.
+#[inline(always)]
+pub fn new_flow(skb: &Skb, hook: Hook, state: &State) {
+    if setting(|s| &s.features) & FEATURE_FLOW_EVENTS != 0 {
+        tell(skb, hook, &state.packet, KIND_NEW_FLOW, 0, Some(state));
+    }
+}
+
+#[inline(always)]
+fn count(reason: u8, hook: Hook, bytes: u32) {
+    if let Some(row) = COUNTERS.get_ptr_mut(counter(reason, hook)) {
+        // SAFETY: this CPU's own row.
+        unsafe {
+            (*row).packets += 1;
+            (*row).bytes += u64::from(bytes);
+        }
+    }
+}
+
+#[inline(always)]
+fn tell(skb: &Skb, hook: Hook, packet: &Packet, kind: u8, reason: u8, state: Option<&State>) {
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        return; // Full: the counter has it.
+    };
+    let tuple = &packet.tuple;
+    let mut event = Event {
+        kind,
+        hook: hook as u8,
+        reason,
+        proto: packet.proto,
+        ifindex: skb.ifindex(),
+        src: tuple.src,
+        dst: tuple.dst,
+        sport: tuple.sport,
+        dport: tuple.dport,
+        backend: tuple.dst,
+        backend_port: tuple.dport,
+        len: skb.len(),
+        ..Event::default()
+    };
+    if let Some(state) = state {
+        event.src_pod = state.source;
+        event.dst_pod = state.dest;
+        event.rule = if reason == DropReason::PolicyDeniedIngress as u8 { state.rules[1] } else { state.rules[0] };
+        event.backend = state.flow.dst;
+        event.backend_port = state.flow.dport;
+    }
+    entry.write(event);
+    entry.submit(0);
+}
+
+/// For tests under BPF_PROG_TEST_RUN, which shows the control block but not where a redirect goes.
+#[inline(always)]
+fn trace(skb: &Skb, verdict: Verdict) {
+    if setting(|s| &s.features) & FEATURE_TRACE == 0 {
+        return;
+    }
+    let words = match verdict {
+        Verdict::Pass => [1, 0, 0, 0, 0],
+        Verdict::Pod { ifindex, .. } => [2, ifindex, 0, 0, 0],
+        Verdict::Host => [3, 0, 0, 0, 0],
+        Verdict::Encap { tunnel, vni } => [4, tunnel.v4_word(), vni, 0, 0],
+        Verdict::Nic { ifindex } => [5, ifindex, 0, 0, 0],
+    };
+    skb.set_cb(words);
+}

@@ -1,0 +1,45 @@
+//! What all hook programs share: read the packet, take the established path, or leave the rest to the stages.
+use crate::{
+    finish::{discard, finish},
+    maps::{PROGS, SCRATCH},
+    packet::Skb,
+    tables::Maps,
+};
+use abi::{DropReason, event::Hook};
+use aya_ebpf::{bindings::TC_ACT_OK, programs::TcContext};
+use datapath::{Packet, Stage, State, Step, hook, parse};
+
+/// The body of a hook program.
+#[inline(always)]
+pub fn run(context: &TcContext, at: Hook) -> i32 {
+    let skb = Skb::new(context);
+    let mut packet = Packet::default();
+    if let Err(reason) = parse::parse(&skb, &mut packet) {
+        return if hook::lenient(at) { TC_ACT_OK } else { discard(&skb, at, &packet, reason, None) };
+    }
+    match hook::enter(at, &Maps, &skb, &packet) {
+        Ok(Step::Done(outcome)) => finish(&skb, at, &packet, outcome),
+        Err(reason) => discard(&skb, at, &packet, reason, None),
+        Ok(Step::Slow(stage)) => {
+            if let Some(state) = scratch() {
+                state.start(at, &packet, &Maps, &skb);
+                go_on(context, stage);
+            }
+            discard(&skb, at, &packet, DropReason::TableMissing, None)
+        }
+    }
+}
+
+/// This CPU's slot. tc programs do not interrupt one another, so it is one packet's at a time.
+#[inline(always)]
+pub fn scratch() -> Option<&'static mut State> {
+    // SAFETY: a per-CPU row, and this is the only reference to it in this program.
+    SCRATCH.get_ptr_mut(0).map(|state| unsafe { &mut *state })
+}
+
+/// Does not return if the stage's program is there.
+#[inline(always)]
+pub fn go_on(context: &TcContext, stage: Stage) {
+    // SAFETY: the context is the program's own.
+    unsafe { PROGS.tail_call(context, stage as u32) }
+}

@@ -1,0 +1,98 @@
+//! `datapath::Kernel` by BPF helpers.
+use crate::{maps::SETTINGS, packet::Skb, tables::Maps};
+use abi::{Addr, flow::Tuple};
+use aya_ebpf::{
+    bindings::{bpf_fib_lookup as FibParams, bpf_sock, bpf_sock_tuple, bpf_tunnel_key},
+    helpers::generated::{
+        bpf_fib_lookup, bpf_get_prandom_u32, bpf_jiffies64, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_get_tunnel_key,
+        bpf_skc_lookup_tcp,
+    },
+};
+use core::mem::{MaybeUninit, size_of};
+use datapath::{
+    Frame, Kernel, Tables,
+    kernel::Tunnel,
+    parse::{TCP, UDP},
+};
+
+/// Address family number.
+const AF_INET: u8 = 2;
+/// `bpf_fib_lookup`: there is a route; the neighbour is not known yet, which `bpf_redirect_neigh` will see to.
+const FIB_NO_NEIGHBOUR: i64 = 7;
+/// Sockets of this network namespace: `BPF_F_CURRENT_NETNS`, -1 as a signed 32-bit number.
+const CURRENT_NETNS: u64 = u64::MAX;
+
+impl Kernel for Skb {
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: no arguments.
+        unsafe { bpf_jiffies64() }
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: no arguments.
+        unsafe { bpf_get_prandom_u32() as u32 }
+    }
+
+    #[inline(always)]
+    fn fib(&self, src: Addr, dst: Addr) -> Option<u32> {
+        // SAFETY: all zeros is a valid value of this C struct.
+        let mut params: FibParams = unsafe { MaybeUninit::zeroed().assume_init() };
+        params.family = AF_INET;
+        params.ifindex = self.ifindex();
+        params.__bindgen_anon_3.ipv4_src = src.v4_word();
+        params.__bindgen_anon_4.ipv4_dst = dst.v4_word();
+        // SAFETY: the context is the packet's, the struct lives on the stack with its own size.
+        let answer =
+            unsafe { bpf_fib_lookup(self.skb().cast(), &raw mut params, size_of::<FibParams>() as i32, 0) };
+        (answer == 0 || answer == FIB_NO_NEIGHBOUR).then_some(params.ifindex)
+    }
+
+    #[inline(always)]
+    fn tunnel(&self) -> Option<Tunnel> {
+        // SAFETY: all zeros is a valid value of this C struct.
+        let mut key: bpf_tunnel_key = unsafe { MaybeUninit::zeroed().assume_init() };
+        // SAFETY: the context is the packet's, the struct lives on the stack with its own size.
+        let answer =
+            unsafe { bpf_skb_get_tunnel_key(self.skb(), &raw mut key, size_of::<bpf_tunnel_key>() as u32, 0) };
+        if answer != 0 {
+            return None;
+        }
+        // SAFETY: IPv4 was asked for (no flag), so this is the field that was filled; host byte order.
+        let source = unsafe { key.__bindgen_anon_1.remote_ipv4 };
+        Some(Tunnel { source: Addr::v4(source.to_be()), vni: key.tunnel_id })
+    }
+
+    #[inline(always)]
+    fn socket_takes(&self, tuple: &Tuple, proto: u8) -> bool {
+        // SAFETY: all zeros is a valid value of this C union.
+        let mut key: bpf_sock_tuple = unsafe { MaybeUninit::zeroed().assume_init() };
+        key.__bindgen_anon_1.ipv4.saddr = tuple.src.v4_word();
+        key.__bindgen_anon_1.ipv4.daddr = tuple.dst.v4_word();
+        key.__bindgen_anon_1.ipv4.sport = tuple.sport;
+        key.__bindgen_anon_1.ipv4.dport = tuple.dport;
+        let size = 12; // The kernel tells the family by the size: 12 is IPv4.
+        let context = self.skb().cast();
+        let socket: *mut bpf_sock = match proto {
+            // SAFETY: context and tuple are valid; the reference is given back below.
+            TCP => unsafe { bpf_skc_lookup_tcp(context, &raw mut key, size, CURRENT_NETNS, 0) },
+            // SAFETY: as above.
+            UDP => unsafe { bpf_sk_lookup_udp(context, &raw mut key, size, CURRENT_NETNS, 0) },
+            _ => return false,
+        };
+        if socket.is_null() {
+            return false;
+        }
+        // SAFETY: the look-up gave this reference.
+        unsafe { bpf_sk_release(socket.cast()) };
+        true
+    }
+}
+
+/// One of the node's constants, for code outside the stages.
+#[inline(always)]
+pub fn setting<T: Copy>(pick: impl FnOnce(&abi::config::Settings) -> &T) -> T {
+    let _ = &SETTINGS;
+    Maps.setting(pick)
+}

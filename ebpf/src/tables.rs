@@ -1,0 +1,169 @@
+//! `datapath::Tables` for the maps: one method, one map.
+use crate::maps::{
+    BACKENDS, CIDRS, CONFIG, FLOWS, HALFOPEN, NODES, PEERS, POD, PODS, POLICY, ROUTES, SERVICES, SETTINGS, SLOTS,
+};
+use abi::{
+    Addr,
+    config::Settings,
+    flow::{FlowKey, FlowValue},
+    peer::Class,
+    pod::{NONE, Pod, PodId},
+    policy::{PolicyKey, PolicyValue},
+    route::{Node, NodeId, Route},
+    service::{Backend, BackendId, Service, ServiceKey},
+};
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    maps::lpm_trie::Key,
+};
+use core::{
+    intrinsics::{AtomicOrdering, atomic_xadd},
+    ops::Deref,
+};
+use datapath::tables::{Tables, Touch};
+
+/// All tables.
+pub struct Maps;
+
+/// A row of a flow table in place. Rows stay readable until the program ends (RCU); another CPU may change the fields
+/// that `touch` writes, and may reuse a deleted row for another flow, which costs one wrong packet at worst.
+pub struct Entry(*mut FlowValue);
+
+impl Deref for Entry {
+    type Target = FlowValue;
+
+    #[inline(always)]
+    fn deref(&self) -> &FlowValue {
+        // SAFETY: the pointer came from a look-up that succeeded, in this run of the program.
+        unsafe { &*self.0 }
+    }
+}
+
+impl Tables for Maps {
+    type Entry = Entry;
+
+    #[inline(always)]
+    fn setting<T: Copy>(&self, pick: impl FnOnce(&Settings) -> &T) -> T {
+        // SAFETY: a valid reference; volatile, since the loader and not this code gives the value.
+        unsafe { core::ptr::read_volatile(pick(&SETTINGS)) }
+    }
+
+    #[inline(always)]
+    fn epoch(&self) -> u64 {
+        let Some(config) = CONFIG.get_ptr(0) else {
+            return 0;
+        };
+        // SAFETY: a row of an array; one aligned load, so old or new and never half of each.
+        unsafe { core::ptr::read_volatile(&raw const (*config).epoch) }
+    }
+
+    #[inline(always)]
+    fn pod_of(&self, addr: &Addr) -> PodId {
+        // SAFETY: the value is copied at once.
+        unsafe { PODS.get(addr) }.copied().unwrap_or(NONE)
+    }
+
+    #[inline(always)]
+    fn pod(&self, id: PodId) -> Option<&Pod> {
+        POD.get(id)
+    }
+
+    #[inline(always)]
+    fn route(&self, addr: &Addr) -> Option<&Route> {
+        ROUTES.get(Key::new(128, *addr))
+    }
+
+    #[inline(always)]
+    fn node(&self, id: NodeId) -> Option<&Node> {
+        NODES.get(id)
+    }
+
+    #[inline(always)]
+    fn peer(&self, addr: &Addr) -> Option<Class> {
+        // SAFETY: the value is copied at once.
+        unsafe { PEERS.get(addr) }.copied()
+    }
+
+    #[inline(always)]
+    fn cidr(&self, addr: &Addr) -> Option<Class> {
+        CIDRS.get(Key::new(128, *addr)).copied()
+    }
+
+    #[inline(always)]
+    fn rule(&self, key: &PolicyKey) -> Option<&PolicyValue> {
+        let last = u32::from_ne_bytes([
+            key.direction,
+            key.proto,
+            key.port.to_ne_bytes()[0],
+            key.port.to_ne_bytes()[1],
+        ]);
+        POLICY.get(Key::new(key.prefix_len, [key.set, key.class, last]))
+    }
+
+    #[inline(always)]
+    fn service(&self, key: &ServiceKey) -> Option<&Service> {
+        // SAFETY: the rows are plain integers, and a reused row costs one wrong backend at worst.
+        unsafe { SERVICES.get(key) }
+    }
+
+    #[inline(always)]
+    fn slot(&self, index: u32) -> BackendId {
+        SLOTS.get(index).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn backend(&self, id: BackendId) -> Option<&Backend> {
+        BACKENDS.get(id)
+    }
+
+    #[inline(always)]
+    fn flow(&self, key: &FlowKey) -> Option<Entry> {
+        FLOWS.get_ptr_mut(key).map(Entry)
+    }
+
+    #[inline(always)]
+    fn half_open(&self, key: &FlowKey) -> Option<Entry> {
+        HALFOPEN.get_ptr_mut(key).map(Entry)
+    }
+
+    #[inline(always)]
+    fn touch(&self, entry: &Entry, touch: Touch) {
+        let row = entry.0;
+        // SAFETY: as for `deref`; counters by atomic adds, the rest by volatile stores of one word each: two CPUs may
+        // each lose a bit of `seen`, which the next packet sets again.
+        unsafe {
+            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*row).packets, 1);
+            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*row).bytes, touch.bytes);
+            core::ptr::write_volatile(&raw mut (*row).last, touch.now);
+            let seen = core::ptr::read_volatile(&raw const (*row).seen);
+            if seen | touch.seen != seen {
+                core::ptr::write_volatile(&raw mut (*row).seen, seen | touch.seen);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn put_flow(&self, key: &FlowKey, value: &FlowValue) -> bool {
+        FLOWS.insert(key, value, u64::from(BPF_ANY)).is_ok()
+    }
+
+    #[inline(always)]
+    fn put_half_open(&self, key: &FlowKey, value: &FlowValue) -> bool {
+        HALFOPEN.insert(key, value, u64::from(BPF_ANY)).is_ok()
+    }
+
+    #[inline(always)]
+    fn reserve_half_open(&self, key: &FlowKey, value: &FlowValue) -> bool {
+        HALFOPEN.insert(key, value, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
+    fn remove_flow(&self, key: &FlowKey) {
+        let _ = FLOWS.remove(key);
+    }
+
+    #[inline(always)]
+    fn remove_half_open(&self, key: &FlowKey) {
+        let _ = HALFOPEN.remove(key);
+    }
+}
