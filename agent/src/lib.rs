@@ -1,1 +1,6 @@
-//! The node daemon: watch, compile, diff, apply
+//! The node daemon: watch, compile, diff, apply.
+
+pub mod apply;
+pub mod diff;
+pub mod tables;
+pub mod text;

@@ -1,0 +1,156 @@
+//! What is there and what should be → the steps between, in an order that is safe after every single one.
+//!
+//! A change of policy is refine → flip → coarsen: rows that nobody reads yet come first, then one store of the epoch
+//! makes every new set take effect at once, and after a barrier goes what is unused. Service tables are filled from the
+//! far end: backends, slots, then the services that lead to them; they are emptied the other way round. Pure: the
+//! kernel is `apply`'s affair.
+//!
+//! What comes in is what `compile` makes: a row of `POD` names its set twice, tombstones keep the generation of free
+//! array rows, and `CONFIG` is ours alone.
+use std::collections::BTreeMap;
+
+use abi::{config::Config, pod::READY, service::ALIVE};
+use zerocopy::{Immutable, IntoBytes};
+
+use crate::{
+    apply::Op,
+    tables::{Table, Tables, row},
+};
+
+mod classes;
+
+/// The steps from `have` to `want`; none if they say the same, the epoch apart.
+pub fn diff(have: &Tables, want: &Tables) -> Vec<Op> {
+    let rows = PodRows::between(have, want);
+    let moves = classes::moves(have, want);
+    let mut ops = Ops::default();
+
+    // Refine: rows of sets and classes that no packet meets yet, then the addresses.
+    ops.puts(Table::Policy, &have.policy, &want.policy, |_, _| true);
+    ops.0.extend(moves.refine);
+    let moved = !moves.first.is_empty();
+    ops.0.extend(moves.first);
+    // A new pod's row comes before the address that leads to it.
+    ops.0.extend(rows.before);
+    ops.puts(Table::Pods, &have.pods, &want.pods, |_, _| true);
+    if rows.flip || have.config.is_empty() {
+        let mut config = have.config.get(&0).copied().unwrap_or_default();
+        config.epoch += 1;
+        ops.0.push(put(Table::Config, &0_u32, &Config { reserved: [0; 7], ..config }));
+    }
+    // A packet that read the old epoch or the old class must be done before a flow may be marked as judged by the new.
+    if (rows.flip || moved) && (!rows.after.is_empty() || !moves.last.is_empty()) {
+        ops.0.push(Op::Barrier);
+    }
+    ops.0.extend(rows.after);
+    ops.0.extend(moves.last);
+
+    // Ways and services, from the far end.
+    ops.puts(Table::Nodes, &have.nodes, &want.nodes, |_, node| node.tunnel != abi::Addr::ANY);
+    ops.puts(Table::Routes, &have.routes, &want.routes, |_, _| true);
+    ops.puts(Table::Backends, &have.backends, &want.backends, |_, backend| backend.flags & ALIVE != 0);
+    ops.puts(Table::Slots, &have.slots, &want.slots, |_, _| true);
+    ops.puts(Table::Services, &have.services, &want.services, |_, _| true);
+
+    // Coarsen: first what leads to other rows, then, when nobody is under way to them, these.
+    ops.deletes(Table::Services, &have.services, &want.services);
+    ops.deletes(Table::Pods, &have.pods, &want.pods);
+    ops.deletes(Table::Routes, &have.routes, &want.routes);
+    let mut last = Ops::default();
+    last.0.extend(rows.free);
+    last.deletes(Table::Pod, &have.pod, &want.pod);
+    last.deletes(Table::Slots, &have.slots, &want.slots);
+    last.puts(Table::Backends, &have.backends, &want.backends, |_, backend| backend.flags & ALIVE == 0);
+    last.deletes(Table::Backends, &have.backends, &want.backends);
+    last.puts(Table::Nodes, &have.nodes, &want.nodes, |_, node| node.tunnel == abi::Addr::ANY);
+    last.deletes(Table::Nodes, &have.nodes, &want.nodes);
+    last.deletes(Table::Policy, &have.policy, &want.policy);
+    last.0.extend(moves.refined);
+    if !last.0.is_empty() {
+        ops.0.push(Op::Barrier);
+        ops.0.extend(last.0);
+    }
+    ops.0
+}
+
+/// Rows of `POD` by the moment at which they are written.
+#[derive(Default)]
+struct PodRows {
+    /// Some pod's rules change: the epoch must be raised.
+    flip: bool,
+    /// New rows, and the half of a row that the next epoch selects.
+    before: Vec<Op>,
+    /// The final rows: generations are raised when the new rules are in force.
+    after: Vec<Op>,
+    /// Rows that become free.
+    free: Vec<Op>,
+}
+
+impl PodRows {
+    fn between(have: &Tables, want: &Tables) -> PodRows {
+        let active = (have.epoch() & 1) as usize;
+        let mut rows = PodRows::default();
+        for (id, new) in &want.pod {
+            let old = have.pod.get(id);
+            if old == Some(new) {
+                continue;
+            }
+            let last = put(Table::Pod, id, new);
+            match old {
+                _ if new.flags & READY == 0 && new.ifindex == 0 => rows.free.push(last),
+                Some(old) if old.flags & READY != 0 => {
+                    let changes = old.policy_set[active] != new.policy_set[0] || old.isolated[active] != new.isolated[0];
+                    if changes {
+                        rows.flip = true;
+                        let mut half = *old;
+                        half.policy_set[1 - active] = new.policy_set[0];
+                        half.isolated[1 - active] = new.isolated[0];
+                        rows.before.push(put(Table::Pod, id, &half));
+                    }
+                    rows.after.push(last);
+                }
+                // No packet has passed by this row: it needs no epoch.
+                _ => rows.before.push(last),
+            }
+        }
+        rows
+    }
+}
+
+#[derive(Default)]
+struct Ops(Vec<Op>);
+
+impl Ops {
+    /// Sets the rows that `have` has not or has otherwise, of those that `which` picks.
+    fn puts<K, V>(
+        &mut self,
+        table: Table,
+        have: &BTreeMap<K, V>,
+        want: &BTreeMap<K, V>,
+        which: impl Fn(&K, &V) -> bool,
+    ) where
+        K: Ord + IntoBytes + Immutable,
+        V: PartialEq + IntoBytes + Immutable,
+    {
+        let new = want.iter().filter(|(key, value)| have.get(key) != Some(value) && which(key, value));
+        self.0.extend(new.map(|(key, value)| put(table, key, value)));
+    }
+
+    /// Removes the rows that `want` has not.
+    fn deletes<K: Ord + IntoBytes + Immutable, V>(
+        &mut self,
+        table: Table,
+        have: &BTreeMap<K, V>,
+        want: &BTreeMap<K, V>,
+    ) {
+        let gone = have.keys().filter(|key| !want.contains_key(key));
+        self.0.extend(gone.map(|key| Op::Delete(table, key.as_bytes().into())));
+    }
+}
+
+fn put<K: IntoBytes + Immutable, V: IntoBytes + Immutable>(table: Table, key: &K, value: &V) -> Op {
+    Op::Put(table, row(key, value))
+}
+
+#[cfg(test)]
+mod tests;

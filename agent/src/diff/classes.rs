@@ -1,0 +1,250 @@
+//! Addresses that change their peer class while rules change: so that no packet meets a mix of old and new.
+//!
+//! An address may go straight to its new class if every set in force answers alike for both; a class that is new may be
+//! given the old one's rows for that. Else it goes by a class of its own, which answers like the old class in the sets
+//! in force and like the new one in the sets to come; after the flip it is dissolved.
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use abi::{
+    Addr,
+    addr::Prefix,
+    peer::{ANY, Class},
+    pod::READY,
+    policy::{PolicyKey, PolicyValue, SetId},
+};
+use zerocopy::IntoBytes;
+
+use super::put;
+use crate::{
+    apply::Op,
+    tables::{Table, Tables},
+};
+
+/// The steps for `PEERS` and `CIDRS`, and the rows of `POLICY` that they need.
+#[derive(Default)]
+pub(super) struct Moves {
+    /// Rows for classes that no address has yet.
+    pub(super) refine: Vec<Op>,
+    /// Before the flip.
+    pub(super) first: Vec<Op>,
+    /// After the flip and a barrier.
+    pub(super) last: Vec<Op>,
+    /// Removes the rows of classes that lived for this change only.
+    pub(super) refined: Vec<Op>,
+}
+
+/// A key of `PEERS` or `CIDRS`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Peer(Addr),
+    Cidr(Prefix),
+}
+
+impl Place {
+    /// The step that makes the place say `class`; `None` is no row of its own.
+    fn set(self, class: Option<Class>) -> Op {
+        match (self, class) {
+            (Place::Peer(addr), Some(class)) => put(Table::Peers, &addr, &class),
+            (Place::Peer(addr), None) => Op::Delete(Table::Peers, addr.as_bytes().into()),
+            (Place::Cidr(prefix), Some(class)) => put(Table::Cidrs, &prefix, &class),
+            (Place::Cidr(prefix), None) => Op::Delete(Table::Cidrs, prefix.as_bytes().into()),
+        }
+    }
+}
+
+/// One address or prefix whose row changes.
+struct Mover {
+    place: Place,
+    /// The row to be.
+    row: Option<Class>,
+    /// What the datapath finds for it before and after, rows of wider prefixes included.
+    from: Option<Class>,
+    to: Option<Class>,
+    /// It has a row before.
+    own: bool,
+    /// Nothing wider is there: once the row is gone, the address has no class, and sets that stay see only that.
+    uncovered: bool,
+}
+
+pub(super) fn moves(have: &Tables, want: &Tables) -> Moves {
+    let movers = movers(have, want);
+    let mut moves = Moves::default();
+    if movers.is_empty() {
+        return moves;
+    }
+    let mut refinement = Refinement::new(have, want);
+    for mover in &movers {
+        if mover.from.is_some() && refinement.serves_both(mover.from, mover.to) {
+            // It answers right before and after the flip: the last step is enough. A failed round leaves such rows.
+            if !mover.own {
+                moves.first.push(mover.place.set(mover.from)); // Wider prefixes may move meanwhile.
+            }
+            moves.last.push(mover.place.set(mover.row));
+        } else if (mover.uncovered || mover.to.is_some()) && refinement.direct(mover.from, mover.to, &mut moves) {
+            moves.first.push(mover.place.set(mover.to));
+            if mover.to != mover.row {
+                moves.last.push(mover.place.set(mover.row));
+            }
+        } else {
+            let between = refinement.between(mover.from, mover.to, &mut moves);
+            moves.first.push(mover.place.set(Some(between)));
+            moves.last.push(mover.place.set(mover.row));
+        }
+    }
+    // What has no row of its own at the end falls to a wider prefix: these are settled first.
+    moves.last.reverse();
+    moves
+}
+
+/// Addresses first, then prefixes, narrow ones before wide ones: while a wider one moves, what lies inside it and has
+/// or had another class already has its own row.
+fn movers(have: &Tables, want: &Tables) -> Vec<Mover> {
+    let mut movers = Vec::new();
+    let addrs: BTreeSet<Addr> = have.peers.keys().chain(want.peers.keys()).copied().collect();
+    for addr in addrs {
+        let (old, row) = (have.peers.get(&addr).copied(), want.peers.get(&addr).copied());
+        if old != row {
+            let uncovered = row.is_none() && have.cidr_class(Prefix::host(addr)).is_none();
+            let (from, to) = (have.class_of(addr), want.class_of(addr));
+            let uncovered = uncovered && to.is_none();
+            movers.push(Mover { place: Place::Peer(addr), row, from, to, own: old.is_some(), uncovered });
+        }
+    }
+    let prefixes: BTreeSet<Prefix> = have.cidrs.keys().chain(want.cidrs.keys()).copied().collect();
+    for prefix in prefixes.into_iter().rev() {
+        let (old, row) = (have.cidrs.get(&prefix).copied(), want.cidrs.get(&prefix).copied());
+        if old != row {
+            let (from, to) = (have.cidr_class(prefix), want.cidr_class(prefix));
+            let own = old.is_some();
+            movers.push(Mover { place: Place::Cidr(prefix), row, from, to, own, uncovered: false });
+        }
+    }
+    movers
+}
+
+/// Rows of `POLICY` of one class in one set: the key without both, and the value.
+type Rules = BTreeMap<(u32, u8, u8, u16), PolicyValue>;
+
+struct Refinement {
+    have: HashMap<(SetId, Class), Rules>,
+    want: HashMap<(SetId, Class), Rules>,
+    /// Sets in force and to come, of pods whose rules change; and sets that stay.
+    changing: BTreeSet<(SetId, SetId)>,
+    staying: BTreeSet<SetId>,
+    /// Classes that addresses have, or that this change has given a meaning.
+    occupied: BTreeSet<Class>,
+    /// Every class that will have a meaning.
+    known: BTreeSet<Class>,
+    made: BTreeMap<(Option<Class>, Option<Class>), Class>,
+}
+
+impl Refinement {
+    fn new(have: &Tables, want: &Tables) -> Refinement {
+        let active = (have.epoch() & 1) as usize;
+        let mut changing = BTreeSet::new();
+        let mut staying = BTreeSet::new();
+        for (id, old) in have.pod.iter().filter(|(_, row)| row.flags & READY != 0) {
+            let Some(new) = want.pod.get(id) else { continue };
+            if old.policy_set[active] == new.policy_set[0] {
+                staying.insert(new.policy_set[0]);
+            } else {
+                changing.insert((old.policy_set[active], new.policy_set[0]));
+            }
+        }
+        let occupied: BTreeSet<Class> = have.peers.values().chain(have.cidrs.values()).copied().collect();
+        let later = want.peers.values().chain(want.cidrs.values());
+        let known = later.chain(want.policy.keys().map(|key| &key.class)).copied().chain([ANY]).collect();
+        let (have, want) = (index(&have.policy), index(&want.policy));
+        Refinement { have, want, changing, staying, occupied, known, made: BTreeMap::new() }
+    }
+
+    /// True if a class answers like itself before the flip and like `to` after it, as it is.
+    fn serves_both(&self, class: Option<Class>, to: Option<Class>) -> bool {
+        let to_come = |set: SetId| {
+            let mut merged = rules(&self.have, set, class);
+            merged.extend(rules(&self.want, set, class));
+            merged == rules(&self.want, set, to)
+        };
+        self.changing.iter().map(|(_, new)| new).chain(&self.staying).all(|set| to_come(*set))
+    }
+
+    /// True if an address may go from one class to the other before the flip, unnoticed by the sets that change.
+    fn direct(&mut self, from: Option<Class>, to: Option<Class>, moves: &mut Moves) -> bool {
+        let alike = |set: SetId| rules(&self.have, set, from) == rules(&self.have, set, to);
+        if from == to || self.changing.iter().all(|(old, _)| alike(*old)) {
+            self.occupied.extend(to);
+            return true;
+        }
+        let Some(to) = to.filter(|to| !self.occupied.contains(to)) else { return false };
+        // A class that no address has yet: let it answer like the old one until the flip.
+        self.occupied.insert(to);
+        for old in self.changing.iter().map(|(old, _)| *old).collect::<BTreeSet<_>>() {
+            let wanted = rules(&self.have, old, from);
+            for key in rules(&self.have, old, Some(to)).keys().filter(|key| !wanted.contains_key(key)) {
+                moves.refine.push(Op::Delete(Table::Policy, full(old, to, *key).as_bytes().into()));
+            }
+            for (key, value) in &wanted {
+                let key = full(old, to, *key);
+                moves.refine.push(put(Table::Policy, &key, value));
+                // Unless the set stays in use with rows for that class, these are for the time until the flip.
+                if !self.want.contains_key(&(old, to)) {
+                    moves.refined.push(Op::Delete(Table::Policy, key.as_bytes().into()));
+                }
+            }
+            self.have.insert((old, to), wanted);
+        }
+        true
+    }
+
+    /// The class that answers like `from` before the flip and like `to` after it.
+    fn between(&mut self, from: Option<Class>, to: Option<Class>, moves: &mut Moves) -> Class {
+        if let Some(class) = self.made.get(&(from, to)) {
+            return *class;
+        }
+        let mut sets: BTreeMap<SetId, Rules> = BTreeMap::new();
+        for (old, new) in &self.changing {
+            sets.insert(*old, rules(&self.have, *old, from));
+            sets.insert(*new, rules(&self.want, *new, to));
+        }
+        sets.extend(self.staying.iter().map(|set| (*set, rules(&self.want, *set, to))));
+        let says_so = |class: Class| sets.iter().all(|(set, wanted)| rules(&self.have, *set, Some(class)) == *wanted);
+        let seed = u64::from(from.unwrap_or(0)) << 32 | u64::from(to.unwrap_or(0));
+        let class = (1_u64..)
+            .map(|round| (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(round << 16) >> 16) as Class)
+            .find(|class| !self.known.contains(class) && (!self.occupied.contains(class) || says_so(*class)))
+            .expect("there are fewer classes than numbers");
+        self.known.insert(class);
+        self.made.insert((from, to), class);
+        for (set, wanted) in sets {
+            let there = rules(&self.have, set, Some(class)); // Left by a round that failed.
+            for key in there.keys().filter(|key| !wanted.contains_key(key)) {
+                moves.refine.push(Op::Delete(Table::Policy, full(set, class, *key).as_bytes().into()));
+            }
+            for (key, value) in wanted {
+                let full = full(set, class, key);
+                if there.get(&key) != Some(&value) {
+                    moves.refine.push(put(Table::Policy, &full, &value));
+                    moves.refined.push(Op::Delete(Table::Policy, full.as_bytes().into()));
+                }
+            }
+        }
+        class
+    }
+}
+
+fn rules(index: &HashMap<(SetId, Class), Rules>, set: SetId, class: Option<Class>) -> Rules {
+    class.and_then(|class| index.get(&(set, class)).cloned()).unwrap_or_default()
+}
+
+fn index(policy: &BTreeMap<PolicyKey, PolicyValue>) -> HashMap<(SetId, Class), Rules> {
+    let mut index: HashMap<(SetId, Class), Rules> = HashMap::new();
+    for (key, value) in policy {
+        let rest = (key.prefix_len, key.direction, key.proto, key.port);
+        index.entry((key.set, key.class)).or_default().insert(rest, *value);
+    }
+    index
+}
+
+fn full(set: SetId, class: Class, (prefix_len, direction, proto, port): (u32, u8, u8, u16)) -> PolicyKey {
+    PolicyKey { prefix_len, set, class, direction, proto, port }
+}
