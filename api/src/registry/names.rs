@@ -1,5 +1,7 @@
 //! The shapes of names and labels, and upstream's sentences about those that have another.
 
+use crate::status::FieldError;
+
 /// Alphanumerics in lower case and `-`, not at the ends; at most 63.
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and \
     end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
@@ -118,4 +120,94 @@ pub fn label_value(text: &str) -> Vec<String> {
         errors.push(VALUE.to_owned());
     }
     errors
+}
+
+/// What is wrong with the name of a port (IANA service name).
+pub fn port_name(text: &str) -> Vec<String> {
+    let mut errors = Vec::new();
+    if text.len() > 15 {
+        errors.push("must be no more than 15 characters".to_owned());
+    }
+    if !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') || text.is_empty() {
+        errors.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned());
+    }
+    if !text.bytes().any(|b| b.is_ascii_lowercase()) {
+        errors.push("must contain at least one letter (a-z)".to_owned());
+    }
+    if text.contains("--") {
+        errors.push("must not contain consecutive hyphens".to_owned());
+    }
+    if text.starts_with('-') || text.ends_with('-') {
+        errors.push("must not begin or end with a hyphen".to_owned());
+    }
+    errors
+}
+
+/// What is wrong with a port's number.
+pub fn port_number(port: i64) -> Option<&'static str> {
+    if (1..=65535).contains(&port) { None } else { Some("must be between 1 and 65535, inclusive") }
+}
+
+/// What is wrong with a protocol at a path.
+pub fn protocol(text: &str, field: &str) -> Option<FieldError> {
+    match text {
+        "" => Some(FieldError::required(field, "")),
+        "TCP" | "UDP" | "SCTP" => None,
+        other => Some(FieldError::not_supported(field, other, &["SCTP", "TCP", "UDP"])),
+    }
+}
+
+/// What is wrong with the name of an environment variable.
+pub fn env_name(text: &str) -> Option<&'static str> {
+    let plain = text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'=');
+    if plain { None } else { Some("a valid environment variable name must consist only of printable ASCII characters other than '='") }
+}
+
+/// What is wrong with a key of a ConfigMap or Secret.
+pub fn config_key(text: &str) -> Vec<String> {
+    let mut errors = Vec::new();
+    if text.len() > 253 {
+        errors.push(too_long(253));
+    }
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+        errors.push(
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', \
+             regex used for validation is '[-._a-zA-Z0-9]+')"
+                .to_owned(),
+        );
+    }
+    match text {
+        "." | ".." => errors.push(format!("must not be '{text}'")),
+        t if t.starts_with("..") => errors.push("must not start with '..'".to_owned()),
+        _ => {}
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(rule: fn(&str) -> Vec<String>, good: &[&str], bad: &[&str]) {
+        for text in good {
+            assert_eq!(rule(text), Vec::<String>::new(), "{text}");
+        }
+        for text in bad {
+            assert!(!rule(text).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_have_their_shapes() {
+        let long = "a".repeat(64);
+        check(dns1123_label, &["a", "a-1", "1a"], &["", "A", "-a", "a-", "a.b", "a_b", &long]);
+        check(dns1123_subdomain, &["a", "a.b", "1.2"], &["", "a..b", ".a", "A.b", "a.-b"]);
+        check(dns1035_label, &["a", "a1"], &["1a", "", "a.b"]);
+        check(qualified_name, &["a", "A.b_c", "x.io/Y"], &["", "/a", "x/", "a/b/c", "X.io/a", "-a", "a-"]);
+        check(label_value, &["", "a", "A_b"], &["a/b", "-a", &long]);
+        check(port_name, &["http", "a-1"], &["", "HTTP", "80", "a--b", "-a", "abcdefghijklmnop"]);
+        check(config_key, &["a", "A_b.c-d"], &["", "a/b", "..", "..a"]);
+        assert_eq!(dns1123_label("a.b"), ["must not contain dots"]);
+    }
 }
