@@ -52,5 +52,6 @@ pub fn all() -> Vec<Controller> {
         endpoints::CONTROLLER,
         garbage_collector::CONTROLLER,
         pod_gc::CONTROLLER,
+        scheduler::CONTROLLER,
     ]
 }

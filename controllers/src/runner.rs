@@ -108,7 +108,7 @@ pub fn run_controllers(
     let shared = Arc::new(Shared {
         queue: queue::Queue::new(&controllers),
         snapshot: RwLock::new(Snapshot::new(settings)),
-        events: events::Recorder::default(),
+        events: events::Sender::default(),
         controllers,
         api,
         stop,
@@ -120,12 +120,19 @@ pub fn run_controllers(
                 spawn(&format!("controllers-{i}"), move || work::run(&shared))
             })
             .collect();
+        let recorder = {
+            let shared = Arc::clone(&shared);
+            spawn("controller-events", move || events::run(&shared))
+        };
         feed::run(&shared);
         shared.queue.wake();
         for worker in workers {
             if worker.join().is_err() {
                 tracing::error!("a controller worker ended by panic");
             }
+        }
+        if recorder.join().is_err() {
+            tracing::error!("the event recorder ended by panic");
         }
     })
 }
@@ -140,7 +147,7 @@ struct Shared {
     controllers: Vec<Controller>,
     snapshot: RwLock<Snapshot>,
     queue: queue::Queue,
-    events: events::Recorder,
+    events: events::Sender,
     stop: Arc<AtomicBool>,
 }
 

@@ -22,7 +22,7 @@ pub(crate) use table::Table;
 use crate::{
     controller::{Change, Key},
     resource,
-    scheduler::Usage,
+    scheduler::{Amounts, Usage},
     settings::Settings,
     view::{
         ConfigMap, ControllerRevision, DaemonSet, Deployment, Endpoints, Lease, Namespace, Node, Object, Pod,
@@ -72,6 +72,8 @@ pub struct Snapshot {
     pub(crate) gone: HashMap<String, Duration>,
     /// What the pods of a node take of it, by node name.
     pub(crate) usage: HashMap<String, Usage>,
+    /// What a node offers to pods, by node name.
+    pub(crate) room: HashMap<String, Amounts>,
     /// The last error of a controller's key, until it succeeds.
     failures: HashMap<(&'static str, Key), String>,
 }
@@ -101,6 +103,7 @@ impl Snapshot {
             heard: HashMap::new(),
             gone: HashMap::new(),
             usage: HashMap::new(),
+            room: HashMap::new(),
             failures: HashMap::new(),
         }
     }
@@ -277,11 +280,15 @@ impl Snapshot {
         match new {
             Some(Object::Pod(pod)) => Usage::add_pod(&mut self.usage, pod),
             Some(Object::Lease(lease)) => self.hear_lease(lease),
-            Some(Object::Node(node)) => self.hear_node(node),
+            Some(Object::Node(node)) => {
+                self.hear_node(node);
+                self.room.insert(node.meta.name.clone(), Usage::room(node));
+            }
             _ => {}
         }
         if let (Some(Object::Node(node)), None) = (old, new) {
             self.heard.remove(&node.meta.name);
+            self.room.remove(&node.meta.name);
             self.gone.insert(node.meta.name.clone(), self.watched);
         }
     }

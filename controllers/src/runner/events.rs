@@ -2,14 +2,15 @@
 //! and an object that makes too many is throttled. Events are best effort: a failure is logged, never retried.
 
 use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
+    collections::{HashMap, VecDeque},
+    sync::{Condvar, Mutex, PoisonError},
+    time::Duration,
 };
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Api;
+use super::{Api, Shared};
 use crate::{
     action::{Action, Event, Involved},
     resource,
@@ -21,6 +22,44 @@ const MEMORY: usize = 4096;
 /// Events of one component about one object at once, and seconds until one more is allowed.
 const BURST: f64 = 25.0;
 const REFILL_SECONDS: f64 = 300.0;
+
+/// Events that wait to be written, at most; more are dropped, as client-go's broadcaster does.
+const WAITING: usize = 1000;
+
+/// Takes events from the workers, so that no reconcile waits for one to be written.
+#[derive(Debug, Default)]
+pub(super) struct Sender {
+    waiting: Mutex<VecDeque<(&'static str, Event)>>,
+    came: Condvar,
+}
+
+impl Sender {
+    pub(super) fn send(&self, controller: &'static str, event: Event) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < WAITING {
+            waiting.push_back((controller, event));
+            self.came.notify_one();
+        }
+    }
+
+    fn receive(&self, patience: Duration) -> Option<(&'static str, Event)> {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let empty = |waiting: &mut VecDeque<_>| waiting.is_empty();
+        let (mut waiting, _) =
+            self.came.wait_timeout_while(waiting, patience, empty).unwrap_or_else(PoisonError::into_inner);
+        waiting.pop_front()
+    }
+}
+
+/// Writes events until the stop.
+pub(super) fn run(shared: &Shared) {
+    let recorder = Recorder::default();
+    while !shared.stopped() {
+        if let Some((controller, event)) = shared.events.receive(Duration::from_millis(200)) {
+            recorder.record(&*shared.api, controller, &event, Timestamp::now());
+        }
+    }
+}
 
 /// What makes two events the same.
 type Same = (&'static str, Involved, bool, &'static str, String);
@@ -47,10 +86,10 @@ struct Memory {
 
 /// Records events and remembers them.
 #[derive(Debug, Default)]
-pub(super) struct Recorder(Mutex<Memory>);
+struct Recorder(Mutex<Memory>);
 
 impl Recorder {
-    pub(super) fn record(&self, api: &dyn Api, controller: &str, event: &Event, now: Timestamp) {
+    fn record(&self, api: &dyn Api, controller: &str, event: &Event, now: Timestamp) {
         let Some(write) = self.plan(event, now) else { return };
         let mut result = api.execute(controller, &write);
         if matches!(&result, Err(error) if error.code == 404) && matches!(write, Action::Patch { .. }) {

@@ -73,7 +73,7 @@ fn execute(
         }
         match action {
             Action::IfFailed(_) => {}
-            Action::Event(event) => shared.events.record(&*shared.api, controller.name, event, Timestamp::now()),
+            Action::Event(event) => shared.events.send(controller.name, event.clone()),
             Action::RequeueAfter(after) => {
                 outcome.requeue = Some(outcome.requeue.map_or(*after, |already| already.min(*after)));
             }
@@ -124,6 +124,6 @@ fn report(shared: &Shared, controller: &Controller, rest: &[Action], error: &Api
     if let Some(event) = prepared {
         let mut event = event.clone();
         event.message.push_str(&error.message);
-        shared.events.record(&*shared.api, controller.name, &event, Timestamp::now());
+        shared.events.send(controller.name, event);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::{
     quantity,
-    view::{Container, Map, Pod},
+    view::{Container, Map, Node, Pod},
 };
 
 /// Upstream counts a container without requests as this much when it scores (never when it filters).
@@ -39,8 +39,6 @@ pub(crate) struct Usage {
     /// CPU and memory with the defaults for containers that ask for nothing.
     pub(crate) scored: (i64, i64),
     pub(crate) ports: Vec<HostPort>,
-    /// Pods with required anti-affinity, or any preferred (anti-)affinity: those that other pods must ask.
-    pub(crate) with_affinity: i64,
 }
 
 impl Usage {
@@ -63,6 +61,11 @@ impl Usage {
         }
     }
 
+    /// What a node offers.
+    pub(crate) fn room(node: &Node) -> Amounts {
+        amounts(node.allocatable())
+    }
+
     fn change(&mut self, pod: &Pod, sign: i64) {
         self.pods += sign;
         for (resource, amount) in requests(pod) {
@@ -71,7 +74,6 @@ impl Usage {
         let (cpu, memory) = scored(pod);
         self.scored.0 += sign * cpu;
         self.scored.1 += sign * memory;
-        self.with_affinity += sign * i64::from(has_affinity(pod));
         for port in host_ports(pod) {
             if sign > 0 {
                 self.ports.push(port);
@@ -80,15 +82,6 @@ impl Usage {
             }
         }
     }
-}
-
-/// Whether a pod has a say in where others go.
-pub(crate) fn has_affinity(pod: &Pod) -> bool {
-    let affinity = &pod.spec.affinity;
-    !affinity.pod_anti_affinity.required.is_empty()
-        || !affinity.pod_affinity.required.is_empty()
-        || !affinity.pod_anti_affinity.preferred.is_empty()
-        || !affinity.pod_affinity.preferred.is_empty()
 }
 
 fn counts(pod: &Pod) -> bool {
@@ -146,11 +139,6 @@ fn amounts(map: &Map) -> Amounts {
             (resource.clone(), amount)
         })
         .collect()
-}
-
-/// A node's amounts, in the same units.
-pub(crate) fn allocatable(map: &Map) -> Amounts {
-    amounts(map)
 }
 
 fn add(total: &mut Amounts, more: &Amounts) {

@@ -71,6 +71,8 @@ pub(crate) struct Indexes {
     pub(crate) pods_by_node: HashMap<String, BTreeSet<Key>>,
     /// Pods without a node that are not terminated.
     pub(crate) pending: BTreeSet<Key>,
+    /// Pods on nodes that have a say in where others go: (anti-)affinity terms of their own.
+    pub(crate) with_affinity: BTreeSet<Key>,
     /// Pods that succeeded or failed.
     pub(crate) terminated: BTreeSet<Key>,
     /// Slices by the service that they belong to.
@@ -204,6 +206,9 @@ impl Indexes {
                 } else if !pod.terminated() {
                     self.pending.insert(key.clone());
                 }
+                if !pod.spec.node_name.is_empty() && !pod.terminated() && pod.spec.affinity.between_pods() {
+                    self.with_affinity.insert(key.clone());
+                }
                 if pod.terminated() {
                     self.terminated.insert(key.clone());
                 }
@@ -228,6 +233,7 @@ impl Indexes {
             Object::Pod(pod) => {
                 self.pending.remove(key);
                 self.terminated.remove(key);
+                self.with_affinity.remove(key);
                 remove_from(&mut self.pods_by_node, &pod.spec.node_name, key);
                 for pair in pairs(pod, key) {
                     if let Some(selected) = self.selected.get_mut(&pair) {

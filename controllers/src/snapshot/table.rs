@@ -31,10 +31,6 @@ impl<T> Table<T> {
         self.0.keys()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     pub(crate) fn in_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<T>> {
         self.0.range(Key::new(namespace, "")..).take_while(move |(key, _)| &*key.namespace == namespace).map(|(_, v)| v)
     }

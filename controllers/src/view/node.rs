@@ -21,11 +21,6 @@ view! {
         conditions: Vec<Condition>,
         allocatable: Map,
         capacity: Map,
-        images: Vec<Image>,
-    }
-    Image {
-        names: Vec<String>,
-        size_bytes: i64,
     }
     Lease {
         #[serde(rename = "metadata")]

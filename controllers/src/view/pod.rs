@@ -78,6 +78,7 @@ view! {
     PodStatus {
         phase: String,
         reason: String,
+        nominated_node_name: String,
         #[serde(rename = "podIP")]
         pod_ip: String,
         #[serde(rename = "podIPs")]

@@ -38,3 +38,12 @@ view! {
         mismatch_label_keys: Vec<String>,
     }
 }
+
+impl Affinity {
+    /// Whether it has terms about other pods.
+    pub(crate) fn between_pods(&self) -> bool {
+        [&self.pod_affinity, &self.pod_anti_affinity]
+            .iter()
+            .any(|terms| !terms.required.is_empty() || !terms.preferred.is_empty())
+    }
+}
