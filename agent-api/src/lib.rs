@@ -44,7 +44,12 @@ pub mod code {
 }
 
 /// The generated messages, clients and servers.
-#[expect(missing_docs, clippy::all, clippy::pedantic, reason = "generated; the proto has the words")]
+#[expect(
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; the proto has the words"
+)]
 pub mod v1 {
     tonic::include_proto!("weft.agent.v1");
 }
