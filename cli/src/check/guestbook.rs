@@ -127,7 +127,8 @@ async fn watch_drops(cluster: &Cluster, backends: &[Backend]) -> anyhow::Result<
         let pid = cluster.node_pid(node)?;
         // Through the node's own mounts: its /run is private.
         let socket = PathBuf::from(format!("/proc/{pid}/root{}", agent_api::SOCKET));
-        let mut agent = agent_api::connect(&socket).await.with_context(|| format!("the agent of {node}"))?;
+        let channel = agent_api::connect(&socket).await.with_context(|| format!("the agent of {node}"))?;
+        let mut agent = agent_api::AgentClient::new(channel);
         let request = MonitorRequest { kinds: vec!["drop".into()], pod: String::new() };
         let mut stream = agent.monitor(request).await.with_context(|| format!("the agent of {node}"))?.into_inner();
         let sender = sender.clone();

@@ -29,6 +29,7 @@ async fn once(target: &Target) -> Report {
     let patience = Duration::from_millis(target.timeout_ms);
     let outcome = match target.proto {
         Proto::Tcp => timeout(patience, tcp(address)).await.map(|seen| seen.map(Some)),
+        Proto::Connect => timeout(patience, TcpStream::connect(address)).await.map(|done| done.map(|_| None)),
         Proto::Udp => timeout(patience, udp(address)).await.map(|seen| seen.map(Some)),
         Proto::Icmp => timeout(patience, ping::echo(target.host)).await.map(|done| done.map(|()| None)),
     };

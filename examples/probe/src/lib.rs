@@ -39,6 +39,8 @@ pub struct Report {
 pub enum Proto {
     /// Connect, one line each way.
     Tcp,
+    /// Connect only: for servers that do not speak our line.
+    Connect,
     /// One datagram each way.
     Udp,
     /// An echo request.

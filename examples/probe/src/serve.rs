@@ -80,7 +80,8 @@ pub async fn until_terminated(ports: Ports, place: Place) -> io::Result<()> {
     Ok(())
 }
 
-async fn serve_tcp(listener: TcpListener, place: Arc<Place>) {
+/// Answers on TCP for ever.
+pub async fn serve_tcp(listener: TcpListener, place: Arc<Place>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
@@ -110,7 +111,8 @@ async fn converse(stream: TcpStream, client: SocketAddr, place: &Place) -> io::R
     Ok(())
 }
 
-async fn serve_udp(socket: UdpSocket, place: Arc<Place>) {
+/// Answers on UDP for ever.
+pub async fn serve_udp(socket: UdpSocket, place: Arc<Place>) {
     let mut buffer = [0; QUESTION as usize];
     loop {
         if let Ok((_, client)) = socket.recv_from(&mut buffer).await {
