@@ -72,8 +72,8 @@ impl<'a> Judge<'a> {
         }
         let of_class = self.class(query.peer).and_then(|class| self.row(query, class));
         let of_any = self.row(query, ANY);
-        // Lower precedence wins; on a tie deny, whose number is higher, does.
-        let row = of_class.into_iter().chain(of_any).min_by_key(|row| (row.precedence, u8::MAX - row.verdict));
+        // Lower precedence wins; on a tie deny, whose number is higher, does; of two alike, any peer's.
+        let row = of_any.into_iter().chain(of_class).min_by_key(|row| (row.precedence, u8::MAX - row.verdict));
         match row {
             None => Verdict::DefaultDeny,
             Some(row) if row.verdict == ALLOW => Verdict::Allowed(row.rule),

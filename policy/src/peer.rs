@@ -33,7 +33,8 @@ impl Term {
                 let parse = |(index, text): (usize, &str)| {
                     parse_cidr(text).map_err(|fault| format!(".ipBlock.except[{index}]: {fault}"))
                 };
-                let mut except = block.except.iter().map(|text| &**text).enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
+                let mut except =
+                    block.except.iter().map(|text| &**text).enumerate().map(parse).collect::<Result<Vec<_>, _>>()?;
                 except.sort_unstable();
                 except.dedup();
                 Ok(Term::Block { cidr, except })

@@ -1,5 +1,9 @@
-//! The compiled tables against the oracle: random policies, pods and packets, one answer. At least 200,000 packets a run.
+//! The compiled tables against the oracle: random policies, pods and packets, one answer, whether `policy::Judge` asks
+//! the tables or the datapath's own stage does. At least 200,000 judged packets a run.
 #![expect(clippy::unwrap_used, reason = "a test that cannot read its input has failed")]
+
+#[path = "reference/maps.rs"]
+mod maps;
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +14,8 @@ use std::{
     },
 };
 
-use abi::policy::{EGRESS, INGRESS};
+use abi::policy::{EGRESS, INGRESS, RuleId};
+use maps::Maps;
 use objects::{
     ContainerPort, IntOrString, IpBlock, Key, LabelSelector, Labels, Namespace, NetworkPolicy, Operator, Phase, Pod,
     PolicyPeer, PolicyPort, PolicyRule, Requirement,
@@ -187,6 +192,7 @@ fn agree(world: &World) -> usize {
     let mut count = 0;
     for LocalPod { key, .. } in local {
         let compiled = tables.pods[key];
+        let maps = Maps::new(&tables, compiled);
         for &peer in &peers {
             for (proto, port) in packets() {
                 for ingress in [true, false] {
@@ -196,12 +202,24 @@ fn agree(world: &World) -> usize {
                     let expected = reference::allows(&input, &pods[key], &packet);
                     let verdict = judge.judge(&query);
                     assert_eq!(verdict.passes(), expected, "{key} {packet:?}: {verdict:?}\n{world:#?}\n{tables}");
+                    let stage = maps.judge(&query);
+                    assert_eq!(stage, said_by(verdict, &query), "{key} {packet:?}\n{world:#?}\n{tables}");
                     count += usize::from(verdict != Verdict::NotIsolated);
                 }
             }
         }
     }
     count
+}
+
+/// What the datapath's stage answers when the tables say this: the rule, or who denied.
+fn said_by(verdict: Verdict, query: &Query) -> Result<RuleId, RuleId> {
+    match verdict {
+        Verdict::NotIsolated => Ok(0),
+        Verdict::Allowed(rule) => Ok(rule),
+        Verdict::Denied(rule) => Err(rule),
+        Verdict::DefaultDeny => Err(query.pod.set),
+    }
 }
 
 fn packets() -> impl Iterator<Item = (u8, u16)> {

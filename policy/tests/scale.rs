@@ -44,8 +44,7 @@ fn rows_depend_on_the_policies_of_this_node() {
         }
     }
     let start = Instant::now();
-    let output =
-        compile(&Input { pods: &pods, namespaces: &namespaces, policies: &policies, local: &local });
+    let output = compile(&Input { pods: &pods, namespaces: &namespaces, policies: &policies, local: &local });
     println!("compiled in {:?}", start.elapsed());
     // Each local pod is alone in its namespace's app "web", which the "db" pods may reach.
     assert_eq!((output.pods.len(), output.sets.len(), output.rows.len()), (100, 100, 100));
