@@ -8,6 +8,7 @@
 
 mod class;
 mod compile;
+mod explain;
 mod judge;
 mod peer;
 mod port;
@@ -17,6 +18,7 @@ mod tables;
 mod text;
 
 pub use compile::{Input, LocalPod, compile};
+pub use explain::{Explanation, Finding, NoAnswer, Party, Question, explain};
 pub use judge::{Judge, Query, Verdict};
 pub use tables::{Output, PodPolicy, Rule, Set};
 pub use text::Row;
