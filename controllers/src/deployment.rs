@@ -113,3 +113,6 @@ fn selects_all(deployment: &Deployment) -> Vec<Action> {
     }
     actions
 }
+
+#[cfg(test)]
+mod tests;

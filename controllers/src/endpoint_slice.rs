@@ -76,7 +76,7 @@ fn reconcile(snapshot: &Snapshot, key: &Key, _: Timestamp) -> Vec<Action> {
         let existing: Vec<&Slice> = ours.iter().filter(|slice| slice.address_type == family).copied().collect();
         if families.contains(&family) {
             let groups = desired::groups(snapshot, service, family);
-            actions.extend(reconcile::family(snapshot, service, family, groups, &existing));
+            actions.extend(reconcile::family(snapshot, service, family, &groups, &existing));
         } else {
             actions.extend(existing.iter().map(|slice| Action::delete(resource::SLICES, &slice.meta)));
         }

@@ -12,7 +12,7 @@ use crate::{
     controller::{Change, Concurrency, Controller, Key},
     ownership::{reference, without},
     snapshot::{Item, Snapshot},
-    view::{Meta, OwnerReference},
+    view::{Meta, Object, OwnerReference},
 };
 
 const FOREGROUND: &str = "foregroundDeletion";
@@ -28,8 +28,8 @@ pub(crate) const CONTROLLER: Controller = Controller {
 };
 
 fn keys(snapshot: &Snapshot, change: &Change) -> Vec<Key> {
-    let old = change.old.as_ref().map(|object| object.meta());
-    let new = change.new.as_ref().map(|object| object.meta());
+    let old = change.old.as_ref().map(Object::meta);
+    let new = change.new.as_ref().map(Object::meta);
     let mut uids: Vec<&str> = Vec::new();
     if let Some(new) = new
         && (!new.owner_references.is_empty() || special(new))
@@ -137,10 +137,9 @@ fn worth(snapshot: &Snapshot, item: &Item, owner: &OwnerReference) -> Worth {
         // A namespaced owner rules only its own namespace.
         Some(found) if !found.key.namespace.is_empty() && found.key.namespace != item.key.namespace => Worth::Dangling,
         Some(found) if found.deleting && found.finalizers.iter().any(|f| f == FOREGROUND) => Worth::Waiting,
-        Some(_) => Worth::Solid,
         None if known(snapshot, owner) => Worth::Dangling,
-        // Of a kind that is not served: nobody can say that it is gone.
-        None => Worth::Solid,
+        // There, or of a kind that is not served: nobody can say that it is gone.
+        _ => Worth::Solid,
     }
 }
 

@@ -4,12 +4,22 @@
 //! [`runner`] has threads; it reaches the API server through one trait and knows no controller by name. Nothing here
 //! reads a clock, draws a random number or keeps state between two calls, so a restart loses nothing.
 
+#![cfg_attr(
+    test,
+    expect(
+        clippy::needless_pass_by_value,
+        clippy::cloned_ref_to_slice_refs,
+        reason = "tables of cases read better so"
+    )
+)]
+
 pub mod action;
 pub mod controller;
 pub mod runner;
 pub mod settings;
 pub mod snapshot;
 
+mod daemonset;
 mod deployment;
 mod disruption;
 mod endpoint_slice;
@@ -46,6 +56,7 @@ pub fn all() -> Vec<Controller> {
         node_lifecycle::CONTROLLER,
         taint_eviction::CONTROLLER,
         deployment::CONTROLLER,
+        daemonset::CONTROLLER,
         replicaset::CONTROLLER,
         replicaset::LEGACY,
         endpoint_slice::CONTROLLER,

@@ -56,7 +56,7 @@ fn reconcile(snapshot: &Snapshot, key: &Key, _: Timestamp) -> Vec<Action> {
         return vec![Action::Event(normal("cidrAllocator", involved, reason, message))];
     };
     let patch = json!({ "spec": { "podCIDR": pieces[0], "podCIDRs": pieces } });
-    vec![Action::patch_exact(resource::NODES, &node.meta, None, patch)]
+    vec![Action::patch(resource::NODES, &node.meta, None, patch)]
 }
 
 /// The first piece of a range that overlaps nothing taken and no service range.

@@ -24,6 +24,7 @@ use crate::{
     view::{Condition, Node, Object, Pod, condition, rfc3339},
 };
 
+pub(crate) use filter::selects;
 use filter::{Filters, Reason};
 pub(crate) use usage::{Amounts, Usage};
 

@@ -71,8 +71,7 @@ pub(crate) fn ports(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
         .filter_map(|port| {
             let protocol = if port.protocol.is_empty() { "TCP" } else { port.protocol.as_str() };
             let number = match &port.target_port {
-                None => port.port,
-                Some(IntOrString::Int(0)) => port.port,
+                None | Some(IntOrString::Int(0)) => port.port,
                 Some(IntOrString::Int(number)) => u16::try_from(*number).ok()?,
                 Some(IntOrString::String(name)) => named_port(pod, name, protocol)?,
             };

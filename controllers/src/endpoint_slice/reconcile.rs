@@ -19,14 +19,14 @@ pub(super) fn family(
     snapshot: &Snapshot,
     service: &Service,
     family: &str,
-    groups: Groups,
+    groups: &Groups,
     existing: &[&Slice],
 ) -> Vec<Action> {
     let context = Context { snapshot, service, family, labels: labels(service) };
     let mut rest: Vec<&Slice> = existing.to_vec();
     let mut actions = Vec::new();
     let mut made = 0;
-    for (ports, endpoints) in &groups {
+    for (ports, endpoints) in groups {
         let (same, others): (Vec<&Slice>, Vec<&Slice>) =
             rest.into_iter().partition(|slice| sorted(&slice.ports) == *ports);
         rest = others;

@@ -38,7 +38,7 @@ pub(super) fn run(shared: &Shared) {
             .api
             .kinds()
             .into_iter()
-            .filter(|kind| !kind.resource.split('.').next().is_some_and(|r| r == resource::EVENTS))
+            .filter(|kind| kind.resource.split('.').next() != Some(resource::EVENTS))
             .collect();
         let (from, until) = list(shared, &kinds);
         let names: Vec<&str> = kinds.iter().map(|kind| kind.resource.as_str()).collect();
@@ -104,7 +104,10 @@ fn follow(shared: &Shared, watch: &Receiver<WatchEvent>, until: u64) {
             Ok(first) => {
                 quiet_since = Instant::now();
                 let batch = std::iter::once(first).chain(watch.try_iter().take(BATCH));
-                let Some(revision) = apply(shared, batch) else { return };
+                let Some(revision) = apply(shared, batch) else {
+                    std::thread::sleep(TICK);
+                    return;
+                };
                 if synced {
                     shared.queue.observed(revision);
                 } else if revision >= until {

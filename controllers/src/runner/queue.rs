@@ -107,7 +107,7 @@ struct State {
 
 #[derive(Debug)]
 enum Timer {
-    Add(Item),
+    Add(Item, i64),
     /// The barrier of this number's hold is lifted.
     Release(u64, u64),
     /// A serial controller's barrier is lifted.
@@ -270,7 +270,7 @@ impl State {
             self.timers.remove(&earlier);
         }
         if let Some(after) = retry {
-            self.timers.insert((now + after, number), Timer::Add(item.clone()));
+            self.timers.insert((now + after, number), Timer::Add(item.clone(), priority));
             self.alarms.insert(item.clone(), (now + after, number));
         }
         if dirty {
@@ -291,10 +291,9 @@ impl State {
                 break;
             }
             match first.remove() {
-                // A retried key loses its rank among equals, no more.
-                Timer::Add(item) => {
+                Timer::Add(item, priority) => {
                     self.alarms.remove(&item);
-                    self.add(item, 0);
+                    self.add(item, priority);
                 }
                 Timer::Release(barrier, number) => {
                     if let Some(item) = self.held.remove(&(barrier, number)) {
