@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::helper::{self, ExitFile};
 use super::records::{self, ContainerRecord, SandboxRecord};
+pub(crate) use super::overlay::{mount_tmpfs, unmount};
 use super::{
     Container, ContainerConfig, Ended, Error, ExecResult, Exit, Reply, Runtime, Sandbox, SandboxConfig, State, Version, cgroups, overlay,
     sandboxes, spec, user,
