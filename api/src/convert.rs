@@ -35,7 +35,11 @@ const EVENT_FIELDS: &[(&str, &str)] = &[
     ("reportingComponent", "reportingController"),
 ];
 
-fn rename(value: Value, api_version: &str, order: fn((&'static str, &'static str)) -> (&'static str, &'static str)) -> Value {
+fn rename(
+    value: Value,
+    api_version: &str,
+    order: fn((&'static str, &'static str)) -> (&'static str, &'static str),
+) -> Value {
     let Value::Object(map) = value else { return value };
     let new_name = |key: String| {
         let found = EVENT_FIELDS.iter().map(|names| order(*names)).find(|(from, _)| *from == key);
@@ -71,7 +75,8 @@ fn scaler_to_v2(mut value: Value) -> Value {
     }
     if let Some(percent) = remove(&mut value, "status", "currentCPUUtilizationPercentage") {
         let current = json!({ "averageUtilization": percent });
-        value["status"]["currentMetrics"] = json!([{ "type": "Resource", "resource": { "name": "cpu", "current": current } }]);
+        value["status"]["currentMetrics"] =
+            json!([{ "type": "Resource", "resource": { "name": "cpu", "current": current } }]);
     }
     value
 }
@@ -86,7 +91,8 @@ fn scaler_to_v1(mut value: Value) -> Value {
             value["spec"]["targetCPUUtilizationPercentage"] = percent.clone();
         }
         if !others.is_empty() {
-            path::entry(&mut value, "metadata.annotations").insert(METRICS.to_owned(), json!(json!(others).to_string()));
+            path::entry(&mut value, "metadata.annotations")
+                .insert(METRICS.to_owned(), json!(json!(others).to_string()));
         }
     }
     if let Some(behavior) = remove(&mut value, "spec", "behavior") {
@@ -95,7 +101,8 @@ fn scaler_to_v1(mut value: Value) -> Value {
     if let Some(Value::Array(metrics)) = remove(&mut value, "status", "currentMetrics")
         && let Some(cpu) = metrics.iter().find(|m| is_cpu(m))
     {
-        value["status"]["currentCPUUtilizationPercentage"] = path::get(cpu, "resource.current.averageUtilization").clone();
+        value["status"]["currentCPUUtilizationPercentage"] =
+            path::get(cpu, "resource.current.averageUtilization").clone();
     }
     if let Some(status) = value.get_mut("status").and_then(Value::as_object_mut) {
         status.shift_remove("conditions");
@@ -130,7 +137,8 @@ mod tests {
         assert_eq!(stored["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 50);
         assert_eq!(from_storage(v1, stored), old);
         let memory = json!({"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue"}}});
-        let stored = json!({"apiVersion": "autoscaling/v2", "metadata": {"annotations": {}}, "spec": {"metrics": [memory]}});
+        let stored =
+            json!({"apiVersion": "autoscaling/v2", "metadata": {"annotations": {}}, "spec": {"metrics": [memory]}});
         assert_eq!(to_storage(v1, from_storage(v1, stored.clone())), stored);
     }
 }

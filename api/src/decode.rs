@@ -43,7 +43,9 @@ pub fn decode(format: Format, body: &[u8], expected: Option<&Row>) -> Result<Dec
     let (value, duplicates) = parse(format, body).map_err(|why| {
         let kind = expected.map_or("object", |row| row.kind);
         let summary = summarize(body);
-        let text = format!("the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; {why} ({summary})");
+        let text = format!(
+            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; {why} ({summary})"
+        );
         Status::bad_request(text)
     })?;
     let Some(row) = expected else {
@@ -59,9 +61,8 @@ pub fn decode_options(kind: &str, format: Format, body: &[u8]) -> Result<Value, 
 
 /// The same with what strict decoding says.
 pub fn decode_kind(kind: &str, format: Format, body: &[u8]) -> Result<Decoded, Status> {
-    let (mut value, mut unknown) = parse(format, body).map_err(|why| {
-        Status::bad_request(format!("couldn't get version/kind; {why} ({})", summarize(body)))
-    })?;
+    let (mut value, mut unknown) = parse(format, body)
+        .map_err(|why| Status::bad_request(format!("couldn't get version/kind; {why} ({})", summarize(body))))?;
     let given = path::str(&value, "kind");
     if !given.is_empty() && given != kind {
         return Err(Status::bad_request(format!("{given} cannot be handled as a {kind}: unexpected kind")));
@@ -103,8 +104,11 @@ fn check_with(mut value: Value, row: &Row, mut unknown: Vec<String>) -> Result<D
         fill_type(&mut value, &row.api_version(), row.kind);
     }
     let value = match shape::lookup(row.type_name()) {
-        Some(ty) => check::object(value, ty, &mut unknown).map_err(|why| cannot_handle(row.kind, row.version, row.kind, &why))?,
-        None => check::custom(value, &mut unknown).map_err(|why| cannot_handle(row.kind, row.version, row.kind, &why))?,
+        Some(ty) => check::object(value, ty, &mut unknown)
+            .map_err(|why| cannot_handle(row.kind, row.version, row.kind, &why))?,
+        None => {
+            check::custom(value, &mut unknown).map_err(|why| cannot_handle(row.kind, row.version, row.kind, &why))?
+        }
     };
     Ok(Decoded { value, unknown })
 }
@@ -116,7 +120,10 @@ fn check_by_own_kind(value: Value, unknown: Vec<String>, body: &[u8]) -> Result<
         return Err(Status::bad_request(format!("Object 'Kind' is missing in '{}'", String::from_utf8_lossy(body))));
     }
     if api_version.is_empty() {
-        return Err(Status::bad_request(format!("Object 'apiVersion' is missing in '{}'", String::from_utf8_lossy(body))));
+        return Err(Status::bad_request(format!(
+            "Object 'apiVersion' is missing in '{}'",
+            String::from_utf8_lossy(body)
+        )));
     }
     let row = schema::row_of(api_version, kind).ok_or_else(|| not_registered(api_version, kind))?;
     check_with(value, row, unknown)
@@ -131,9 +138,13 @@ fn check_version_and_kind(value: &Value, row: &Row) -> Result<(), Status> {
         return Ok(());
     }
     let (group, version) = schema::split_api_version(api_version);
-    if row.type_name().is_empty() || shape::type_of_kind(group, version, if kind.is_empty() { row.kind } else { kind }).is_some() {
+    if row.type_name().is_empty()
+        || shape::type_of_kind(group, version, if kind.is_empty() { row.kind } else { kind }).is_some()
+    {
         if api_version != expected {
-            let text = format!("the API version in the data ({api_version}) does not match the expected API version ({expected})");
+            let text = format!(
+                "the API version in the data ({api_version}) does not match the expected API version ({expected})"
+            );
             return Err(Status::bad_request(text));
         }
         let internal = if row.group.is_empty() { "core" } else { row.group.split('.').next().unwrap_or("") };
@@ -145,7 +156,11 @@ fn check_version_and_kind(value: &Value, row: &Row) -> Result<(), Status> {
 }
 
 fn not_registered(api_version: &str, kind: &str) -> Status {
-    let text = format!("no kind {} is registered for version {} in scheme \"pkg/api/legacyscheme/scheme.go:30\"", quote(kind), quote(api_version));
+    let text = format!(
+        "no kind {} is registered for version {} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+        quote(kind),
+        quote(api_version)
+    );
     Status::bad_request(text)
 }
 

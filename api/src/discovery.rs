@@ -107,9 +107,7 @@ fn discovery_value(row: &Row) -> Value {
     });
     add_names(&mut value, row);
     if !row.subresources.is_empty() {
-        let subresource = |s: &Subresource| {
-            json!({ "subresource": s.name, "responseKind": kind_value(s.group, s.version, s.kind), "verbs": s.verbs.names() })
-        };
+        let subresource = |s: &Subresource| json!({ "subresource": s.name, "responseKind": kind_value(s.group, s.version, s.kind), "verbs": s.verbs.names() });
         value["subresources"] = row.subresources.iter().map(subresource).collect();
     }
     value
@@ -152,7 +150,10 @@ fn subresource_value(row: &Row, sub: &Subresource) -> Value {
 }
 
 fn named_groups() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
-    schema::groups().iter().filter(|(group, _)| !group.is_empty()).map(|(group, versions)| (*group, versions.as_slice()))
+    schema::groups()
+        .iter()
+        .filter(|(group, _)| !group.is_empty())
+        .map(|(group, versions)| (*group, versions.as_slice()))
 }
 
 fn group_value(name: &str, versions: &[&str]) -> Value {
@@ -171,7 +172,8 @@ mod tests {
     #[test]
     fn legacy_lists_have_resources_and_subresources() {
         let list = resources("", "v1").unwrap();
-        let find = |name: &str| list["resources"].as_array().unwrap().iter().find(|r| r["name"] == name).unwrap().clone();
+        let find =
+            |name: &str| list["resources"].as_array().unwrap().iter().find(|r| r["name"] == name).unwrap().clone();
         assert_eq!(find("pods")["shortNames"], json!(["po"]));
         assert_eq!(find("pods/eviction")["group"], "policy");
         assert_eq!(find("pods/status")["verbs"], json!(["get", "patch", "update"]));
@@ -189,7 +191,13 @@ mod tests {
     fn the_aggregated_form_has_everything() {
         let core = aggregated(true);
         assert_eq!(core["items"].as_array().unwrap().len(), 1);
-        let pods = core["items"][0]["versions"][0]["resources"].as_array().unwrap().iter().find(|r| r["resource"] == "pods").unwrap().clone();
+        let pods = core["items"][0]["versions"][0]["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|r| r["resource"] == "pods")
+            .unwrap()
+            .clone();
         assert_eq!(pods["responseKind"], json!({"group": "", "version": "v1", "kind": "Pod"}));
         assert!(pods["subresources"].as_array().unwrap().iter().any(|s| s["subresource"] == "log"));
         assert!(aggregated(false)["items"].as_array().unwrap().iter().all(|i| i["metadata"]["name"] != ""));

@@ -40,7 +40,14 @@ pub enum IncludeObject {
 /// The table of some objects of one row; `list_meta` becomes its metadata. Columns are left out without `with_headers`
 /// (the later events of a watch).
 #[expect(clippy::needless_pass_by_value, reason = "the seam of the server: it makes the metadata for this call")]
-pub fn table(row: &Row, objects: &[&Value], include: IncludeObject, list_meta: Value, now: Timestamp, with_headers: bool) -> Value {
+pub fn table(
+    row: &Row,
+    objects: &[&Value],
+    include: IncludeObject,
+    list_meta: Value,
+    now: Timestamp,
+    with_headers: bool,
+) -> Value {
     let view = view(row);
     let columns: Vec<Value> = if with_headers { view.columns.split('|').map(column).collect() } else { Vec::new() };
     let rows: Vec<Value> = objects.iter().map(|object| table_row(&view, object, include, now)).collect();
@@ -103,7 +110,8 @@ const DEFAULT: View = View {
 };
 
 /// What upstream shows of custom resources.
-const CUSTOM: View = View { columns: "Name|Age", cells: |object, now| vec![cell::name(object), cell::age(object, now)] };
+const CUSTOM: View =
+    View { columns: "Name|Age", cells: |object, now| vec![cell::name(object), cell::age(object, now)] };
 
 fn table_row(view: &View, object: &Value, include: IncludeObject, now: Timestamp) -> Value {
     let shown = match include {

@@ -82,7 +82,11 @@ fn scaled(mantissa: i128, scale: u32, suffix: &str) -> Option<i128> {
     let power = exponent + 9 - i32::try_from(scale).ok()?;
     let base = mantissa.checked_mul(multiplier)?;
     let factor = 10i128.checked_pow(power.unsigned_abs())?;
-    if power >= 0 { base.checked_mul(factor) } else { Some(base.div_euclid(factor) + i128::from(base.rem_euclid(factor) != 0)) }
+    if power >= 0 {
+        base.checked_mul(factor)
+    } else {
+        Some(base.div_euclid(factor) + i128::from(base.rem_euclid(factor) != 0))
+    }
 }
 
 /// The canonical text: no fraction, the largest suffix that keeps it whole, of the family that the text has.

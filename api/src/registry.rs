@@ -16,8 +16,8 @@ mod ingress;
 mod job;
 mod lease;
 mod meta;
-mod namespace;
 pub mod names;
+mod namespace;
 mod network_policy;
 mod node;
 mod pod;
@@ -198,14 +198,30 @@ fn validate(ctx: &Ctx<'_>, value: &Value) -> Vec<FieldError> {
 pub fn allow_create_on_update(row: &Row) -> bool {
     matches!(
         row.resource,
-        "leases" | "leasecandidates" | "endpoints" | "events" | "limitranges" | "services" | "runtimeclasses" | "roles"
-            | "rolebindings" | "clusterroles" | "clusterrolebindings"
+        "leases"
+            | "leasecandidates"
+            | "endpoints"
+            | "events"
+            | "limitranges"
+            | "services"
+            | "runtimeclasses"
+            | "roles"
+            | "rolebindings"
+            | "clusterroles"
+            | "clusterrolebindings"
     )
 }
 
 /// Whether an update without a resourceVersion is taken.
 pub fn allow_unconditional_update(row: &Row) -> bool {
-    let conditional = ["leases", "leasecandidates", "runtimeclasses", "poddisruptionbudgets", "csistoragecapacities", "podcertificaterequests"];
+    let conditional = [
+        "leases",
+        "leasecandidates",
+        "runtimeclasses",
+        "poddisruptionbudgets",
+        "csistoragecapacities",
+        "podcertificaterequests",
+    ];
     // Custom resources are conditional too.
     !conditional.contains(&row.resource) && !row.type_name().is_empty()
 }

@@ -36,8 +36,16 @@ pub enum Verb {
 
 impl Verb {
     /// All verbs, in the order of discovery.
-    pub const ALL: [Verb; 8] =
-        [Verb::Create, Verb::Delete, Verb::DeleteCollection, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
+    pub const ALL: [Verb; 8] = [
+        Verb::Create,
+        Verb::Delete,
+        Verb::DeleteCollection,
+        Verb::Get,
+        Verb::List,
+        Verb::Patch,
+        Verb::Update,
+        Verb::Watch,
+    ];
 
     /// The verb's name: `deletecollection`.
     pub fn as_str(self) -> &'static str {
@@ -274,7 +282,11 @@ fn parse_row(line: &'static str) -> Row {
         short_names: list(short),
         categories: list(categories),
         verbs: Verbs::parse(verbs),
-        subresources: subresources.split(';').filter(|s| !s.is_empty()).map(|s| parse_subresource(group, version, s)).collect(),
+        subresources: subresources
+            .split(';')
+            .filter(|s| !s.is_empty())
+            .map(|s| parse_subresource(group, version, s))
+            .collect(),
         served: true,
         storage_key,
         storage,
@@ -334,7 +346,10 @@ mod tests {
         let pod = row("", "v1", "pods").unwrap();
         assert_eq!((pod.kind, pod.storage_key, pod.type_name()), ("Pod", "pods", "io.k8s.api.core.v1.Pod"));
         assert!(pod.has_status() && pod.namespaced() && pod.verbs.contains("watch"));
-        assert_eq!(pod.subresource("eviction").map(|s| (s.group, s.version, s.kind)), Some(("policy", "v1", "Eviction")));
+        assert_eq!(
+            pod.subresource("eviction").map(|s| (s.group, s.version, s.kind)),
+            Some(("policy", "v1", "Eviction"))
+        );
         assert_eq!(row_of("apps/v1", "Deployment").unwrap().resource, "deployments");
         assert!(row("", "v1", "nothing").is_none());
     }

@@ -146,7 +146,8 @@ impl Status {
 
     /// 404: there is no such path.
     pub fn path_not_found() -> Self {
-        Status::new(404, "NotFound", "the server could not find the requested resource").about(GroupResource::new("", ""), "")
+        Status::new(404, "NotFound", "the server could not find the requested resource")
+            .about(GroupResource::new("", ""), "")
     }
 
     /// 409: the name is taken.
@@ -168,7 +169,8 @@ impl Status {
     /// 409: the object has changed, or a precondition does not hold.
     pub fn conflict(gr: impl Into<GroupResource>, name: &str, text: impl fmt::Display) -> Self {
         let gr = gr.into();
-        Status::new(409, "Conflict", format!("Operation cannot be fulfilled on {gr} {}: {text}", quote(name))).about(gr, name)
+        Status::new(409, "Conflict", format!("Operation cannot be fulfilled on {gr} {}: {text}", quote(name)))
+            .about(gr, name)
     }
 
     /// 409: the resourceVersion of an update is not the object's.
@@ -213,8 +215,12 @@ impl Status {
     /// 405: the resource has no such verb.
     pub fn method_not_allowed(gr: impl Into<GroupResource>, verb: &str) -> Self {
         let gr = gr.into();
-        Status::new(405, "MethodNotAllowed", format!("{verb} is not supported on resources of kind {}", quote(&gr.to_string())))
-            .about(gr, "")
+        Status::new(
+            405,
+            "MethodNotAllowed",
+            format!("{verb} is not supported on resources of kind {}", quote(&gr.to_string())),
+        )
+        .about(gr, "")
     }
 
     /// 406: none of the accepted media types can be given.
@@ -226,7 +232,8 @@ impl Status {
     /// 415: the body's media type is not understood.
     pub fn unsupported_media_type(supported: &[&str]) -> Self {
         let list = supported.join(", ");
-        let message = format!("the body of the request was in an unknown format - accepted media types include: {list}");
+        let message =
+            format!("the body of the request was in an unknown format - accepted media types include: {list}");
         Status::new(415, "UnsupportedMediaType", message)
     }
 
@@ -301,7 +308,13 @@ impl Status {
     /// The reply to a delete that leaves nothing behind.
     pub fn success(gr: impl Into<GroupResource>, name: &str, uid: &str) -> Value {
         let gr = gr.into();
-        let details = Details { name: name.to_owned(), group: gr.group, kind: gr.resource, uid: uid.to_owned(), ..Details::default() };
+        let details = Details {
+            name: name.to_owned(),
+            group: gr.group,
+            kind: gr.resource,
+            uid: uid.to_owned(),
+            ..Details::default()
+        };
         json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details.to_value() })
     }
 }
@@ -388,7 +401,8 @@ mod tests {
     fn invalid_lists_its_causes() {
         let error = FieldError::invalid("spec.replicas", json!(-1), "must be greater than or equal to 0");
         let status = Status::invalid(("apps", "Deployment"), "d", vec![error]);
-        let text = "Deployment.apps \"d\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0";
+        let text =
+            "Deployment.apps \"d\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0";
         check(&status, 422, "Invalid", text);
         let value = status.to_value();
         assert_eq!(value["details"]["kind"], "Deployment");

@@ -78,8 +78,12 @@ impl Walk<'_> {
     fn value(&mut self, value: Value, shape: &'static Shape, at: Place<'_>) -> Result<Value, String> {
         match (shape, value) {
             (Shape::Ref(id), value) => self.reference(value, shape::get(*id), at),
-            (Shape::String, value @ Value::String(_)) | (Shape::Bool, value @ Value::Bool(_)) | (Shape::Any, value) => Ok(value),
-            (Shape::Int32, Value::Number(n)) if n.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => Ok(Value::Number(n)),
+            (Shape::String, value @ Value::String(_)) | (Shape::Bool, value @ Value::Bool(_)) | (Shape::Any, value) => {
+                Ok(value)
+            }
+            (Shape::Int32, Value::Number(n)) if n.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => {
+                Ok(Value::Number(n))
+            }
             (Shape::Int64, Value::Number(n)) if n.is_i64() => Ok(Value::Number(n)),
             (Shape::Number, value @ Value::Number(_)) => Ok(value),
             (Shape::Bytes, Value::String(text)) => bytes(&text),
@@ -94,11 +98,15 @@ impl Walk<'_> {
             (Special::None, Value::Object(map)) => self.fields(map, ty, at).map(Value::Object),
             (Special::Time, Value::String(text)) => parse_time(&text, time::format_time),
             (Special::MicroTime, Value::String(text)) => parse_time(&text, time::format_micro_time),
-            (Special::Time | Special::MicroTime, value) => Err(wrong_type(&value, "string", Place { owner: None, ..at })),
+            (Special::Time | Special::MicroTime, value) => {
+                Err(wrong_type(&value, "string", Place { owner: None, ..at }))
+            }
             (Special::Quantity, Value::String(text)) => canonical_quantity(&text),
             (Special::Quantity, Value::Number(number)) => canonical_quantity(&number.to_string()),
             (Special::IntOrString, value @ Value::String(_)) => Ok(value),
-            (Special::IntOrString, Value::Number(n)) if n.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => Ok(Value::Number(n)),
+            (Special::IntOrString, Value::Number(n)) if n.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => {
+                Ok(Value::Number(n))
+            }
             (Special::IntOrString, value) => Err(wrong_type(&value, "int32", Place { owner: None, ..at })),
             (Special::RawExtension | Special::Json, value) => Ok(value),
             (Special::FieldsV1, value @ Value::Object(_)) => Ok(value),
@@ -193,7 +201,11 @@ fn wrong_type(value: &Value, go_type: &str, at: Place<'_>) -> String {
         other => json_kind(other).to_owned(),
     };
     match at.owner {
-        Some(owner) => format!("json: cannot unmarshal {kind} into Go struct field {}.{} of type {go_type}", owner.short_name(), at.names),
+        Some(owner) => format!(
+            "json: cannot unmarshal {kind} into Go struct field {}.{} of type {go_type}",
+            owner.short_name(),
+            at.names
+        ),
         None => format!("json: cannot unmarshal {kind} into Go value of type {go_type}"),
     }
 }

@@ -29,11 +29,23 @@ fn unknown_fields_are_pruned_and_named() {
 #[test]
 fn wrong_types_are_refused_in_gos_words() {
     let lead = "Pod in version \"v1\" cannot be handled as a Pod: json: cannot unmarshal";
-    refused(&json!({"spec": {"hostNetwork": "yes"}}), &format!("{lead} string into Go struct field PodSpec.spec.hostNetwork of type bool"));
-    refused(&json!({"spec": {"containers": {}}}), &format!("{lead} object into Go struct field PodSpec.spec.containers of type []v1.Container"));
+    refused(
+        &json!({"spec": {"hostNetwork": "yes"}}),
+        &format!("{lead} string into Go struct field PodSpec.spec.hostNetwork of type bool"),
+    );
+    refused(
+        &json!({"spec": {"containers": {}}}),
+        &format!("{lead} object into Go struct field PodSpec.spec.containers of type []v1.Container"),
+    );
     let port = json!({"spec": {"containers": [{"ports": [{"containerPort": "80"}]}]}});
-    refused(&port, &format!("{lead} string into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32"));
-    refused(&json!({"metadata": {"labels": {"a": 1}}}), &format!("{lead} number into Go struct field ObjectMeta.metadata.labels of type string"));
+    refused(
+        &port,
+        &format!("{lead} string into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32"),
+    );
+    refused(
+        &json!({"metadata": {"labels": {"a": 1}}}),
+        &format!("{lead} number into Go struct field ObjectMeta.metadata.labels of type string"),
+    );
     refused(&json!([]), &format!("{lead} array into Go value of type v1.Pod"));
     let cpu = json!({"spec": {"containers": [{"resources": {"limits": {"cpu": "lots"}}}]}});
     assert!(pod(&cpu).unwrap_err().message.contains("quantities must match the regular expression"));
@@ -42,7 +54,10 @@ fn wrong_types_are_refused_in_gos_words() {
 #[test]
 fn kinds_and_versions_must_fit() {
     let lead = "the API version in the data";
-    refused(&json!({"kind": "Event", "apiVersion": "events.k8s.io/v1"}), &format!("{lead} (events.k8s.io/v1) does not match the expected API version (v1)"));
+    refused(
+        &json!({"kind": "Event", "apiVersion": "events.k8s.io/v1"}),
+        &format!("{lead} (events.k8s.io/v1) does not match the expected API version (v1)"),
+    );
     let text = "Service in version \"v1\" cannot be handled as a Pod: converting (v1.Service) to (core.Pod): unknown conversion";
     refused(&json!({"kind": "Service", "apiVersion": "v1"}), text);
     let decoded = pod(&json!({"metadata": {"name": "a"}})).unwrap();
@@ -77,9 +92,16 @@ fn times_and_quantities_are_canonical() {
 
 #[test]
 fn options_are_found_by_their_kind() {
-    let value = decode_options("DeleteOptions", Format::Json, br#"{"propagationPolicy":"Background","gracePeriodSeconds":0}"#).unwrap();
+    let value =
+        decode_options("DeleteOptions", Format::Json, br#"{"propagationPolicy":"Background","gracePeriodSeconds":0}"#)
+            .unwrap();
     assert_eq!((&value["propagationPolicy"], &value["gracePeriodSeconds"]), (&json!("Background"), &json!(0)));
-    let scale = decode_options("Scale", Format::Json, br#"{"kind":"Scale","apiVersion":"autoscaling/v1","spec":{"replicas":2}}"#).unwrap();
+    let scale = decode_options(
+        "Scale",
+        Format::Json,
+        br#"{"kind":"Scale","apiVersion":"autoscaling/v1","spec":{"replicas":2}}"#,
+    )
+    .unwrap();
     assert_eq!(scale["spec"]["replicas"], 2);
     assert!(decode_options("Scale", Format::Json, br#"{"kind":"Pod"}"#).is_err());
 }
@@ -87,7 +109,9 @@ fn options_are_found_by_their_kind() {
 #[test]
 fn rubbish_is_shown() {
     let status = decode(Format::Json, b"rubbish", schema::row("", "v1", "pods")).unwrap_err();
-    assert!(status.message.starts_with("the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error:"));
+    assert!(status.message.starts_with(
+        "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error:"
+    ));
     assert!(status.message.ends_with("(72756262697368)"), "{status}");
 }
 

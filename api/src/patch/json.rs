@@ -15,7 +15,8 @@ pub fn json(doc: &Value, patch: &Value) -> Result<Value, Status> {
         Status::bad_request("error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch")
     })?;
     if operations.len() > MAX_OPERATIONS {
-        let text = format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}", operations.len());
+        let text =
+            format!("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}", operations.len());
         return Err(Status::too_large(text));
     }
     let mut out = doc.clone();
@@ -54,7 +55,11 @@ fn apply(doc: &mut Value, operation: &Value) -> Result<(), Status> {
         "test" => {
             let want = operation.get("value").unwrap_or(&Value::Null);
             let have = find(doc, path).map_or(&Value::Null, |v| &*v);
-            if crate::path::same(have, want) { Ok(()) } else { Err(Status::unprocessable(format!("testing value {path} failed: test failed"))) }
+            if crate::path::same(have, want) {
+                Ok(())
+            } else {
+                Err(Status::unprocessable(format!("testing value {path} failed: test failed")))
+            }
         }
         _ => Err(Status::bad_request(format!("Unexpected kind: {op}"))),
     }

@@ -220,14 +220,20 @@ fn merge_scalars(original: &[Value], patch: &[Value]) -> Vec<Value> {
 /// Carries out `$patch` in list items: the original without what is deleted, and the plain items of the patch.
 /// `None` if the whole list is to be replaced.
 #[expect(clippy::type_complexity, reason = "the two halves of one list")]
-fn apply_item_directives(original: &[Value], patch: Vec<Value>, key: &str) -> Result<Option<(Vec<Value>, Vec<Value>)>, Status> {
+fn apply_item_directives(
+    original: &[Value],
+    patch: Vec<Value>,
+    key: &str,
+) -> Result<Option<(Vec<Value>, Vec<Value>)>, Status> {
     let mut kept = original.to_vec();
     let mut plain = Vec::new();
     for item in patch {
         match item.get(PATCH).map(|d| d.as_str().unwrap_or("")) {
             None => plain.push(item),
             Some("delete") => {
-                let id = item.get(key).ok_or_else(|| failed(&format!("delete patch type with no merge key defined: {item}")))?;
+                let id = item
+                    .get(key)
+                    .ok_or_else(|| failed(&format!("delete patch type with no merge key defined: {item}")))?;
                 kept.retain(|old| old.get(key) != Some(id));
             }
             Some("replace") => return Ok(None),
@@ -244,7 +250,12 @@ fn drop_directives(value: Value) -> Result<Value, Status> {
         Value::Object(map) => {
             let mut out = Object::new();
             for (key, value) in map {
-                if !value.is_null() && !key.starts_with(SET_ORDER) && !key.starts_with(DELETE_FROM) && key != RETAIN_KEYS && key != PATCH {
+                if !value.is_null()
+                    && !key.starts_with(SET_ORDER)
+                    && !key.starts_with(DELETE_FROM)
+                    && key != RETAIN_KEYS
+                    && key != PATCH
+                {
                     out.insert(key, drop_directives(value)?);
                 }
             }

@@ -66,7 +66,9 @@ fn map_entry(bytes: &[u8], field: &'static PbField, out: &mut Object, depth: usi
             _ => {}
         }
     }
-    let value = value.unwrap_or_else(|| if matches!(field.kind, Kind::Message(_)) { Value::Object(Object::new()) } else { Value::from("") });
+    let value = value.unwrap_or_else(|| {
+        if matches!(field.kind, Kind::Message(_)) { Value::Object(Object::new()) } else { Value::from("") }
+    });
     path::object(out.entry(field.name.to_owned()).or_insert(Value::Null)).insert(key, value);
     Ok(())
 }

@@ -43,7 +43,9 @@ impl Wrapper {
             "apimachinery.pkg.util.intstr.IntOrString" => Wrapper::IntOrString,
             "apiextensions_apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrArray" => Wrapper::SchemaOrArray,
             "apiextensions_apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrBool" => Wrapper::SchemaOrBool,
-            "apiextensions_apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray" => Wrapper::SchemaOrStrings,
+            "apiextensions_apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray" => {
+                Wrapper::SchemaOrStrings
+            }
             _ if name.ends_with(".ExtraValue") => Wrapper::Items,
             _ => Wrapper::None,
         }
@@ -56,7 +58,9 @@ pub(super) fn read(bytes: &[u8], message: &'static table::Message, depth: usize)
         Wrapper::Time => Ok(time(bytes)?.map_or(Value::Null, |t| Value::from(decode::format_time(t)))),
         Wrapper::MicroTime => Ok(time(bytes)?.map_or(Value::Null, |t| Value::from(decode::format_micro_time(t)))),
         Wrapper::IntOrString => int_or_string(bytes),
-        Wrapper::Quantity => Ok(Value::from(first_bytes(bytes)?.map_or(Ok("0".to_owned()), |b| wire::text(b, "quantity"))?)),
+        Wrapper::Quantity => {
+            Ok(Value::from(first_bytes(bytes)?.map_or(Ok("0".to_owned()), |b| wire::text(b, "quantity"))?))
+        }
         Wrapper::Raw => match first_bytes(bytes)?.unwrap_or_default() {
             b"" => Ok(Value::Null),
             raw if raw.starts_with(super::MAGIC) => super::decode_envelope(raw),
@@ -106,7 +110,8 @@ pub(super) fn write(out: &mut Vec<u8>, message: &'static table::Message, value: 
         }
         Wrapper::Raw => wire::put_bytes(out, 1, value.to_string().as_bytes()),
         Wrapper::Duration => {
-            let seconds = as_text("duration")?.trim_end_matches('s').parse::<i64>().map_err(|_| Error::Value("duration"))?;
+            let seconds =
+                as_text("duration")?.trim_end_matches('s').parse::<i64>().map_err(|_| Error::Value("duration"))?;
             wire::put_int(out, 1, seconds * 1_000_000_000);
         }
         wrapper => write::message(out, message, &wrap(wrapper, value))?,

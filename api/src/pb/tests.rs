@@ -38,7 +38,10 @@ fn pairs() -> Vec<(String, Value, Vec<u8>)> {
 fn lean(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
-            let kept = map.iter().map(|(k, v)| (k.clone(), lean(v))).filter(|(_, v)| !path::is_zero(v) || v.is_number() || v.is_boolean());
+            let kept = map
+                .iter()
+                .map(|(k, v)| (k.clone(), lean(v)))
+                .filter(|(_, v)| !path::is_zero(v) || v.is_number() || v.is_boolean());
             Value::Object(kept.collect())
         }
         Value::Array(items) => items.iter().map(lean).collect(),
@@ -67,7 +70,8 @@ fn every_fixture_is_written() {
 #[test]
 fn what_kubectl_posts() {
     let bytes = b"k8s\0\n2\n\x17authorization.k8s.io/v1\x12\x17SelfSubjectAccessReview\x12<\n\x10\n\0\x12\0\x1a\0\"\0*\x002\x008\0B\0\x12\x1e\n\x1c\n\x07default\x12\x03get\x1a\0\"\0*\x04pods2\0:\0\x1a\x08\x08\0\x12\0\x1a\0 \0\x1a\0\"\0";
-    let value = crate::decode::decode_options("SelfSubjectAccessReview", crate::decode::Format::Protobuf, bytes).unwrap();
+    let value =
+        crate::decode::decode_options("SelfSubjectAccessReview", crate::decode::Format::Protobuf, bytes).unwrap();
     assert_eq!(value["spec"]["resourceAttributes"], json!({"namespace": "default", "verb": "get", "resource": "pods"}));
 }
 

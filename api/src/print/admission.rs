@@ -3,14 +3,16 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{View, cell, Cells};
+use super::{Cells, View, cell};
 use crate::path;
 
 pub(super) fn view(kind: &str) -> Option<View> {
     let (columns, cells): (&'static str, Cells) = match kind {
-        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => ("Name|Webhooks:integer|Age", |object, now| {
-            vec![cell::name(object), json!(path::list(object, "webhooks").len()), cell::age(object, now)]
-        }),
+        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => {
+            ("Name|Webhooks:integer|Age", |object, now| {
+                vec![cell::name(object), json!(path::list(object, "webhooks").len()), cell::age(object, now)]
+            })
+        }
         "ValidatingAdmissionPolicy" => {
             ("Name|Validations:integer|ParamKind|Age", |object, now| policy(object, "spec.validations", now))
         }

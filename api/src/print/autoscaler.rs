@@ -28,7 +28,11 @@ fn cells(object: &Value, now: Timestamp) -> Vec<Value> {
 
 fn cells_v1(object: &Value, now: Timestamp) -> Vec<Value> {
     let percent = |at: &str| path::int(object, at).map_or("<unknown>".to_owned(), |p| format!("{p}%"));
-    let targets = format!("cpu: {}/{}", percent("status.currentCPUUtilizationPercentage"), percent("spec.targetCPUUtilizationPercentage"));
+    let targets = format!(
+        "cpu: {}/{}",
+        percent("status.currentCPUUtilizationPercentage"),
+        percent("spec.targetCPUUtilizationPercentage")
+    );
     row(object, &targets, now)
 }
 
@@ -36,8 +40,13 @@ fn row(object: &Value, targets: &str, now: Timestamp) -> Vec<Value> {
     let target = path::get(object, "spec.scaleTargetRef");
     let min = path::int(object, "spec.minReplicas").map_or(cell::UNSET.to_owned(), |n| n.to_string());
     vec![
-        cell::name(object), json!(format!("{}/{}", path::str(target, "kind"), path::str(target, "name"))), json!(targets), json!(min),
-        cell::number(object, "spec.maxReplicas"), cell::number(object, "status.currentReplicas"), cell::age(object, now),
+        cell::name(object),
+        json!(format!("{}/{}", path::str(target, "kind"), path::str(target, "name"))),
+        json!(targets),
+        json!(min),
+        cell::number(object, "spec.maxReplicas"),
+        cell::number(object, "status.currentReplicas"),
+        cell::age(object, now),
     ]
 }
 
@@ -51,7 +60,8 @@ fn metric(spec: &Value, status: &Value) -> String {
         "External" => ("external", String::new()),
         _ => return "<unknown type>".to_owned(),
     };
-    let (target, current) = (path::get(path::get(spec, field), "target"), path::get(path::get(status, field), "current"));
+    let (target, current) =
+        (path::get(path::get(spec, field), "target"), path::get(path::get(status, field), "current"));
     let unknown = "<unknown>";
     if let Some(percent) = path::int(target, "averageUtilization") {
         let now = path::int(current, "averageUtilization").map_or(unknown.to_owned(), |p| format!("{p}%"));

@@ -43,7 +43,8 @@ pub(super) fn plain(value: &Value) -> String {
 
 /// Labels as `a=b,c=d`, sorted; `<none>` for none.
 pub(super) fn labels(map: Option<&Object>) -> String {
-    let mut pairs: Vec<String> = map.into_iter().flatten().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or(""))).collect();
+    let mut pairs: Vec<String> =
+        map.into_iter().flatten().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or(""))).collect();
     pairs.sort();
     if pairs.is_empty() { NONE.to_owned() } else { pairs.join(",") }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{View, age, cell, Cells};
+use super::{Cells, View, age, cell};
 use crate::path;
 
 pub(super) fn view(kind: &str) -> Option<View> {
@@ -11,31 +11,38 @@ pub(super) fn view(kind: &str) -> Option<View> {
         "Lease" => ("Name|Holder|Age", |object, now| {
             vec![cell::name(object), json!(path::str(object, "spec.holderIdentity")), cell::age(object, now)]
         }),
-        "PriorityClass" => (
-            "Name|Value:integer|Global-Default:boolean|Age|PreemptionPolicy",
-            |object, now| {
-                let policy = json!(path::str(object, "preemptionPolicy"));
-                vec![cell::name(object), cell::number(object, "value"), json!(path::bool(object, "globalDefault")), cell::age(object, now), policy]
-            },
-        ),
+        "PriorityClass" => ("Name|Value:integer|Global-Default:boolean|Age|PreemptionPolicy", |object, now| {
+            let policy = json!(path::str(object, "preemptionPolicy"));
+            vec![
+                cell::name(object),
+                cell::number(object, "value"),
+                json!(path::bool(object, "globalDefault")),
+                cell::age(object, now),
+                policy,
+            ]
+        }),
         "RuntimeClass" => ("Name|Handler|Age", |object, now| {
             vec![cell::name(object), json!(path::str(object, "handler")), cell::age(object, now)]
         }),
-        "CertificateSigningRequest" => (
-            "Name|Age|SignerName|Requestor|RequestedDuration|Condition",
-            signing_request,
-        ),
+        "CertificateSigningRequest" => ("Name|Age|SignerName|Requestor|RequestedDuration|Condition", signing_request),
         "APIService" => ("Name|Service|Available|Age", api_service),
-        "FlowSchema" => (
-            "Name|PriorityLevel|MatchingPrecedence:integer|DistinguisherMethod|Age|MissingPL",
-            flow_schema,
-        ),
+        "FlowSchema" => {
+            ("Name|PriorityLevel|MatchingPrecedence:integer|DistinguisherMethod|Age|MissingPL", flow_schema)
+        }
         "ResourceClaim" => ("Name|State|Age", resource_claim),
         "ResourceSlice" => ("Name|Node|Driver|Pool|Age", |object, now| {
             let of = |at: &str| json!(path::str(object, at));
-            vec![cell::name(object), of("spec.nodeName"), of("spec.driver"), of("spec.pool.name"), cell::age(object, now)]
+            vec![
+                cell::name(object),
+                of("spec.nodeName"),
+                of("spec.driver"),
+                of("spec.pool.name"),
+                cell::age(object, now),
+            ]
         }),
-        "ResourceClaimTemplate" | "DeviceClass" => ("Name|Age", |object, now| vec![cell::name(object), cell::age(object, now)]),
+        "ResourceClaimTemplate" | "DeviceClass" => {
+            ("Name|Age", |object, now| vec![cell::name(object), cell::age(object, now)])
+        }
         _ => return None,
     };
     Some(View { columns, cells })
@@ -52,23 +59,32 @@ fn budget(object: &Value, now: Timestamp) -> Vec<Value> {
         value => json!(cell::plain(value)),
     };
     vec![
-        cell::name(object), of("spec.minAvailable"), of("spec.maxUnavailable"), cell::number(object, "status.disruptionsAllowed"),
+        cell::name(object),
+        of("spec.minAvailable"),
+        of("spec.maxUnavailable"),
+        cell::number(object, "status.disruptionsAllowed"),
         cell::age(object, now),
     ]
 }
 
 fn signing_request(object: &Value, now: Timestamp) -> Vec<Value> {
-    let mut conditions: Vec<&str> = path::list(object, "status.conditions").iter().map(|c| path::str(c, "type")).collect();
+    let mut conditions: Vec<&str> =
+        path::list(object, "status.conditions").iter().map(|c| path::str(c, "type")).collect();
     if conditions.is_empty() {
         conditions.push("Pending");
     }
     if !path::str(object, "status.certificate").is_empty() {
         conditions.push("Issued");
     }
-    let duration = path::int(object, "spec.expirationSeconds").map_or_else(|| cell::NONE.to_owned(), age::human_duration);
+    let duration =
+        path::int(object, "spec.expirationSeconds").map_or_else(|| cell::NONE.to_owned(), age::human_duration);
     vec![
-        cell::name(object), cell::age(object, now), json!(cell::text(object, "spec.signerName", cell::NONE)), json!(path::str(object, "spec.username")),
-        json!(duration), json!(conditions.join(",")),
+        cell::name(object),
+        cell::age(object, now),
+        json!(cell::text(object, "spec.signerName", cell::NONE)),
+        json!(path::str(object, "spec.username")),
+        json!(duration),
+        json!(conditions.join(",")),
     ]
 }
 
@@ -92,8 +108,12 @@ fn flow_schema(object: &Value, now: Timestamp) -> Vec<Value> {
         Some(status) => status,
     };
     vec![
-        cell::name(object), json!(path::str(object, "spec.priorityLevelConfiguration.name")), cell::number(object, "spec.matchingPrecedence"),
-        json!(cell::text(object, "spec.distinguisherMethod.type", cell::NONE)), cell::age(object, now), json!(missing),
+        cell::name(object),
+        json!(path::str(object, "spec.priorityLevelConfiguration.name")),
+        cell::number(object, "spec.matchingPrecedence"),
+        json!(cell::text(object, "spec.distinguisherMethod.type", cell::NONE)),
+        cell::age(object, now),
+        json!(missing),
     ]
 }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{View, cell, Cells};
+use super::{Cells, View, cell};
 use crate::path;
 
 pub(super) fn view(kind: &str) -> Option<View> {
@@ -16,7 +16,12 @@ pub(super) fn view(kind: &str) -> Option<View> {
             vec![cell::name(object), json!(count), cell::age(object, now)]
         }),
         "Secret" => ("Name|Type|Data:integer|Age", |object, now| {
-            vec![cell::name(object), json!(path::str(object, "type")), json!(cell::count(object, "data")), cell::age(object, now)]
+            vec![
+                cell::name(object),
+                json!(path::str(object, "type")),
+                json!(cell::count(object, "data")),
+                cell::age(object, now),
+            ]
         }),
         "ServiceAccount" => ("Name|Secrets:integer|Age", |object, now| {
             vec![cell::name(object), json!(path::list(object, "secrets").len()), cell::age(object, now)]
@@ -29,13 +34,15 @@ pub(super) fn view(kind: &str) -> Option<View> {
 }
 
 fn quota(object: &Value, now: Timestamp) -> Vec<Value> {
-    let mut names: Vec<&String> = path::map(object, "status.hard").into_iter().flatten().map(|(name, _)| name).collect();
+    let mut names: Vec<&String> =
+        path::map(object, "status.hard").into_iter().flatten().map(|(name, _)| name).collect();
     names.sort();
     let entry = |name: &&String| {
         let of = |at: &str| cell::plain(path::get(object, at).get(name.as_str()).unwrap_or(&json!("0")));
         format!("{name}: {}/{}", of("status.used"), of("status.hard"))
     };
-    let (limits, requests): (Vec<&String>, Vec<&String>) = names.into_iter().partition(|name| name.starts_with("limits."));
+    let (limits, requests): (Vec<&String>, Vec<&String>) =
+        names.into_iter().partition(|name| name.starts_with("limits."));
     let join = |names: Vec<&String>| json!(names.iter().map(entry).collect::<Vec<_>>().join(", "));
     vec![cell::name(object), join(requests), join(limits), cell::age(object, now)]
 }

@@ -6,10 +6,8 @@ use serde_json::{Value, json};
 use super::{View, age};
 use crate::path;
 
-pub(super) const VIEW: View = View {
-    columns: "Last Seen|Type|Reason|Object|*Subobject|*Source|Message|*First Seen|*Count|*Name",
-    cells,
-};
+pub(super) const VIEW: View =
+    View { columns: "Last Seen|Type|Reason|Object|*Subobject|*Source|Message|*First Seen|*Count|*Name", cells };
 
 /// The text at the first of two paths that has one: the core form's, and that of events.k8s.io.
 fn either<'a>(event: &'a Value, core: &str, events: &str) -> &'a str {

@@ -9,7 +9,9 @@ use crate::{decode, path};
 pub(super) fn view(kind: &str) -> Option<View> {
     let columns = match kind {
         "Job" => "Name|Status|Completions|Duration|Age|*Containers|*Images|*Selector",
-        "CronJob" => "Name|Schedule|Timezone|Suspend:boolean|Active:integer|Last Schedule|Age|*Containers|*Images|*Selector",
+        "CronJob" => {
+            "Name|Schedule|Timezone|Suspend:boolean|Active:integer|Last Schedule|Age|*Containers|*Images|*Selector"
+        }
         _ => return None,
     };
     Some(View { columns, cells: if kind == "Job" { job } else { cron_job } })
@@ -28,7 +30,13 @@ fn job(object: &Value, now: Timestamp) -> Vec<Value> {
     let duration = start.map_or_else(String::new, |start| age::human_duration(end.as_second() - start.as_second()));
     let [names, images] = cell::containers(path::get(object, "spec.template.spec"));
     vec![
-        cell::name(object), json!(status(object)), json!(completions), json!(duration), cell::age(object, now), names, images,
+        cell::name(object),
+        json!(status(object)),
+        json!(completions),
+        json!(duration),
+        cell::age(object, now),
+        names,
+        images,
         json!(cell::selector(path::get(object, "spec.selector"))),
     ]
 }
@@ -64,8 +72,15 @@ fn cron_job(object: &Value, now: Timestamp) -> Vec<Value> {
     };
     let [names, images] = cell::containers(path::get(object, "spec.jobTemplate.spec.template.spec"));
     vec![
-        cell::name(object), json!(path::str(object, "spec.schedule")), json!(cell::text(object, "spec.timeZone", cell::NONE)), json!(suspend),
-        json!(path::list(object, "status.active").len()), json!(last), cell::age(object, now), names, images,
+        cell::name(object),
+        json!(path::str(object, "spec.schedule")),
+        json!(cell::text(object, "spec.timeZone", cell::NONE)),
+        json!(suspend),
+        json!(path::list(object, "status.active").len()),
+        json!(last),
+        cell::age(object, now),
+        names,
+        images,
         json!(cell::selector(path::get(object, "spec.jobTemplate.spec.selector"))),
     ]
 }

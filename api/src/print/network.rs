@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{View, cell, Cells};
+use super::{Cells, View, cell};
 use crate::path;
 
 /// How many addresses or ports fit into a cell.
@@ -11,16 +11,17 @@ const MAX: usize = 3;
 
 pub(super) fn view(kind: &str) -> Option<View> {
     let (columns, cells): (&'static str, Cells) = match kind {
-        "Service" => (
-            "Name|Type|Cluster-IP|External-IP|Port(s)|Age|*Selector",
-            service,
-        ),
+        "Service" => ("Name|Type|Cluster-IP|External-IP|Port(s)|Age|*Selector", service),
         "Endpoints" => ("Name|Endpoints|Age", endpoints),
         "EndpointSlice" => ("Name|AddressType|Ports|Endpoints|Age", endpoint_slice),
         "Ingress" => ("Name|Class|Hosts|Address|Ports|Age", ingress),
         "IngressClass" => ("Name|Controller|Parameters|Age", ingress_class),
         "NetworkPolicy" => ("Name|Pod-Selector|Age", |object, now| {
-            vec![cell::name(object), json!(cell::selector(path::get(object, "spec.podSelector"))), cell::age(object, now)]
+            vec![
+                cell::name(object),
+                json!(cell::selector(path::get(object, "spec.podSelector"))),
+                cell::age(object, now),
+            ]
         }),
         "ServiceCIDR" => ("Name|CIDRs|Age", |object, now| {
             let cidrs: Vec<&str> = path::list(object, "spec.cidrs").iter().filter_map(Value::as_str).collect();
@@ -86,7 +87,10 @@ fn endpoints(object: &Value, now: Timestamp) -> Vec<Value> {
         }
         for port in ports {
             let number = path::int(port, "port").unwrap_or(0);
-            list.extend(addresses().map(|ip| if ip.contains(':') { format!("[{ip}]:{number}") } else { format!("{ip}:{number}") }));
+            list.extend(
+                addresses()
+                    .map(|ip| if ip.contains(':') { format!("[{ip}]:{number}") } else { format!("{ip}:{number}") }),
+            );
         }
     }
     vec![cell::name(object), json!(cell::few(&list, MAX, cell::NONE)), cell::age(object, now)]

@@ -6,10 +6,8 @@ use serde_json::{Value, json};
 use super::{View, age, cell};
 use crate::{decode, path};
 
-pub(super) const VIEW: View = View {
-    columns: "Name|Ready|Status|Restarts|Age|*IP|*Node|*Nominated Node|*Readiness Gates",
-    cells,
-};
+pub(super) const VIEW: View =
+    View { columns: "Name|Ready|Status|Restarts|Age|*IP|*Node|*Nominated Node|*Readiness Gates", cells };
 
 fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
     let summary = Summary::of(pod);

@@ -22,5 +22,12 @@ fn binding(object: &Value, now: Timestamp) -> Vec<Value> {
         });
         json!(names.collect::<Vec<_>>().join(", "))
     };
-    vec![cell::name(object), json!(role), cell::age(object, now), subjects("User"), subjects("Group"), subjects("ServiceAccount")]
+    vec![
+        cell::name(object),
+        json!(role),
+        cell::age(object, now),
+        subjects("User"),
+        subjects("Group"),
+        subjects("ServiceAccount"),
+    ]
 }

@@ -15,7 +15,10 @@ fn check(group: &str, version: &str, resource: &str, object: Value, expected: &[
     let cells = table["rows"][0]["cells"].as_array().unwrap();
     assert_eq!(columns.len(), cells.len(), "{resource}");
     for (name, value) in expected {
-        let at = columns.iter().position(|c| c["name"] == *name).unwrap_or_else(|| panic!("{resource} has no column {name}"));
+        let at = columns
+            .iter()
+            .position(|c| c["name"] == *name)
+            .unwrap_or_else(|| panic!("{resource} has no column {name}"));
         assert_eq!(&cells[at], value, "{resource} {name}");
     }
 }
@@ -35,21 +38,100 @@ fn every_view_has_as_many_cells_as_columns() {
 fn common_kinds() {
     let node = json!({"metadata": {"name": "n", "creationTimestamp": "1970-01-01T00:00:00Z", "labels": {"node-role.kubernetes.io/control-plane": ""}},
         "spec": {"unschedulable": true}, "status": {"conditions": [{"type": "Ready", "status": "True"}], "addresses": [{"type": "InternalIP", "address": "1.2.3.4"}]}});
-    check("", "v1", "nodes", node, &[("Status", json!("Ready,SchedulingDisabled")), ("Roles", json!("control-plane")), ("Internal-IP", json!("1.2.3.4")), ("External-IP", json!("<none>")), ("Age", json!("60m"))]);
+    check(
+        "",
+        "v1",
+        "nodes",
+        node,
+        &[
+            ("Status", json!("Ready,SchedulingDisabled")),
+            ("Roles", json!("control-plane")),
+            ("Internal-IP", json!("1.2.3.4")),
+            ("External-IP", json!("<none>")),
+            ("Age", json!("60m")),
+        ],
+    );
     let service = json!({"metadata": meta("s"), "spec": {"type": "NodePort", "clusterIP": "10.0.0.1", "ports": [{"port": 80, "nodePort": 30080, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}], "selector": {"b": "2", "a": "1"}}});
-    check("", "v1", "services", service, &[("Cluster-IP", json!("10.0.0.1")), ("External-IP", json!("<none>")), ("Port(s)", json!("80:30080/TCP,53/UDP")), ("Selector", json!("a=1,b=2"))]);
+    check(
+        "",
+        "v1",
+        "services",
+        service,
+        &[
+            ("Cluster-IP", json!("10.0.0.1")),
+            ("External-IP", json!("<none>")),
+            ("Port(s)", json!("80:30080/TCP,53/UDP")),
+            ("Selector", json!("a=1,b=2")),
+        ],
+    );
     let deployment = json!({"metadata": meta("d"), "spec": {"replicas": 3, "selector": {"matchLabels": {"a": "b"}}, "template": {"spec": {"containers": [{"name": "x", "image": "i"}, {"name": "y", "image": "j"}]}}}, "status": {"readyReplicas": 1, "updatedReplicas": 2}});
-    check("apps", "v1", "deployments", deployment, &[("Ready", json!("1/3")), ("Up-to-date", json!(2)), ("Available", json!(0)), ("Containers", json!("x,y")), ("Images", json!("i,j")), ("Selector", json!("a=b"))]);
+    check(
+        "apps",
+        "v1",
+        "deployments",
+        deployment,
+        &[
+            ("Ready", json!("1/3")),
+            ("Up-to-date", json!(2)),
+            ("Available", json!(0)),
+            ("Containers", json!("x,y")),
+            ("Images", json!("i,j")),
+            ("Selector", json!("a=b")),
+        ],
+    );
     let slice = json!({"metadata": meta("s"), "addressType": "IPv4", "ports": [{"port": 80}], "endpoints": [{"addresses": ["1"]}, {"addresses": ["2"]}, {"addresses": ["3"]}, {"addresses": ["4"]}]});
-    check("discovery.k8s.io", "v1", "endpointslices", slice, &[("Ports", json!("80")), ("Endpoints", json!("1,2,3 + 1 more..."))]);
+    check(
+        "discovery.k8s.io",
+        "v1",
+        "endpointslices",
+        slice,
+        &[("Ports", json!("80")), ("Endpoints", json!("1,2,3 + 1 more..."))],
+    );
     let event = json!({"metadata": meta("e"), "involvedObject": {"kind": "Pod", "name": "p"}, "lastTimestamp": "1970-01-01T00:59:50Z", "firstTimestamp": "1970-01-01T00:30:00Z", "type": "Normal", "reason": "R", "message": " m ", "count": 4, "source": {"component": "kubelet", "host": "n"}});
-    check("", "v1", "events", event, &[("Last Seen", json!("10s")), ("First Seen", json!("30m")), ("Object", json!("pod/p")), ("Source", json!("kubelet, n")), ("Message", json!("m")), ("Count", json!(4))]);
+    check(
+        "",
+        "v1",
+        "events",
+        event,
+        &[
+            ("Last Seen", json!("10s")),
+            ("First Seen", json!("30m")),
+            ("Object", json!("pod/p")),
+            ("Source", json!("kubelet, n")),
+            ("Message", json!("m")),
+            ("Count", json!(4)),
+        ],
+    );
     let binding = json!({"metadata": meta("b"), "roleRef": {"kind": "Role", "name": "r"}, "subjects": [{"kind": "ServiceAccount", "name": "a", "namespace": "n"}]});
-    check("rbac.authorization.k8s.io", "v1", "rolebindings", binding, &[("Role", json!("Role/r")), ("ServiceAccounts", json!("n/a")), ("Users", json!(""))]);
-    check("networking.k8s.io", "v1", "networkpolicies", json!({"metadata": meta("p"), "spec": {"podSelector": {}}}), &[("Pod-Selector", json!("<none>"))]);
+    check(
+        "rbac.authorization.k8s.io",
+        "v1",
+        "rolebindings",
+        binding,
+        &[("Role", json!("Role/r")), ("ServiceAccounts", json!("n/a")), ("Users", json!(""))],
+    );
+    check(
+        "networking.k8s.io",
+        "v1",
+        "networkpolicies",
+        json!({"metadata": meta("p"), "spec": {"podSelector": {}}}),
+        &[("Pod-Selector", json!("<none>"))],
+    );
     let budget = json!({"metadata": meta("b"), "spec": {"minAvailable": "50%"}, "status": {"disruptionsAllowed": 1}});
-    check("policy", "v1", "poddisruptionbudgets", budget, &[("Min Available", json!("50%")), ("Max Unavailable", json!("N/A")), ("Allowed Disruptions", json!(1))]);
-    check("rbac.authorization.k8s.io", "v1", "clusterroles", json!({"metadata": meta("r")}), &[("Created At", json!("1970-01-01T00:00:00Z"))]);
+    check(
+        "policy",
+        "v1",
+        "poddisruptionbudgets",
+        budget,
+        &[("Min Available", json!("50%")), ("Max Unavailable", json!("N/A")), ("Allowed Disruptions", json!(1))],
+    );
+    check(
+        "rbac.authorization.k8s.io",
+        "v1",
+        "clusterroles",
+        json!({"metadata": meta("r")}),
+        &[("Created At", json!("1970-01-01T00:00:00Z"))],
+    );
 }
 
 #[test]

@@ -3,20 +3,17 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{View, cell, Cells};
+use super::{Cells, View, cell};
 use crate::path;
-
 
 pub(super) fn view(kind: &str) -> Option<View> {
     let (columns, cells): (&'static str, Cells) = match kind {
-        "Deployment" => (
-            "Name|Ready|Up-to-date:integer|Available:integer|Age|*Containers|*Images|*Selector",
-            deployment,
-        ),
-        "ReplicaSet" | "ReplicationController" => (
-            "Name|Desired:integer|Current:integer|Ready:integer|Age|*Containers|*Images|*Selector",
-            replica_set,
-        ),
+        "Deployment" => {
+            ("Name|Ready|Up-to-date:integer|Available:integer|Age|*Containers|*Images|*Selector", deployment)
+        }
+        "ReplicaSet" | "ReplicationController" => {
+            ("Name|Desired:integer|Current:integer|Ready:integer|Age|*Containers|*Images|*Selector", replica_set)
+        }
         "StatefulSet" => ("Name|Ready|Age|*Containers|*Images", stateful_set),
         "DaemonSet" => (
             "Name|Desired:integer|Current:integer|Ready:integer|Up-to-date:integer|Available:integer|Node Selector|Age|*Containers|*Images|*Selector",
@@ -53,23 +50,37 @@ fn deployment(object: &Value, now: Timestamp) -> Vec<Value> {
 
 fn replica_set(object: &Value, now: Timestamp) -> Vec<Value> {
     let number = |at: &str| cell::number(object, at);
-    let mut cells =
-        vec![cell::name(object), number("spec.replicas"), number("status.replicas"), number("status.readyReplicas"), cell::age(object, now)];
+    let mut cells = vec![
+        cell::name(object),
+        number("spec.replicas"),
+        number("status.replicas"),
+        number("status.readyReplicas"),
+        cell::age(object, now),
+    ];
     cells.extend(wide(object));
     cells
 }
 
 fn stateful_set(object: &Value, now: Timestamp) -> Vec<Value> {
     let ready = path::int(object, "status.readyReplicas").unwrap_or(0);
-    let mut cells =
-        vec![cell::name(object), json!(format!("{ready}/{}", path::int(object, "spec.replicas").unwrap_or(0))), cell::age(object, now)];
+    let mut cells = vec![
+        cell::name(object),
+        json!(format!("{ready}/{}", path::int(object, "spec.replicas").unwrap_or(0))),
+        cell::age(object, now),
+    ];
     cells.extend(cell::containers(path::get(object, "spec.template.spec")));
     cells
 }
 
 fn daemon_set(object: &Value, now: Timestamp) -> Vec<Value> {
     let status = path::get(object, "status");
-    let numbers = ["desiredNumberScheduled", "currentNumberScheduled", "numberReady", "updatedNumberScheduled", "numberAvailable"];
+    let numbers = [
+        "desiredNumberScheduled",
+        "currentNumberScheduled",
+        "numberReady",
+        "updatedNumberScheduled",
+        "numberAvailable",
+    ];
     let mut cells = vec![cell::name(object)];
     cells.extend(numbers.iter().map(|key| cell::number(status, key)));
     cells.push(json!(cell::labels(path::map(object, "spec.template.spec.nodeSelector"))));
@@ -80,12 +91,15 @@ fn daemon_set(object: &Value, now: Timestamp) -> Vec<Value> {
 
 fn controller_revision(object: &Value, now: Timestamp) -> Vec<Value> {
     let owner = path::list(object, "metadata.ownerReferences").iter().find(|o| path::bool(o, "controller"));
-    let owner = owner.map_or_else(|| cell::NONE.to_owned(), |o| {
-        let (group, _) = crate::schema::split_api_version(path::str(o, "apiVersion"));
-        let kind = path::str(o, "kind").to_lowercase();
-        let kind = if group.is_empty() { kind } else { format!("{kind}.{group}") };
-        format!("{kind}/{}", path::str(o, "name"))
-    });
+    let owner = owner.map_or_else(
+        || cell::NONE.to_owned(),
+        |o| {
+            let (group, _) = crate::schema::split_api_version(path::str(o, "apiVersion"));
+            let kind = path::str(o, "kind").to_lowercase();
+            let kind = if group.is_empty() { kind } else { format!("{kind}.{group}") };
+            format!("{kind}/{}", path::str(o, "name"))
+        },
+    );
     vec![cell::name(object), json!(owner), cell::number(object, "revision"), cell::age(object, now)]
 }
 

@@ -14,7 +14,10 @@ pub(super) fn default(row: &Row, value: &mut Value) {
     }
     if spec.get("metrics").is_none_or(path::is_zero) {
         let target = json!({ "type": "Utilization", "averageUtilization": 80 });
-        spec.insert("metrics".to_owned(), json!([{ "type": "Resource", "resource": { "name": "cpu", "target": target } }]));
+        spec.insert(
+            "metrics".to_owned(),
+            json!([{ "type": "Resource", "resource": { "name": "cpu", "target": target } }]),
+        );
     }
     let Some(behavior) = fill::child(spec, "behavior") else { return };
     if let Some(up) = fill::child(behavior, "scaleUp") {

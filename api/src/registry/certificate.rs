@@ -31,7 +31,11 @@ pub(super) fn validate(value: &Value) -> Vec<FieldError> {
     if signer.is_empty() {
         errors.push(FieldError::required("spec.signerName", ""));
     } else if !signer.contains('/') {
-        errors.push(FieldError::invalid("spec.signerName", signer, "must be a fully qualified domain and path of the form 'example.com/signer-name'"));
+        errors.push(FieldError::invalid(
+            "spec.signerName",
+            signer,
+            "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+        ));
     }
     errors
 }

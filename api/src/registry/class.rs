@@ -18,10 +18,16 @@ pub(super) fn validate_priority(value: &Value) -> Vec<FieldError> {
     let known = matches!(name, "system-node-critical" | "system-cluster-critical");
     if name.starts_with("system-") && !known {
         let detail = "priority class names with 'system-' prefix are reserved for system use only";
-        errors.push(FieldError::forbidden("metadata.name", format!("{detail}. error: {name} is not a known system priority class")));
+        errors.push(FieldError::forbidden(
+            "metadata.name",
+            format!("{detail}. error: {name} is not a known system priority class"),
+        ));
     }
     if priority > MAX_PRIORITY && !known {
-        errors.push(FieldError::forbidden("value", format!("maximum allowed value of a user defined priority is {MAX_PRIORITY}")));
+        errors.push(FieldError::forbidden(
+            "value",
+            format!("maximum allowed value of a user defined priority is {MAX_PRIORITY}"),
+        ));
     }
     let policy = path::str(value, "preemptionPolicy");
     if !matches!(policy, "" | "PreemptLowerPriority" | "Never") {

@@ -48,7 +48,9 @@ pub(super) fn validate_config_map(value: &Value) -> Vec<FieldError> {
         total += text.len();
     }
     for (key, text) in path::strings(value, "binaryData") {
-        errors.extend(names::config_key(key).into_iter().map(|e| FieldError::invalid(format!("binaryData[{key}]"), key, e)));
+        errors.extend(
+            names::config_key(key).into_iter().map(|e| FieldError::invalid(format!("binaryData[{key}]"), key, e)),
+        );
         total += text.len() / 4 * 3;
     }
     if total > MAX_BYTES {
@@ -80,7 +82,8 @@ pub(super) fn validate_secret(value: &Value) -> Vec<FieldError> {
         }
     }
     if path::str(value, "type") == "kubernetes.io/service-account-token" {
-        let account = path::map(value, "metadata.annotations").and_then(|a| a.get("kubernetes.io/service-account.name"));
+        let account =
+            path::map(value, "metadata.annotations").and_then(|a| a.get("kubernetes.io/service-account.name"));
         if account.is_none_or(path::is_zero) {
             errors.push(FieldError::required("metadata.annotations[kubernetes.io/service-account.name]", ""));
         }
@@ -112,7 +115,11 @@ pub(super) fn validate_quota(value: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (name, amount) in path::strings(value, "spec.hard") {
         if Quantity::parse(amount).is_ok_and(Quantity::is_negative) {
-            errors.push(FieldError::invalid(format!("spec.hard[{name}]"), amount, "must be greater than or equal to 0"));
+            errors.push(FieldError::invalid(
+                format!("spec.hard[{name}]"),
+                amount,
+                "must be greater than or equal to 0",
+            ));
         }
     }
     errors

@@ -21,12 +21,21 @@ pub(super) fn default(value: &mut Value) {
 }
 
 pub(super) fn validate(value: &Value) -> Vec<FieldError> {
-    let mut errors = workload::non_negative(value, "spec", &["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"]);
+    let mut errors = workload::non_negative(
+        value,
+        "spec",
+        &["replicas", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"],
+    );
     errors.extend(workload::selector_and_template(value, "deployment"));
     errors.extend(strategy(path::get(value, "spec.strategy")));
-    let (deadline, ready) = (path::int(value, "spec.progressDeadlineSeconds"), path::int(value, "spec.minReadySeconds").unwrap_or(0));
+    let (deadline, ready) =
+        (path::int(value, "spec.progressDeadlineSeconds"), path::int(value, "spec.minReadySeconds").unwrap_or(0));
     if let Some(deadline) = deadline.filter(|d| *d <= ready) {
-        errors.push(FieldError::invalid("spec.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds"));
+        errors.push(FieldError::invalid(
+            "spec.progressDeadlineSeconds",
+            deadline,
+            "must be greater than minReadySeconds",
+        ));
     }
     errors
 }
@@ -42,12 +51,17 @@ fn strategy(strategy: &Value) -> Vec<FieldError> {
         "Recreate" => Vec::new(),
         "RollingUpdate" => {
             let at = format!("{AT}.rollingUpdate");
-            let mut errors = workload::count_or_percent(path::get(rolling, "maxUnavailable"), &format!("{at}.maxUnavailable"));
+            let mut errors =
+                workload::count_or_percent(path::get(rolling, "maxUnavailable"), &format!("{at}.maxUnavailable"));
             errors.extend(workload::count_or_percent(path::get(rolling, "maxSurge"), &format!("{at}.maxSurge")));
             let zero = |key: &str| matches!(path::get(rolling, key), v if v == &json!(0) || v == &json!("0%"));
             if zero("maxUnavailable") && zero("maxSurge") {
                 let value = path::get(rolling, "maxUnavailable").clone();
-                errors.push(FieldError::invalid(format!("{at}.maxUnavailable"), value, "may not be 0 when `maxSurge` is 0"));
+                errors.push(FieldError::invalid(
+                    format!("{at}.maxUnavailable"),
+                    value,
+                    "may not be 0 when `maxSurge` is 0",
+                ));
             }
             errors
         }

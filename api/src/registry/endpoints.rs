@@ -78,7 +78,9 @@ fn ports(list: &[Value], at: &str, number_needed: bool) -> Vec<FieldError> {
             errors.push(FieldError::required(format!("{at}.name"), ""));
         }
         if !name.is_empty() {
-            errors.extend(names::dns1123_label(name).into_iter().map(|e| FieldError::invalid(format!("{at}.name"), name, e)));
+            errors.extend(
+                names::dns1123_label(name).into_iter().map(|e| FieldError::invalid(format!("{at}.name"), name, e)),
+            );
         }
         if seen.contains(&name) {
             errors.push(FieldError::duplicate(format!("{at}.name"), name));

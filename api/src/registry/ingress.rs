@@ -16,7 +16,11 @@ pub(super) fn validate(value: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let rules = path::list(spec, "rules");
     if rules.is_empty() && path::get(spec, "defaultBackend").is_null() {
-        errors.push(FieldError::invalid("spec", json!({ "rules": null }), "either `defaultBackend` or `rules` must be specified"));
+        errors.push(FieldError::invalid(
+            "spec",
+            json!({ "rules": null }),
+            "either `defaultBackend` or `rules` must be specified",
+        ));
     }
     if let Some(backend) = spec.get("defaultBackend") {
         errors.extend(validate_backend(backend, "spec.defaultBackend"));
@@ -26,7 +30,9 @@ pub(super) fn validate(value: &Value) -> Vec<FieldError> {
         let host = path::str(rule, "host");
         if !host.is_empty() {
             let plain = host.strip_prefix("*.").unwrap_or(host);
-            errors.extend(names::dns1123_subdomain(plain).into_iter().map(|e| FieldError::invalid(format!("{at}.host"), host, e)));
+            errors.extend(
+                names::dns1123_subdomain(plain).into_iter().map(|e| FieldError::invalid(format!("{at}.host"), host, e)),
+            );
         }
         let Some(http) = rule.get("http") else { continue };
         let paths = path::list(http, "paths");
@@ -49,7 +55,11 @@ fn validate_path(entry: &Value, at: &str) -> Vec<FieldError> {
             errors.push(FieldError::invalid(format!("{at}.path"), text, "must be an absolute path"));
         }
         "Exact" | "Prefix" | "ImplementationSpecific" => {}
-        other => errors.push(FieldError::not_supported(format!("{at}.pathType"), other, &["Exact", "ImplementationSpecific", "Prefix"])),
+        other => errors.push(FieldError::not_supported(
+            format!("{at}.pathType"),
+            other,
+            &["Exact", "ImplementationSpecific", "Prefix"],
+        )),
     }
     errors.extend(validate_backend(path::get(entry, "backend"), &format!("{at}.backend")));
     errors

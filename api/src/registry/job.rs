@@ -46,14 +46,20 @@ pub(super) fn prepare_create(value: &mut Value) {
         return;
     }
     let labels = path::entry(value, "spec.template.metadata.labels");
-    for (key, text) in [("controller-uid", &uid), ("job-name", &name), (UID_LABEL, &uid), ("batch.kubernetes.io/job-name", &name)] {
+    for (key, text) in
+        [("controller-uid", &uid), ("job-name", &name), (UID_LABEL, &uid), ("batch.kubernetes.io/job-name", &name)]
+    {
         labels.insert(key.to_owned(), json!(text));
     }
     path::entry(value, "spec.selector.matchLabels").insert(UID_LABEL.to_owned(), json!(uid));
 }
 
 pub(super) fn validate(value: &Value) -> Vec<FieldError> {
-    let mut errors = workload::non_negative(value, "spec", &["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"]);
+    let mut errors = workload::non_negative(
+        value,
+        "spec",
+        &["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"],
+    );
     errors.extend(pod_template::validate(value, "spec.template", Some(&["OnFailure", "Never"])));
     let selector = path::get(value, "spec.selector");
     if selector.is_null() && !path::str(value, "metadata.uid").is_empty() {
@@ -72,7 +78,8 @@ pub(super) fn validate(value: &Value) -> Vec<FieldError> {
 }
 
 pub(super) fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let mut errors: Vec<FieldError> = ["spec.selector", "spec.completionMode"].iter().filter_map(|at| workload::immutable(new, old, at)).collect();
+    let mut errors: Vec<FieldError> =
+        ["spec.selector", "spec.completionMode"].iter().filter_map(|at| workload::immutable(new, old, at)).collect();
     let suspended = path::bool(old, "spec.suspend") && path::get(old, "status.startTime").is_null();
     if !suspended {
         errors.extend(workload::immutable(new, old, "spec.template"));
@@ -84,13 +91,20 @@ pub(super) fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
 }
 
 pub(super) fn validate_cron(value: &Value) -> Vec<FieldError> {
-    let mut errors = workload::non_negative(value, "spec", &["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"]);
+    let mut errors = workload::non_negative(
+        value,
+        "spec",
+        &["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"],
+    );
     let schedule = path::str(value, "spec.schedule");
     let fields = schedule.split_whitespace().count();
     if schedule.is_empty() {
         errors.push(FieldError::required("spec.schedule", ""));
     } else if fields != 5 && !schedule.starts_with('@') {
-        let detail = format!("expected exactly 5 fields, found {fields}: [{}]", schedule.split_whitespace().collect::<Vec<_>>().join(" "));
+        let detail = format!(
+            "expected exactly 5 fields, found {fields}: [{}]",
+            schedule.split_whitespace().collect::<Vec<_>>().join(" ")
+        );
         errors.push(FieldError::invalid("spec.schedule", schedule, detail));
     }
     let policy = path::str(value, "spec.concurrencyPolicy");

@@ -112,7 +112,9 @@ fn owners(metadata: &Value) -> Vec<FieldError> {
         if path::bool(owner, "controller") {
             let name = path::str(owner, "name");
             if let Some(first) = controller {
-                let detail = format!("Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}");
+                let detail = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
+                );
                 errors.push(FieldError::invalid(FIELD, metadata["ownerReferences"].clone(), detail));
             }
             controller = Some(name);
@@ -127,7 +129,11 @@ fn finalizers(metadata: &Value) -> Vec<FieldError> {
     for (i, finalizer) in path::list(metadata, "finalizers").iter().filter_map(Value::as_str).enumerate() {
         let standard = matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion");
         propagation += usize::from(matches!(finalizer, "orphan" | "foregroundDeletion"));
-        errors.extend(names::qualified_name(finalizer).into_iter().map(|e| FieldError::invalid("metadata.finalizers", finalizer, e)));
+        errors.extend(
+            names::qualified_name(finalizer)
+                .into_iter()
+                .map(|e| FieldError::invalid("metadata.finalizers", finalizer, e)),
+        );
         if !standard && !finalizer.contains('/') {
             let detail = "name is neither a standard finalizer name nor is it fully qualified";
             errors.push(FieldError::invalid(format!("metadata.finalizers[{i}]"), finalizer, detail));

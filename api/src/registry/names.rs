@@ -30,7 +30,8 @@ fn is_label(text: &str) -> bool {
 fn is_name_part(text: &str) -> bool {
     let bytes = text.as_bytes();
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    let ends = bytes.first().zip(bytes.last()).is_some_and(|(a, b)| a.is_ascii_alphanumeric() && b.is_ascii_alphanumeric());
+    let ends =
+        bytes.first().zip(bytes.last()).is_some_and(|(a, b)| a.is_ascii_alphanumeric() && b.is_ascii_alphanumeric());
     ends && text.bytes().all(inner)
 }
 
@@ -160,7 +161,11 @@ pub fn protocol(text: &str, field: &str) -> Option<FieldError> {
 /// What is wrong with the name of an environment variable.
 pub fn env_name(text: &str) -> Option<&'static str> {
     let plain = text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'=');
-    if plain { None } else { Some("a valid environment variable name must consist only of printable ASCII characters other than '='") }
+    if plain {
+        None
+    } else {
+        Some("a valid environment variable name must consist only of printable ASCII characters other than '='")
+    }
 }
 
 /// What is wrong with a key of a ConfigMap or Secret.

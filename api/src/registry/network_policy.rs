@@ -49,13 +49,20 @@ pub(super) fn validate(value: &Value) -> Vec<FieldError> {
 }
 
 fn policy_port(port: &Value, at: &str) -> Vec<FieldError> {
-    let mut errors: Vec<FieldError> = names::protocol(path::str(port, "protocol"), &format!("{at}.protocol")).into_iter().collect();
+    let mut errors: Vec<FieldError> =
+        names::protocol(path::str(port, "protocol"), &format!("{at}.protocol")).into_iter().collect();
     let (number, end) = (path::get(port, "port"), path::int(port, "endPort"));
     match number {
         Value::String(name) => {
-            errors.extend(names::port_name(name).into_iter().map(|e| FieldError::invalid(format!("{at}.port"), name.as_str(), e)));
+            errors.extend(
+                names::port_name(name).into_iter().map(|e| FieldError::invalid(format!("{at}.port"), name.as_str(), e)),
+            );
             if let Some(end) = end {
-                errors.push(FieldError::invalid(format!("{at}.endPort"), end, "may not be specified when `port` is non-numeric"));
+                errors.push(FieldError::invalid(
+                    format!("{at}.endPort"),
+                    end,
+                    "may not be specified when `port` is non-numeric",
+                ));
             }
         }
         Value::Number(n) => {
@@ -64,13 +71,21 @@ fn policy_port(port: &Value, at: &str) -> Vec<FieldError> {
             if let Some(end) = end {
                 errors.extend(names::port_number(end).map(|e| FieldError::invalid(format!("{at}.endPort"), end, e)));
                 if end < n {
-                    errors.push(FieldError::invalid(format!("{at}.endPort"), end, "must be greater than or equal to `port`"));
+                    errors.push(FieldError::invalid(
+                        format!("{at}.endPort"),
+                        end,
+                        "must be greater than or equal to `port`",
+                    ));
                 }
             }
         }
         _ => {
             if let Some(end) = end {
-                errors.push(FieldError::invalid(format!("{at}.endPort"), end, "may not be specified when `port` is not specified"));
+                errors.push(FieldError::invalid(
+                    format!("{at}.endPort"),
+                    end,
+                    "may not be specified when `port` is not specified",
+                ));
             }
         }
     }

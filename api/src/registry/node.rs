@@ -27,11 +27,16 @@ pub(super) fn validate(value: &Value) -> Vec<FieldError> {
         let at = format!("spec.taints[{i}]");
         let (key, text, effect) = (path::str(taint, "key"), path::str(taint, "value"), path::str(taint, "effect"));
         errors.extend(names::qualified_name(key).into_iter().map(|e| FieldError::invalid(format!("{at}.key"), key, e)));
-        errors.extend(names::label_value(text).into_iter().map(|e| FieldError::invalid(format!("{at}.value"), text, e)));
+        errors
+            .extend(names::label_value(text).into_iter().map(|e| FieldError::invalid(format!("{at}.value"), text, e)));
         match effect {
             "" => errors.push(FieldError::required(format!("{at}.effect"), "")),
             "NoSchedule" | "PreferNoSchedule" | "NoExecute" => {}
-            other => errors.push(FieldError::not_supported(format!("{at}.effect"), other, &["NoSchedule", "PreferNoSchedule", "NoExecute"])),
+            other => errors.push(FieldError::not_supported(
+                format!("{at}.effect"),
+                other,
+                &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+            )),
         }
         let same = |other: &Value| path::str(other, "key") == key && path::str(other, "effect") == effect;
         if path::list(value, "spec.taints")[..i].iter().any(same) {
@@ -52,11 +57,17 @@ pub(super) fn validate(value: &Value) -> Vec<FieldError> {
 pub(super) fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     if !path::list(old, "spec.podCIDRs").is_empty() && workload::immutable(new, old, "spec.podCIDRs").is_some() {
-        errors.push(FieldError::forbidden("spec.podCIDRs", "node updates may not change podCIDR except from \"\" to valid"));
+        errors.push(FieldError::forbidden(
+            "spec.podCIDRs",
+            "node updates may not change podCIDR except from \"\" to valid",
+        ));
     }
     let before = path::str(old, "spec.providerID");
     if !before.is_empty() && before != path::str(new, "spec.providerID") {
-        errors.push(FieldError::forbidden("spec.providerID", "node updates may not change providerID except from \"\" to valid"));
+        errors.push(FieldError::forbidden(
+            "spec.providerID",
+            "node updates may not change providerID except from \"\" to valid",
+        ));
     }
     errors
 }

@@ -66,7 +66,8 @@ pub(super) fn validate(value: &Value) -> Vec<FieldError> {
         errors.push(FieldError::forbidden("spec.ephemeralContainers", "cannot be set on create"));
     }
     if !path::list(value, "spec.schedulingGates").is_empty() && !path::str(value, "spec.nodeName").is_empty() {
-        errors.push(FieldError::forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared"));
+        errors
+            .push(FieldError::forbidden("spec.nodeName", "cannot be set until all schedulingGates have been cleared"));
     }
     errors
 }

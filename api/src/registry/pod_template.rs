@@ -25,7 +25,10 @@ pub(super) fn validate(value: &Value, at: &str, restart: Option<&[&str]>) -> Vec
         }
     }
     if !path::list(template, "spec.ephemeralContainers").is_empty() {
-        errors.push(FieldError::forbidden(format!("{at}.spec.ephemeralContainers"), "ephemeral containers not allowed in pod template"));
+        errors.push(FieldError::forbidden(
+            format!("{at}.spec.ephemeralContainers"),
+            "ephemeral containers not allowed in pod template",
+        ));
     }
     errors
 }

@@ -38,7 +38,11 @@ fn validate_rule(rule: &Value, at: &str, namespaced: bool) -> Vec<FieldError> {
     if has("nonResourceURLs") {
         if namespaced {
             let urls = path::get(rule, "nonResourceURLs").clone();
-            errors.push(FieldError::invalid(format!("{at}.nonResourceURLs"), urls, "namespaced rules cannot apply to non-resource URLs"));
+            errors.push(FieldError::invalid(
+                format!("{at}.nonResourceURLs"),
+                urls,
+                "namespaced rules cannot apply to non-resource URLs",
+            ));
         }
         if has("apiGroups") || has("resources") || has("resourceNames") {
             let urls = path::get(rule, "nonResourceURLs").clone();
@@ -48,17 +52,20 @@ fn validate_rule(rule: &Value, at: &str, namespaced: bool) -> Vec<FieldError> {
         return errors;
     }
     if !has("apiGroups") {
-        errors.push(FieldError::required(format!("{at}.apiGroups"), "resource rules must supply at least one api group"));
+        errors
+            .push(FieldError::required(format!("{at}.apiGroups"), "resource rules must supply at least one api group"));
     }
     if !has("resources") {
-        errors.push(FieldError::required(format!("{at}.resources"), "resource rules must supply at least one resource"));
+        errors
+            .push(FieldError::required(format!("{at}.resources"), "resource rules must supply at least one resource"));
     }
     errors
 }
 
 fn validate_binding(value: &Value, namespaced: bool) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let (group, kind, name) = (path::str(value, "roleRef.apiGroup"), path::str(value, "roleRef.kind"), path::str(value, "roleRef.name"));
+    let (group, kind, name) =
+        (path::str(value, "roleRef.apiGroup"), path::str(value, "roleRef.kind"), path::str(value, "roleRef.name"));
     if group != GROUP {
         errors.push(FieldError::not_supported("roleRef.apiGroup", group, &[GROUP]));
     }
@@ -94,17 +101,20 @@ fn validate_subject(subject: &Value, at: &str, namespaced: bool) -> Vec<FieldErr
             errors.push(FieldError::not_supported(format!("{at}.apiGroup"), group, &[GROUP]));
         }
         "User" | "Group" => {}
-        other => errors.push(FieldError::not_supported(format!("{at}.kind"), other, &["ServiceAccount", "User", "Group"])),
+        other => {
+            errors.push(FieldError::not_supported(format!("{at}.kind"), other, &["ServiceAccount", "User", "Group"]))
+        }
     }
     errors
 }
 
 pub(super) fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let error = workload::immutable(new, old, "roleRef");
-    error.map(|mut e| {
-        e.detail = "cannot change roleRef".to_owned();
-        e
-    })
-    .into_iter()
-    .collect()
+    error
+        .map(|mut e| {
+            e.detail = "cannot change roleRef".to_owned();
+            e
+        })
+        .into_iter()
+        .collect()
 }

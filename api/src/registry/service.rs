@@ -50,7 +50,8 @@ pub(super) fn prepare_create(value: &mut Value) {
 /// What belongs to the old type goes with it, unless the client has changed it as well.
 pub(super) fn prepare_update(new: &mut Value, old: &Value) {
     let kind = path::str(new, "spec.type").to_owned();
-    let accessible = matches!(kind.as_str(), "NodePort" | "LoadBalancer") || !path::list(new, "spec.externalIPs").is_empty();
+    let accessible =
+        matches!(kind.as_str(), "NodePort" | "LoadBalancer") || !path::list(new, "spec.externalIPs").is_empty();
     let mut stale: Vec<&str> = Vec::new();
     if !accessible {
         stale.push("externalTrafficPolicy");
@@ -79,13 +80,25 @@ pub(super) fn validate(value: &Value) -> Vec<FieldError> {
     match kind {
         "ExternalName" => errors.extend(external_name(spec)),
         "LoadBalancer" if headless => {
-            errors.push(FieldError::invalid("spec.clusterIPs[0]", "None", "may not be set to 'None' for LoadBalancer services"));
+            errors.push(FieldError::invalid(
+                "spec.clusterIPs[0]",
+                "None",
+                "may not be set to 'None' for LoadBalancer services",
+            ));
         }
         "NodePort" if headless => {
-            errors.push(FieldError::invalid("spec.clusterIPs[0]", "None", "may not be set to 'None' for NodePort services"));
+            errors.push(FieldError::invalid(
+                "spec.clusterIPs[0]",
+                "None",
+                "may not be set to 'None' for NodePort services",
+            ));
         }
         "ClusterIP" | "NodePort" | "LoadBalancer" => {}
-        other => errors.push(FieldError::not_supported("spec.type", other, &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"])),
+        other => errors.push(FieldError::not_supported(
+            "spec.type",
+            other,
+            &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
+        )),
     }
     errors.extend(ports(path::list(spec, "ports"), kind));
     errors.extend(meta::labels(spec, "selector", "spec.selector"));
@@ -143,7 +156,9 @@ fn ports(list: &[Value], kind: &str) -> Vec<FieldError> {
         if name.is_empty() && list.len() > 1 {
             errors.push(FieldError::required(format!("{at}.name"), ""));
         } else if !name.is_empty() {
-            errors.extend(names::dns1123_label(name).into_iter().map(|e| FieldError::invalid(format!("{at}.name"), name, e)));
+            errors.extend(
+                names::dns1123_label(name).into_iter().map(|e| FieldError::invalid(format!("{at}.name"), name, e)),
+            );
             if !seen_names.insert(name) {
                 errors.push(FieldError::duplicate(format!("{at}.name"), name));
             }
@@ -157,7 +172,10 @@ fn ports(list: &[Value], kind: &str) -> Vec<FieldError> {
         }
         let node = path::int(port, "nodePort").unwrap_or(0);
         if node != 0 && matches!(kind, "ClusterIP" | "ExternalName") {
-            errors.push(FieldError::forbidden(format!("{at}.nodePort"), format!("may not be used when `type` is '{kind}'")));
+            errors.push(FieldError::forbidden(
+                format!("{at}.nodePort"),
+                format!("may not be used when `type` is '{kind}'"),
+            ));
         }
         if node != 0 && !seen_nodes.insert((protocol, node)) {
             errors.push(FieldError::duplicate(format!("{at}.nodePort"), node));
@@ -168,7 +186,9 @@ fn ports(list: &[Value], kind: &str) -> Vec<FieldError> {
 
 fn target_port(target: &Value, at: &str) -> Vec<FieldError> {
     match target {
-        Value::String(name) => names::port_name(name).into_iter().map(|e| FieldError::invalid(at, name.as_str(), e)).collect(),
+        Value::String(name) => {
+            names::port_name(name).into_iter().map(|e| FieldError::invalid(at, name.as_str(), e)).collect()
+        }
         other => {
             let number = other.as_i64().unwrap_or(0);
             names::port_number(number).map(|e| FieldError::invalid(at, number, e)).into_iter().collect()

@@ -39,7 +39,11 @@ pub(super) fn validate(value: &Value) -> Vec<FieldError> {
     }
     let strategy = path::str(value, "spec.updateStrategy.type");
     if !matches!(strategy, "RollingUpdate" | "OnDelete") {
-        errors.push(FieldError::invalid("spec.updateStrategy", path::get(value, "spec.updateStrategy").clone(), "must be 'RollingUpdate' or 'OnDelete'"));
+        errors.push(FieldError::invalid(
+            "spec.updateStrategy",
+            path::get(value, "spec.updateStrategy").clone(),
+            "must be 'RollingUpdate' or 'OnDelete'",
+        ));
     }
     errors.extend(workload::selector_and_template(value, "statefulset"));
     errors
@@ -49,7 +53,13 @@ pub(super) fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
     let rest = |value: &Value| {
         let mut spec = value["spec"].clone();
         let free = [
-            "replicas", "ordinals", "template", "updateStrategy", "revisionHistoryLimit", "persistentVolumeClaimRetentionPolicy", "minReadySeconds",
+            "replicas",
+            "ordinals",
+            "template",
+            "updateStrategy",
+            "revisionHistoryLimit",
+            "persistentVolumeClaimRetentionPolicy",
+            "minReadySeconds",
         ];
         path::object(&mut spec).retain(|key, _| !free.contains(&key.as_str()));
         for claim in spec.get_mut("volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten() {

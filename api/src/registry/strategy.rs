@@ -64,7 +64,11 @@ fn counts_generations(row: &Row) -> bool {
     match row.group {
         "" => matches!(row.kind, "Pod" | "ReplicationController" | "PodTemplate"),
         "apps" => row.kind != "ControllerRevision",
-        "batch" | "policy" | "admissionregistration.k8s.io" | "apiextensions.k8s.io" | "discovery.k8s.io"
+        "batch"
+        | "policy"
+        | "admissionregistration.k8s.io"
+        | "apiextensions.k8s.io"
+        | "discovery.k8s.io"
         | "flowcontrol.apiserver.k8s.io" => true,
         "networking.k8s.io" => matches!(row.kind, "NetworkPolicy" | "Ingress" | "IngressClass"),
         "scheduling.k8s.io" => row.kind == "PriorityClass",

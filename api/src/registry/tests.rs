@@ -64,23 +64,47 @@ fn bad_pods_are_refused() {
     };
     let check = |value: Value, expected: &str| refused("", "v1", "pods", value, expected);
     check(json!({"metadata": {"name": "p"}, "spec": {}}), "Pod \"x\" is invalid: spec.containers: Required value");
-    check(json!({"metadata": {"name": "P"}, "spec": pod()["spec"]}), "metadata.name: Invalid value: \"P\": a lowercase RFC 1123 subdomain");
+    check(
+        json!({"metadata": {"name": "P"}, "spec": pod()["spec"]}),
+        "metadata.name: Invalid value: \"P\": a lowercase RFC 1123 subdomain",
+    );
     check(with("image", json!("")), "spec.containers[0].image: Required value");
     check(with("name", json!("A")), "spec.containers[0].name: Invalid value: \"A\": a lowercase RFC 1123 label");
-    check(with("ports", json!([{"containerPort": 70000}])), "containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive");
-    check(with("ports", json!([{"containerPort": 1, "protocol": "X"}])), "Unsupported value: \"X\": supported values: \"SCTP\", \"TCP\", \"UDP\"");
-    check(with("volumeMounts", json!([{"name": "v", "mountPath": "/v"}])), "spec.containers[0].volumeMounts[0].name: Not found: \"v\"");
-    check(with("livenessProbe", json!({})), "spec.containers[0].livenessProbe: Required value: must specify a handler type");
+    check(
+        with("ports", json!([{"containerPort": 70000}])),
+        "containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive",
+    );
+    check(
+        with("ports", json!([{"containerPort": 1, "protocol": "X"}])),
+        "Unsupported value: \"X\": supported values: \"SCTP\", \"TCP\", \"UDP\"",
+    );
+    check(
+        with("volumeMounts", json!([{"name": "v", "mountPath": "/v"}])),
+        "spec.containers[0].volumeMounts[0].name: Not found: \"v\"",
+    );
+    check(
+        with("livenessProbe", json!({})),
+        "spec.containers[0].livenessProbe: Required value: must specify a handler type",
+    );
     check(with("imagePullPolicy", json!("X")), "supported values: \"Always\", \"IfNotPresent\", \"Never\"");
     let resources = json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1"}});
-    check(with("resources", resources), "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1");
-    check(with("env", json!([{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}])), "env[0].valueFrom.fieldRef.fieldPath: Unsupported value");
+    check(
+        with("resources", resources),
+        "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+    );
+    check(
+        with("env", json!([{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}])),
+        "env[0].valueFrom.fieldRef.fieldPath: Unsupported value",
+    );
     let mut two = pod();
     two["spec"]["containers"] = json!([{"name": "c", "image": "i"}, {"name": "c", "image": "i"}]);
     check(two, "spec.containers[1].name: Duplicate value: \"c\"");
     let mut policy = pod();
     policy["spec"]["restartPolicy"] = json!("Sometimes");
-    check(policy, "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\"");
+    check(
+        policy,
+        "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\"",
+    );
 }
 
 #[test]
@@ -99,7 +123,8 @@ fn a_pod_hardly_changes() {
     assert!(errors[0].to_string().starts_with("spec: Forbidden: pod updates may not change fields other than"));
     let (errors, new) = update(&|p| p["status"]["phase"] = json!("Running"), None);
     assert_eq!((errors, &new["status"]["phase"]), (Vec::new(), &json!("Pending")));
-    let (errors, new) = update(&|p| *p = json!({"metadata": p["metadata"], "status": {"phase": "Running"}}), Some("status"));
+    let (errors, new) =
+        update(&|p| *p = json!({"metadata": p["metadata"], "status": {"phase": "Running"}}), Some("status"));
     assert_eq!((errors, &new["status"]), (Vec::new(), &json!({"phase": "Running", "qosClass": "BestEffort"})));
     assert_eq!(new["spec"], old["spec"]);
     let (errors, _) = update(&|p| p["metadata"]["uid"] = json!("other"), None);
@@ -109,18 +134,39 @@ fn a_pod_hardly_changes() {
 #[test]
 fn deployments() {
     let d = accepted("apps", "v1", "deployments", deployment());
-    assert_eq!(d["spec"]["strategy"], json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}}));
+    assert_eq!(
+        d["spec"]["strategy"],
+        json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}})
+    );
     assert_eq!((&d["spec"]["replicas"], &d["metadata"]["generation"]), (&json!(1), &json!(1)));
     let mut zero = deployment();
     zero["spec"]["replicas"] = json!(0);
     assert_eq!(accepted("apps", "v1", "deployments", zero)["spec"]["replicas"], 0);
     let mut other = deployment();
     other["spec"]["template"]["metadata"]["labels"] = json!({"a": "c"});
-    refused("apps", "v1", "deployments", other, "spec.template.metadata.labels: Invalid value: {\"a\":\"c\"}: `selector` does not match template `labels`");
-    refused("apps", "v1", "deployments", json!({"metadata": {"name": "d"}, "spec": {}}), "spec.selector: Required value");
+    refused(
+        "apps",
+        "v1",
+        "deployments",
+        other,
+        "spec.template.metadata.labels: Invalid value: {\"a\":\"c\"}: `selector` does not match template `labels`",
+    );
+    refused(
+        "apps",
+        "v1",
+        "deployments",
+        json!({"metadata": {"name": "d"}, "spec": {}}),
+        "spec.selector: Required value",
+    );
     let mut never = deployment();
     never["spec"]["template"]["spec"]["restartPolicy"] = json!("Never");
-    refused("apps", "v1", "deployments", never, "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"");
+    refused(
+        "apps",
+        "v1",
+        "deployments",
+        never,
+        "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
+    );
 }
 
 #[test]
@@ -137,9 +183,15 @@ fn a_selector_stays_and_status_writes_change_only_status() {
     new["status"] = json!({"replicas": 1});
     let mut by_status = new.clone();
     prepare_update(&ctx(row, Some("status")), &mut by_status, &old);
-    assert_eq!((&by_status["spec"]["replicas"], &by_status["status"]["replicas"], &by_status["metadata"]["generation"]), (&json!(1), &json!(1), &json!(1)));
+    assert_eq!(
+        (&by_status["spec"]["replicas"], &by_status["status"]["replicas"], &by_status["metadata"]["generation"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
     prepare_update(&ctx(row, None), &mut new, &old);
-    assert_eq!((&new["spec"]["replicas"], new.get("status"), &new["metadata"]["generation"]), (&json!(5), None, &json!(2)));
+    assert_eq!(
+        (&new["spec"]["replicas"], new.get("status"), &new["metadata"]["generation"]),
+        (&json!(5), None, &json!(2))
+    );
 }
 
 #[test]
@@ -147,14 +199,32 @@ fn services() {
     let s = accepted("", "v1", "services", service());
     let expected = json!({"ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}], "sessionAffinity": "None", "type": "ClusterIP", "internalTrafficPolicy": "Cluster"});
     assert_eq!(s["spec"], expected);
-    refused("", "v1", "services", json!({"metadata": {"name": "1s"}, "spec": {"ports": [{"port": 80}]}}), "metadata.name: Invalid value: \"1s\": a DNS-1035 label");
+    refused(
+        "",
+        "v1",
+        "services",
+        json!({"metadata": {"name": "1s"}, "spec": {"ports": [{"port": 80}]}}),
+        "metadata.name: Invalid value: \"1s\": a DNS-1035 label",
+    );
     refused("", "v1", "services", json!({"metadata": {"name": "s"}, "spec": {}}), "spec.ports: Required value");
     let two = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}, {"port": 81, "name": "b"}]}});
     refused("", "v1", "services", two, "spec.ports[0].name: Required value");
     let node = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80, "nodePort": 30000}]}});
-    refused("", "v1", "services", node, "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'");
+    refused(
+        "",
+        "v1",
+        "services",
+        node,
+        "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
+    );
     accepted("", "v1", "services", json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "None"}}));
-    refused("", "v1", "services", json!({"metadata": {"name": "s"}, "spec": {"type": "X", "ports": [{"port": 1}]}}), "spec.type: Unsupported value: \"X\"");
+    refused(
+        "",
+        "v1",
+        "services",
+        json!({"metadata": {"name": "s"}, "spec": {"type": "X", "ports": [{"port": 1}]}}),
+        "spec.type: Unsupported value: \"X\"",
+    );
 }
 
 #[test]
@@ -172,7 +242,13 @@ fn policies_and_roles() {
     assert_eq!(p["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
     assert_eq!(p["spec"]["egress"][0]["ports"][0]["protocol"], "TCP");
     let bad = json!({"metadata": {"name": "p"}, "spec": {"podSelector": {}, "ingress": [{"from": [{}]}]}});
-    refused("networking.k8s.io", "v1", "networkpolicies", bad, "spec.ingress[0].from[0]: Required value: must specify a peer");
+    refused(
+        "networking.k8s.io",
+        "v1",
+        "networkpolicies",
+        bad,
+        "spec.ingress[0].from[0]: Required value: must specify a peer",
+    );
     let block = json!({"metadata": {"name": "p"}, "spec": {"podSelector": {}, "ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/24", "except": ["10.1.0.0/25"]}}]}]}});
     refused("networking.k8s.io", "v1", "networkpolicies", block, "must be a strict subset of `cidr`");
     let binding = json!({"metadata": {"name": "system:x"}, "roleRef": {"kind": "ClusterRole", "name": "r"}, "subjects": [{"kind": "User", "name": "u"}]});
@@ -185,12 +261,24 @@ fn policies_and_roles() {
 #[test]
 fn config() {
     let secret = accepted("", "v1", "secrets", json!({"metadata": {"name": "s"}, "stringData": {"a": "b"}}));
-    assert_eq!((&secret["type"], &secret["data"], secret.get("stringData")), (&json!("Opaque"), &json!({"a": "Yg=="}), None));
-    refused("", "v1", "configmaps", json!({"metadata": {"name": "c"}, "data": {"a/b": ""}}), "data[a/b]: Invalid value: \"a/b\": a valid config key");
+    assert_eq!(
+        (&secret["type"], &secret["data"], secret.get("stringData")),
+        (&json!("Opaque"), &json!({"a": "Yg=="}), None)
+    );
+    refused(
+        "",
+        "v1",
+        "configmaps",
+        json!({"metadata": {"name": "c"}, "data": {"a/b": ""}}),
+        "data[a/b]: Invalid value: \"a/b\": a valid config key",
+    );
     let row = row("", "v1", "configmaps").unwrap();
     let old = json!({"metadata": {"name": "c"}, "data": {"a": "1"}, "immutable": true});
     let new = json!({"metadata": {"name": "c"}, "data": {"a": "2"}, "immutable": true});
-    assert_eq!(validate_update(&ctx(row, None), &new, &old)[0].to_string(), "data: Forbidden: field is immutable when `immutable` is set");
+    assert_eq!(
+        validate_update(&ctx(row, None), &new, &old)[0].to_string(),
+        "data: Forbidden: field is immutable when `immutable` is set"
+    );
 }
 
 #[test]
@@ -200,17 +288,36 @@ fn jobs_select_by_their_uid() {
     assert_eq!(job["spec"]["selector"]["matchLabels"], json!({"batch.kubernetes.io/controller-uid": "u"}));
     assert_eq!((&job["spec"]["completions"], &job["spec"]["backoffLimit"]), (&json!(1), &json!(6)));
     let always = json!({"metadata": {"name": "j"}, "spec": {"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}});
-    refused("batch", "v1", "jobs", always, "spec.template.spec.restartPolicy: Unsupported value: \"Always\": supported values: \"OnFailure\", \"Never\"");
+    refused(
+        "batch",
+        "v1",
+        "jobs",
+        always,
+        "spec.template.spec.restartPolicy: Unsupported value: \"Always\": supported values: \"OnFailure\", \"Never\"",
+    );
 }
 
 #[test]
 fn metadata_has_rules_for_all_kinds() {
-    let check = |metadata: Value, expected: &str| refused("", "v1", "configmaps", json!({ "metadata": metadata }), expected);
+    let check =
+        |metadata: Value, expected: &str| refused("", "v1", "configmaps", json!({ "metadata": metadata }), expected);
     check(json!({}), "metadata.name: Required value: name or generateName is required");
-    check(json!({"name": "a", "labels": {"a b": "c"}}), "metadata.labels: Invalid value: \"a b\": name part must consist of");
-    check(json!({"name": "a", "labels": {"a": "b c"}}), "metadata.labels: Invalid value: \"b c\": a valid label must be");
-    check(json!({"name": "a", "finalizers": ["x"]}), "metadata.finalizers[0]: Invalid value: \"x\": name is neither a standard finalizer");
-    check(json!({"name": "a", "ownerReferences": [{"kind": "A", "name": "b", "uid": "c"}]}), "metadata.ownerReferences.apiVersion: Invalid value: \"\"");
+    check(
+        json!({"name": "a", "labels": {"a b": "c"}}),
+        "metadata.labels: Invalid value: \"a b\": name part must consist of",
+    );
+    check(
+        json!({"name": "a", "labels": {"a": "b c"}}),
+        "metadata.labels: Invalid value: \"b c\": a valid label must be",
+    );
+    check(
+        json!({"name": "a", "finalizers": ["x"]}),
+        "metadata.finalizers[0]: Invalid value: \"x\": name is neither a standard finalizer",
+    );
+    check(
+        json!({"name": "a", "ownerReferences": [{"kind": "A", "name": "b", "uid": "c"}]}),
+        "metadata.ownerReferences.apiVersion: Invalid value: \"\"",
+    );
 }
 
 #[test]

@@ -31,7 +31,11 @@ pub(super) fn validate_volume(value: &Value) -> Vec<FieldError> {
     }
     let policy = path::str(spec, "persistentVolumeReclaimPolicy");
     if !matches!(policy, "Delete" | "Recycle" | "Retain") {
-        errors.push(FieldError::not_supported("spec.persistentVolumeReclaimPolicy", policy, &["Delete", "Recycle", "Retain"]));
+        errors.push(FieldError::not_supported(
+            "spec.persistentVolumeReclaimPolicy",
+            policy,
+            &["Delete", "Recycle", "Retain"],
+        ));
     }
     errors
 }

@@ -71,7 +71,11 @@ pub(super) fn selector_and_template(value: &Value, kind: &str) -> Vec<FieldError
         errors.extend(selector(given, "spec.selector"));
         match LabelSelector::from_object(given) {
             Ok(parsed) if parsed.is_everything() => {
-                errors.push(FieldError::invalid("spec.selector", given.clone(), format!("empty selector is invalid for {kind}")));
+                errors.push(FieldError::invalid(
+                    "spec.selector",
+                    given.clone(),
+                    format!("empty selector is invalid for {kind}"),
+                ));
             }
             Ok(parsed) if errors.is_empty() => errors.extend(unmatched(value, &parsed)),
             _ => {}
@@ -94,7 +98,11 @@ fn unmatched(value: &Value, selector: &LabelSelector) -> Option<FieldError> {
     if selector.matches(labels) {
         return None;
     }
-    Some(FieldError::invalid("spec.template.metadata.labels", json!(labels), "`selector` does not match template `labels`"))
+    Some(FieldError::invalid(
+        "spec.template.metadata.labels",
+        json!(labels),
+        "`selector` does not match template `labels`",
+    ))
 }
 
 /// What is wrong with a `metav1.LabelSelector`.
@@ -105,7 +113,10 @@ pub(super) fn selector(given: &Value, at: &str) -> Vec<FieldError> {
         let values = path::list(expression, "values");
         match path::str(expression, "operator") {
             "In" | "NotIn" if values.is_empty() => {
-                errors.push(FieldError::required(format!("{at}.values"), "must be specified when `operator` is 'In' or 'NotIn'"));
+                errors.push(FieldError::required(
+                    format!("{at}.values"),
+                    "must be specified when `operator` is 'In' or 'NotIn'",
+                ));
             }
             "Exists" | "DoesNotExist" if !values.is_empty() => {
                 let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
@@ -115,7 +126,9 @@ pub(super) fn selector(given: &Value, at: &str) -> Vec<FieldError> {
             other => errors.push(FieldError::invalid(format!("{at}.operator"), other, "not a valid selector operator")),
         }
         let key = path::str(expression, "key");
-        errors.extend(super::names::qualified_name(key).into_iter().map(|e| FieldError::invalid(format!("{at}.key"), key, e)));
+        errors.extend(
+            super::names::qualified_name(key).into_iter().map(|e| FieldError::invalid(format!("{at}.key"), key, e)),
+        );
     }
     errors
 }

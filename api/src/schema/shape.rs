@@ -172,7 +172,8 @@ fn table() -> &'static Table {
     TABLE.get_or_init(|| {
         let lines: Vec<Line> = include_str!("../../schema/types.jsonl").lines().map(parse_line).collect();
         let number = |i: usize| TypeId(u16::try_from(i).expect("schema/types.jsonl has fewer than 65536 types"));
-        let by_name: HashMap<&'static str, TypeId> = lines.iter().enumerate().map(|(i, t)| (t.name, number(i))).collect();
+        let by_name: HashMap<&'static str, TypeId> =
+            lines.iter().enumerate().map(|(i, t)| (t.name, number(i))).collect();
         let types: Vec<Type> = lines.iter().map(|line| build_type(line, &by_name)).collect();
         let mut by_gvk = HashMap::new();
         for (i, ty) in types.iter().enumerate() {
@@ -270,7 +271,9 @@ fn build_shape(field: &LineField, ids: &HashMap<&'static str, TypeId>) -> Shape 
         (Some("integer"), _) => Shape::Int64,
         (Some("number"), _) => Shape::Number,
         (Some("boolean"), _) => Shape::Bool,
-        (Some("array"), _) => Shape::Array(Box::new(field.items.as_deref().map_or(Shape::Any, |i| build_shape(i, ids)))),
+        (Some("array"), _) => {
+            Shape::Array(Box::new(field.items.as_deref().map_or(Shape::Any, |i| build_shape(i, ids))))
+        }
         (Some("object"), _) if field.values.is_some() => {
             Shape::Map(Box::new(field.values.as_deref().map_or(Shape::Any, |v| build_shape(v, ids))))
         }

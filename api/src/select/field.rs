@@ -22,9 +22,8 @@ impl FieldSelector {
     pub fn parse(row: &Row, text: &str) -> Result<FieldSelector, Status> {
         let mut terms = Vec::new();
         for part in split_terms(text).into_iter().filter(|p| !p.is_empty()) {
-            let term = parse_term(&part).ok_or_else(|| {
-                Status::bad_request(format!("invalid selector: '{text}'; can't understand '{part}'"))
-            })?;
+            let term = parse_term(&part)
+                .ok_or_else(|| Status::bad_request(format!("invalid selector: '{text}'; can't understand '{part}'")))?;
             if !allowed(row, &term.field) {
                 return Err(unknown_field(row, &term.field));
             }
@@ -103,18 +102,41 @@ fn unescape(value: &str) -> Option<String> {
 fn fields_of(group: &str, resource: &str) -> &'static [&'static str] {
     match (group, resource) {
         ("", "pods") => &[
-            "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
-            "status.phase", "status.podIP", "status.podIPs", "status.nominatedNodeName",
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.podIPs",
+            "status.nominatedNodeName",
         ],
         ("", "nodes") => &["spec.unschedulable"],
         ("", "events") => &[
-            "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
-            "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
-            "reportingComponent", "source", "type",
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
         ],
         ("events.k8s.io", "events") => &[
-            "regarding.kind", "regarding.namespace", "regarding.name", "regarding.uid", "regarding.apiVersion",
-            "regarding.resourceVersion", "regarding.fieldPath", "reason", "reportingController", "type",
+            "regarding.kind",
+            "regarding.namespace",
+            "regarding.name",
+            "regarding.uid",
+            "regarding.apiVersion",
+            "regarding.resourceVersion",
+            "regarding.fieldPath",
+            "reason",
+            "reportingController",
+            "type",
         ],
         ("", "secrets") => &["type"],
         ("", "namespaces") => &["status.phase", "name"],
@@ -199,7 +221,12 @@ mod tests {
         check("pods", "spec.nodeName=", json!({"spec": {}}), true);
         check("pods", "spec.nodeName=n,status.phase!=Failed", json!({"spec": {"nodeName": "n"}}), true);
         check("pods", "status.podIPs=1.2.3.4", json!({"status": {"podIPs": [{"ip": "1.2.3.4"}]}}), true);
-        check("events", "involvedObject.namespace=,involvedObject.name=n1", json!({"involvedObject": {"name": "n1"}}), true);
+        check(
+            "events",
+            "involvedObject.namespace=,involvedObject.name=n1",
+            json!({"involvedObject": {"name": "n1"}}),
+            true,
+        );
         check("events", "source=kubelet", json!({"source": {"component": "kubelet"}}), true);
     }
 
@@ -210,12 +237,16 @@ mod tests {
         assert_eq!(error.code, 400);
         assert!(error.message.ends_with("field label not supported: spec.foo"), "{error}");
         assert_eq!(FieldSelector::parse(pods, "nonsense").unwrap_err().code, 400);
-        assert_eq!(FieldSelector::parse(row("", "v1", "nodes").unwrap(), "metadata.namespace=a").map_err(|e| e.code), Err(400));
+        assert_eq!(
+            FieldSelector::parse(row("", "v1", "nodes").unwrap(), "metadata.namespace=a").map_err(|e| e.code),
+            Err(400)
+        );
     }
 
     #[test]
     fn a_name_is_found() {
-        let selector = FieldSelector::parse(row("", "v1", "pods").unwrap(), "metadata.name=a,metadata.namespace=b").unwrap();
+        let selector =
+            FieldSelector::parse(row("", "v1", "pods").unwrap(), "metadata.name=a,metadata.namespace=b").unwrap();
         assert_eq!((selector.name(), selector.namespace()), (Some("a"), Some("b")));
     }
 }

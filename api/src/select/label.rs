@@ -40,9 +40,8 @@ impl LabelSelector {
     /// Parses the query form.
     pub fn parse(text: &str) -> Result<LabelSelector, Status> {
         let mut parser = Parser { text, at: 0 };
-        let requirements = parser.selector().map_err(|why| {
-            Status::bad_request(format!("unable to parse requirement: {why}"))
-        })?;
+        let requirements =
+            parser.selector().map_err(|why| Status::bad_request(format!("unable to parse requirement: {why}")))?;
         for r in &requirements {
             check_key(&r.key)?;
             r.values.iter().try_for_each(|v| check_value(&r.key, v))?;
@@ -67,7 +66,8 @@ impl LabelSelector {
                 "DoesNotExist" => Operator::DoesNotExist,
                 _ => return Err(Status::bad_request(format!("\"{name}\" is not a valid label selector operator"))),
             };
-            let values = path::list(expression, "values").iter().filter_map(|v| v.as_str().map(str::to_owned)).collect();
+            let values =
+                path::list(expression, "values").iter().filter_map(|v| v.as_str().map(str::to_owned)).collect();
             requirements.push(Requirement { key: path::str(expression, "key").to_owned(), operator, values });
         }
         Ok(LabelSelector { requirements, nothing: false })
@@ -122,7 +122,10 @@ fn check_key(key: &str) -> Result<(), Status> {
     if errors.is_empty() {
         return Ok(());
     }
-    Err(Status::bad_request(format!("unable to parse requirement: key: Invalid value: \"{key}\": {}", errors.join("; "))))
+    Err(Status::bad_request(format!(
+        "unable to parse requirement: key: Invalid value: \"{key}\": {}",
+        errors.join("; ")
+    )))
 }
 
 fn check_value(key: &str, value: &str) -> Result<(), Status> {
@@ -130,7 +133,8 @@ fn check_value(key: &str, value: &str) -> Result<(), Status> {
     if errors.is_empty() {
         return Ok(());
     }
-    let text = format!("unable to parse requirement: values[0][{key}]: Invalid value: \"{value}\": {}", errors.join("; "));
+    let text =
+        format!("unable to parse requirement: values[0][{key}]: Invalid value: \"{value}\": {}", errors.join("; "));
     Err(Status::bad_request(text))
 }
 
@@ -172,7 +176,13 @@ impl<'a> Parser<'a> {
             return Ok(Requirement { key, operator: Operator::DoesNotExist, values: Vec::new() });
         }
         self.spaces();
-        let compare = [("==", Operator::In), ("=", Operator::In), ("!=", Operator::NotIn), (">", Operator::GreaterThan), ("<", Operator::LessThan)];
+        let compare = [
+            ("==", Operator::In),
+            ("=", Operator::In),
+            ("!=", Operator::NotIn),
+            (">", Operator::GreaterThan),
+            ("<", Operator::LessThan),
+        ];
         for (token, operator) in compare {
             if self.eat(token) {
                 self.spaces();
@@ -283,7 +293,8 @@ mod tests {
         let all = LabelSelector::from_object(&json!({})).unwrap();
         assert!(all.is_everything() && all.matches(&Object::new()));
         assert!(!LabelSelector::from_object(&Value::Null).unwrap().matches(&Object::new()));
-        let selector = json!({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "DoesNotExist"}]});
+        let selector =
+            json!({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "DoesNotExist"}]});
         let selector = LabelSelector::from_object(&selector).unwrap();
         assert!(selector.matches_object(&json!({"metadata": {"labels": {"a": "b"}}})));
         assert!(!selector.matches_object(&json!({"metadata": {"labels": {"a": "b", "c": "d"}}})));

@@ -121,9 +121,10 @@ impl FieldError {
     pub fn body(&self) -> String {
         let words = self.kind.words();
         let mut text = match self.kind {
-            FieldErrorKind::Required | FieldErrorKind::Forbidden | FieldErrorKind::TooLong | FieldErrorKind::Internal => {
-                words.to_owned()
-            }
+            FieldErrorKind::Required
+            | FieldErrorKind::Forbidden
+            | FieldErrorKind::TooLong
+            | FieldErrorKind::Internal => words.to_owned(),
             _ => format!("{words}: {}", go_value(&self.value)),
         };
         if !self.detail.is_empty() {
@@ -183,7 +184,10 @@ mod tests {
     fn text_is_upstreams() {
         check(&FieldError::required("spec.containers", ""), "spec.containers: Required value");
         check(&FieldError::invalid("a", "B", "bad"), "a: Invalid value: \"B\": bad");
-        check(&FieldError::not_supported("a", "x", &["y", "z"]), "a: Unsupported value: \"x\": supported values: \"y\", \"z\"");
+        check(
+            &FieldError::not_supported("a", "x", &["y", "z"]),
+            "a: Unsupported value: \"x\": supported values: \"y\", \"z\"",
+        );
         check(&FieldError::duplicate("a[1]", "x"), "a[1]: Duplicate value: \"x\"");
         check(&FieldError::too_long("a", 63), "a: Too long: may not be more than 63 bytes");
         check(&FieldError::forbidden("a", "no"), "a: Forbidden: no");

@@ -15,7 +15,8 @@ fn check(type_name: &str, doc: Value, patch: Value, expected: Value) {
 #[test]
 fn lists_are_merged_by_their_key() {
     let doc = json!({"spec": {"containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "y"}]}});
-    let patch = json!({"spec": {"$setElementOrder/containers": [{"name": "b"}], "containers": [{"name": "b", "image": "z"}]}});
+    let patch =
+        json!({"spec": {"$setElementOrder/containers": [{"name": "b"}], "containers": [{"name": "b", "image": "z"}]}});
     let expected = json!({"spec": {"containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "z"}]}});
     check(POD, doc.clone(), patch, expected);
     let added = json!({"spec": {"containers": [{"name": "c", "image": "n"}]}});
@@ -42,8 +43,18 @@ fn items_are_deleted_and_lists_replaced() {
 #[test]
 fn maps_are_merged_replaced_and_deleted() {
     let doc = json!({"metadata": {"labels": {"a": "1", "b": "2"}}});
-    check(POD, doc.clone(), json!({"metadata": {"labels": {"a": null, "c": "3"}}}), json!({"metadata": {"labels": {"b": "2", "c": "3"}}}));
-    check(POD, doc.clone(), json!({"metadata": {"labels": {"$patch": "replace", "c": "3"}}}), json!({"metadata": {"labels": {"c": "3"}}}));
+    check(
+        POD,
+        doc.clone(),
+        json!({"metadata": {"labels": {"a": null, "c": "3"}}}),
+        json!({"metadata": {"labels": {"b": "2", "c": "3"}}}),
+    );
+    check(
+        POD,
+        doc.clone(),
+        json!({"metadata": {"labels": {"$patch": "replace", "c": "3"}}}),
+        json!({"metadata": {"labels": {"c": "3"}}}),
+    );
     check(POD, doc, json!({"metadata": {"labels": {"$patch": "delete"}}}), json!({"metadata": {"labels": {}}}));
 }
 
@@ -52,7 +63,12 @@ fn primitive_lists() {
     let doc = json!({"metadata": {"finalizers": ["a", "b"]}});
     let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "$setElementOrder/finalizers": ["b", "c"], "finalizers": ["c"]}});
     check(POD, doc.clone(), patch, json!({"metadata": {"finalizers": ["b", "c"]}}));
-    check(POD, doc, json!({"metadata": {"finalizers": ["b", "d"]}}), json!({"metadata": {"finalizers": ["a", "b", "d"]}}));
+    check(
+        POD,
+        doc,
+        json!({"metadata": {"finalizers": ["b", "d"]}}),
+        json!({"metadata": {"finalizers": ["a", "b", "d"]}}),
+    );
 }
 
 #[test]

@@ -43,7 +43,8 @@ fn validate(container: &Value, at: &str, around: &Around<'_>, list: &str) -> Vec
     if name.is_empty() {
         errors.push(FieldError::required(format!("{at}.name"), ""));
     } else {
-        errors.extend(names::dns1123_label(name).into_iter().map(|e| FieldError::invalid(format!("{at}.name"), name, e)));
+        errors
+            .extend(names::dns1123_label(name).into_iter().map(|e| FieldError::invalid(format!("{at}.name"), name, e)));
     }
     errors.extend(image(container, at));
     errors.extend(ports(path::list(container, "ports"), &format!("{at}.ports"), around));
@@ -80,18 +81,32 @@ fn policies(container: &Value, at: &str, list: &str) -> Vec<FieldError> {
     }
     let restart = path::str(container, "restartPolicy");
     if list == "initContainers" && !matches!(restart, "" | "Always" | "Never" | "OnFailure") {
-        errors.push(FieldError::not_supported(format!("{at}.restartPolicy"), restart, &["Always", "Never", "OnFailure"]));
+        errors.push(FieldError::not_supported(
+            format!("{at}.restartPolicy"),
+            restart,
+            &["Always", "Never", "OnFailure"],
+        ));
     }
     for key in ["runAsUser", "runAsGroup"] {
         if let Some(value) = path::int(path::get(container, "securityContext"), key)
             && !(0..=i64::from(i32::MAX)).contains(&value)
         {
-            errors.push(FieldError::invalid(format!("{at}.securityContext.{key}"), value, "must be between 0 and 2147483647, inclusive"));
+            errors.push(FieldError::invalid(
+                format!("{at}.securityContext.{key}"),
+                value,
+                "must be between 0 and 2147483647, inclusive",
+            ));
         }
     }
-    if path::bool(container, "securityContext.privileged") && path::get(container, "securityContext.allowPrivilegeEscalation") == &Value::Bool(false) {
+    if path::bool(container, "securityContext.privileged")
+        && path::get(container, "securityContext.allowPrivilegeEscalation") == &Value::Bool(false)
+    {
         let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-        errors.push(FieldError::invalid(format!("{at}.securityContext"), path::get(container, "securityContext").clone(), detail));
+        errors.push(FieldError::invalid(
+            format!("{at}.securityContext"),
+            path::get(container, "securityContext").clone(),
+            detail,
+        ));
     }
     errors
 }
@@ -113,7 +128,9 @@ fn ports(list: &[Value], at: &str, around: &Around<'_>) -> Vec<FieldError> {
         if number == 0 {
             errors.push(FieldError::required(format!("{at}.containerPort"), ""));
         } else {
-            errors.extend(names::port_number(number).map(|e| FieldError::invalid(format!("{at}.containerPort"), number, e)));
+            errors.extend(
+                names::port_number(number).map(|e| FieldError::invalid(format!("{at}.containerPort"), number, e)),
+            );
         }
         let host = path::int(port, "hostPort").unwrap_or(0);
         if host != 0 {

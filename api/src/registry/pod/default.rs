@@ -148,7 +148,9 @@ fn fill_volume(volume: &mut Object) {
     if let Some(path) = child(volume, "hostPath") {
         path.entry("type").or_insert(json!(""));
     }
-    if let Some(spec) = child(volume, "ephemeral").and_then(|e| child(e, "volumeClaimTemplate")).and_then(|t| child(t, "spec")) {
+    if let Some(spec) =
+        child(volume, "ephemeral").and_then(|e| child(e, "volumeClaimTemplate")).and_then(|t| child(t, "spec"))
+    {
         set(spec, "volumeMode", "Filesystem");
     }
 }
@@ -186,8 +188,14 @@ mod tests {
             "imagePullPolicy": "IfNotPresent", "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File",
         });
         assert_eq!(pod["spec"]["containers"][0], expected);
-        assert_eq!(pod["spec"]["volumes"], json!([{"name": "v", "emptyDir": {}}, {"name": "s", "secret": {"secretName": "x", "defaultMode": 420}}]));
-        assert_eq!((&pod["spec"]["dnsPolicy"], &pod["spec"]["enableServiceLinks"]), (&json!("ClusterFirst"), &json!(true)));
+        assert_eq!(
+            pod["spec"]["volumes"],
+            json!([{"name": "v", "emptyDir": {}}, {"name": "s", "secret": {"secretName": "x", "defaultMode": 420}}])
+        );
+        assert_eq!(
+            (&pod["spec"]["dnsPolicy"], &pod["spec"]["enableServiceLinks"]),
+            (&json!("ClusterFirst"), &json!(true))
+        );
         let again = pod.clone();
         crate::registry::pod::default(&mut pod);
         assert_eq!(pod, again);

@@ -6,8 +6,15 @@ use crate::{path, registry::names, status::FieldError};
 
 /// Fields of a pod that a variable may show.
 const FIELDS: &[&str] = &[
-    "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP",
-    "status.hostIPs", "status.podIP", "status.podIPs",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
 ];
 const SOURCES: &[&str] = &["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
 
@@ -63,7 +70,14 @@ fn value_from(variable: &Value, at: &str) -> Vec<FieldError> {
     }
     if let Some(reference) = from.get("resourceFieldRef") {
         let resource = path::str(reference, "resource");
-        let plain = ["limits.cpu", "limits.memory", "limits.ephemeral-storage", "requests.cpu", "requests.memory", "requests.ephemeral-storage"];
+        let plain = [
+            "limits.cpu",
+            "limits.memory",
+            "limits.ephemeral-storage",
+            "requests.cpu",
+            "requests.memory",
+            "requests.ephemeral-storage",
+        ];
         if resource.is_empty() {
             errors.push(FieldError::required(format!("{at}.resourceFieldRef.resource"), ""));
         } else if !plain.contains(&resource) && !resource.contains(".hugepages-") {
@@ -75,7 +89,8 @@ fn value_from(variable: &Value, at: &str) -> Vec<FieldError> {
 
 fn env_from(source: &Value, at: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    let sources: Vec<&str> = ["configMapRef", "secretRef"].into_iter().filter(|key| source.get(*key).is_some()).collect();
+    let sources: Vec<&str> =
+        ["configMapRef", "secretRef"].into_iter().filter(|key| source.get(*key).is_some()).collect();
     for key in &sources {
         if path::str(path::get(source, key), "name").is_empty() {
             errors.push(FieldError::required(format!("{at}.{key}.name"), ""));

@@ -39,9 +39,17 @@ fn probe_errors(probe: &Value, at: &str, key: &str) -> Vec<FieldError> {
     }
     if let Some(grace) = path::int(probe, "terminationGracePeriodSeconds") {
         if key == "readinessProbe" {
-            errors.push(FieldError::invalid(format!("{at}.terminationGracePeriodSeconds"), grace, "must not be set for readinessProbes"));
+            errors.push(FieldError::invalid(
+                format!("{at}.terminationGracePeriodSeconds"),
+                grace,
+                "must not be set for readinessProbes",
+            ));
         } else if grace <= 0 {
-            errors.push(FieldError::invalid(format!("{at}.terminationGracePeriodSeconds"), grace, "must be greater than 0"));
+            errors.push(FieldError::invalid(
+                format!("{at}.terminationGracePeriodSeconds"),
+                grace,
+                "must be greater than 0",
+            ));
         }
     }
     errors
@@ -59,7 +67,9 @@ fn handler_errors(handler: &Value, at: &str, kinds: &[&str]) -> Vec<FieldError> 
             continue;
         }
         match *kind {
-            "exec" if path::list(action, "command").is_empty() => errors.push(FieldError::required(format!("{at}.command"), "")),
+            "exec" if path::list(action, "command").is_empty() => {
+                errors.push(FieldError::required(format!("{at}.command"), ""))
+            }
             "httpGet" => errors.extend(http_errors(action, &at)),
             "tcpSocket" => errors.extend(port_errors(path::get(action, "port"), &format!("{at}.port"))),
             "grpc" => {
@@ -91,7 +101,9 @@ fn http_errors(get: &Value, at: &str) -> Vec<FieldError> {
 /// A port by number or by name.
 fn port_errors(port: &Value, at: &str) -> Vec<FieldError> {
     match port {
-        Value::String(name) => names::port_name(name).into_iter().map(|e| FieldError::invalid(at, name.as_str(), e)).collect(),
+        Value::String(name) => {
+            names::port_name(name).into_iter().map(|e| FieldError::invalid(at, name.as_str(), e)).collect()
+        }
         other => {
             let number = other.as_i64().unwrap_or(0);
             names::port_number(number).map(|e| FieldError::invalid(at, number, e)).into_iter().collect()

@@ -8,12 +8,19 @@ use crate::{path, quantity::Quantity};
 pub fn qos_class(pod: &Value) -> &'static str {
     let containers = || path::list(pod, "spec.containers").iter().chain(path::list(pod, "spec.initContainers"));
     let own = path::get(pod, "spec.resources");
-    if amount(own, "requests", "cpu").or(amount(own, "requests", "memory")).or(amount(own, "limits", "cpu")).or(amount(own, "limits", "memory")).is_some() {
+    if amount(own, "requests", "cpu")
+        .or(amount(own, "requests", "memory"))
+        .or(amount(own, "limits", "cpu"))
+        .or(amount(own, "limits", "memory"))
+        .is_some()
+    {
         return if is_guaranteed(own) { "Guaranteed" } else { "Burstable" };
     }
     let any = containers().any(|c| {
         let resources = path::get(c, "resources");
-        ["requests", "limits"].iter().any(|part| ["cpu", "memory"].iter().any(|name| amount(resources, part, name).is_some()))
+        ["requests", "limits"]
+            .iter()
+            .any(|part| ["cpu", "memory"].iter().any(|name| amount(resources, part, name).is_some()))
     });
     if !any {
         return "BestEffort";
@@ -51,7 +58,10 @@ mod tests {
         check(&json!({}), "BestEffort");
         check(&json!({"requests": {"cpu": "1"}}), "Burstable");
         check(&json!({"limits": {"cpu": "1", "memory": "1Gi"}}), "Guaranteed");
-        check(&json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1Gi"}}), "Guaranteed");
+        check(
+            &json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1Gi"}}),
+            "Guaranteed",
+        );
         check(&json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}), "Burstable");
         check(&json!({"requests": {"example.com/gpu": "1"}}), "BestEffort");
     }

@@ -36,7 +36,10 @@ pub(super) fn validate(resources: &Value, at: &str) -> Vec<FieldError> {
                 }
             }
             (None, Ok(_)) if exclusive => {
-                errors.push(FieldError::required(format!("{at}.limits"), "Limit must be set for non overcommitable resources"));
+                errors.push(FieldError::required(
+                    format!("{at}.limits"),
+                    "Limit must be set for non overcommitable resources",
+                ));
             }
             _ => {}
         }

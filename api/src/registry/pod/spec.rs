@@ -36,7 +36,9 @@ fn policies(spec: &Value, at: &str) -> Vec<FieldError> {
     const DNS: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     const PREEMPTION: &[&str] = &["PreemptLowerPriority", "Never"];
     let mut errors = Vec::new();
-    for (key, allowed, needed) in [("restartPolicy", RESTART, true), ("dnsPolicy", DNS, true), ("preemptionPolicy", PREEMPTION, false)] {
+    for (key, allowed, needed) in
+        [("restartPolicy", RESTART, true), ("dnsPolicy", DNS, true), ("preemptionPolicy", PREEMPTION, false)]
+    {
         let value = path::str(spec, key);
         let field = format!("{at}.{key}");
         if value.is_empty() && needed {
@@ -76,10 +78,18 @@ fn seconds(spec: &Value, at: &str) -> Vec<FieldError> {
     if let Some(value) = path::int(spec, "activeDeadlineSeconds")
         && !(1..=i64::from(i32::MAX)).contains(&value)
     {
-        errors.push(FieldError::invalid(format!("{at}.activeDeadlineSeconds"), value, "must be between 1 and 2147483647, inclusive"));
+        errors.push(FieldError::invalid(
+            format!("{at}.activeDeadlineSeconds"),
+            value,
+            "must be between 1 and 2147483647, inclusive",
+        ));
     }
     if let Some(value) = path::int(spec, "terminationGracePeriodSeconds").filter(|v| *v < 0) {
-        errors.push(FieldError::invalid(format!("{at}.terminationGracePeriodSeconds"), value, "must be greater than or equal to 0"));
+        errors.push(FieldError::invalid(
+            format!("{at}.terminationGracePeriodSeconds"),
+            value,
+            "must be greater than or equal to 0",
+        ));
     }
     errors
 }
@@ -90,7 +100,11 @@ fn security_context(spec: &Value, at: &str) -> Vec<FieldError> {
         if let Some(value) = path::int(path::get(spec, "securityContext"), key)
             && !(0..=i64::from(i32::MAX)).contains(&value)
         {
-            errors.push(FieldError::invalid(format!("{at}.securityContext.{key}"), value, "must be between 0 and 2147483647, inclusive"));
+            errors.push(FieldError::invalid(
+                format!("{at}.securityContext.{key}"),
+                value,
+                "must be between 0 and 2147483647, inclusive",
+            ));
         }
     }
     if path::bool(spec, "shareProcessNamespace") && path::bool(spec, "hostPID") {
@@ -105,9 +119,12 @@ pub(in crate::registry) fn tolerations(list: &[Value], at: &str) -> Vec<FieldErr
     let mut errors = Vec::new();
     for (i, toleration) in list.iter().enumerate() {
         let at = format!("{at}[{i}]");
-        let (key, operator, value) = (path::str(toleration, "key"), path::str(toleration, "operator"), path::str(toleration, "value"));
+        let (key, operator, value) =
+            (path::str(toleration, "key"), path::str(toleration, "operator"), path::str(toleration, "value"));
         if !key.is_empty() {
-            errors.extend(names::qualified_name(key).into_iter().map(|e| FieldError::invalid(format!("{at}.key"), key, e)));
+            errors.extend(
+                names::qualified_name(key).into_iter().map(|e| FieldError::invalid(format!("{at}.key"), key, e)),
+            );
         } else if operator != "Exists" {
             let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
             errors.push(FieldError::invalid(format!("{at}.operator"), operator, detail));
@@ -119,7 +136,11 @@ pub(in crate::registry) fn tolerations(list: &[Value], at: &str) -> Vec<FieldErr
         }
         match operator {
             "Equal" | "" => {
-                errors.extend(names::label_value(value).into_iter().map(|e| FieldError::invalid(format!("{at}.operator"), value, e)));
+                errors.extend(
+                    names::label_value(value)
+                        .into_iter()
+                        .map(|e| FieldError::invalid(format!("{at}.operator"), value, e)),
+                );
             }
             "Exists" if !value.is_empty() => {
                 let detail = "value must be empty when `operator` is 'Exists'";
@@ -129,7 +150,11 @@ pub(in crate::registry) fn tolerations(list: &[Value], at: &str) -> Vec<FieldErr
             other => errors.push(FieldError::not_supported(format!("{at}.operator"), other, &["Equal", "Exists"])),
         }
         if !matches!(effect, "" | "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
-            errors.push(FieldError::not_supported(format!("{at}.effect"), effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"]));
+            errors.push(FieldError::not_supported(
+                format!("{at}.effect"),
+                effect,
+                &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+            ));
         }
     }
     errors
@@ -148,7 +173,11 @@ fn spread(list: &[Value], at: &str) -> Vec<FieldError> {
         }
         let action = path::str(constraint, "whenUnsatisfiable");
         if !matches!(action, "DoNotSchedule" | "ScheduleAnyway") {
-            errors.push(FieldError::not_supported(format!("{at}.whenUnsatisfiable"), action, &["DoNotSchedule", "ScheduleAnyway"]));
+            errors.push(FieldError::not_supported(
+                format!("{at}.whenUnsatisfiable"),
+                action,
+                &["DoNotSchedule", "ScheduleAnyway"],
+            ));
         }
     }
     errors

@@ -74,8 +74,14 @@ fn deadline(new: &Value, old: &Value) -> Option<FieldError> {
 
 fn tolerations(new: &Value, old: &Value) -> Vec<FieldError> {
     let (after, before) = (path::list(new, "spec.tolerations"), path::list(old, "spec.tolerations"));
-    if before.iter().any(|toleration| !after.contains(toleration) && !after.iter().any(|a| only_seconds_differ(a, toleration))) {
-        return vec![FieldError::forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")];
+    if before
+        .iter()
+        .any(|toleration| !after.contains(toleration) && !after.iter().any(|a| only_seconds_differ(a, toleration)))
+    {
+        return vec![FieldError::forbidden(
+            "spec.tolerations",
+            "existing toleration can not be modified except its tolerationSeconds",
+        )];
     }
     spec::tolerations(after, "spec.tolerations")
 }

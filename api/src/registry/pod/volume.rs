@@ -17,7 +17,9 @@ pub(super) fn validate(list: &[Value], at: &str) -> (Vec<FieldError>, HashSet<St
         if name.is_empty() {
             wrong.push(FieldError::required(format!("{at}.name"), ""));
         } else {
-            wrong.extend(names::dns1123_label(name).into_iter().map(|e| FieldError::invalid(format!("{at}.name"), name, e)));
+            wrong.extend(
+                names::dns1123_label(name).into_iter().map(|e| FieldError::invalid(format!("{at}.name"), name, e)),
+            );
         }
         if seen.contains(name) {
             wrong.push(FieldError::duplicate(format!("{at}.name"), name));
@@ -60,7 +62,8 @@ fn one_source(key: &str, source: &Value, at: &str) -> Vec<FieldError> {
             errors.extend(required("path"));
             errors.extend(no_backsteps(path::str(source, "path"), &format!("{at}.path")));
             let kind = path::str(source, "type");
-            let known = ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
+            let known =
+                ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
             if !known.contains(&kind) {
                 errors.push(FieldError::not_supported(format!("{at}.type"), kind, &known));
             }
@@ -111,7 +114,11 @@ fn projected(source: &Value, at: &str) -> Vec<FieldError> {
             let seconds = path::int(token, "expirationSeconds").unwrap_or(3600);
             if seconds < 600 {
                 let detail = "may not specify a duration less than 10 minutes";
-                errors.push(FieldError::invalid(format!("{at}.serviceAccountToken.expirationSeconds"), seconds, detail));
+                errors.push(FieldError::invalid(
+                    format!("{at}.serviceAccountToken.expirationSeconds"),
+                    seconds,
+                    detail,
+                ));
             }
             if path::str(token, "path").is_empty() {
                 errors.push(FieldError::required(format!("{at}.serviceAccountToken.path"), ""));
