@@ -33,12 +33,9 @@ type Failure = Box<dyn std::error::Error>;
 
 /// Runs the container in `dir` to its end. Returns the helper's exit code, which nobody needs.
 pub(crate) fn run(dir: &Path) -> i32 {
-    let _lock = match File::create(dir.join(LOCK)).map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
-        Ok(Ok(lock)) => lock,
-        _ => {
-            answer(&Started::Error(format!("{} cannot be locked", dir.join(LOCK).display())));
-            return 1;
-        }
+    let Ok(Ok(_lock)) = File::create(dir.join(LOCK)).map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) else {
+        answer(&Started::Error(format!("{} cannot be locked", dir.join(LOCK).display())));
+        return 1;
     };
     // A session of its own: signals for the node's group do not reach it. It fails only if it leads one already.
     let _ = setsid();

@@ -65,16 +65,16 @@ fn kind_flag(kind: &str) -> Option<CloneFlags> {
 
 fn apply(request: &Request) -> io::Result<()> {
     let flags = request.pins.iter().filter_map(|(kind, _)| kind_flag(kind)).collect();
-    unshare(flags).map_err(|error| named("unshare", error.into()))?;
+    unshare(flags).map_err(|error| named("unshare", &error.into()))?;
     if let Some(hostname) = &request.hostname {
-        nix::unistd::sethostname(hostname).map_err(|error| named("sethostname", error.into()))?;
+        nix::unistd::sethostname(hostname).map_err(|error| named("sethostname", &error.into()))?;
     }
     if flags.contains(CloneFlags::CLONE_NEWNET) {
-        loopback_up().map_err(|error| named("bring lo up", error))?;
+        loopback_up().map_err(|error| named("bring lo up", &error))?;
     }
     for (key, value) in &request.sysctls {
         let file = format!("/proc/sys/{}", key.replace('.', "/"));
-        fs::write(&file, value).map_err(|error| named(&format!("set sysctl {key}={value}"), error))?;
+        fs::write(&file, value).map_err(|error| named(&format!("set sysctl {key}={value}"), &error))?;
     }
     request.pins.iter().try_for_each(|(kind, path)| pin(kind, Path::new(path)))
 }
@@ -83,11 +83,11 @@ fn apply(request: &Request) -> io::Result<()> {
 fn pin(kind: &str, path: &Path) -> io::Result<()> {
     let what = format!("pin {kind} namespace at {}", path.display());
     if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(|error| named(&what, error))?;
+        fs::create_dir_all(parent).map_err(|error| named(&what, &error))?;
     }
-    fs::File::create(path).map_err(|error| named(&what, error))?;
+    fs::File::create(path).map_err(|error| named(&what, &error))?;
     let source = format!("/proc/self/ns/{kind}");
-    mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(|error| named(&what, error.into()))
+    mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(|error| named(&what, &error.into()))
 }
 
 fn loopback_up() -> io::Result<()> {
@@ -102,7 +102,7 @@ fn loopback_up() -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn named(what: &str, error: io::Error) -> io::Error {
+fn named(what: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
@@ -111,18 +111,18 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(words: &[&str], expected: Option<Request>) {
+    fn check(words: &[&str], expected: Option<&Request>) {
         let words: Vec<String> = words.iter().map(ToString::to_string).collect();
-        assert_eq!(parse(&words), expected);
+        assert_eq!(parse(&words).as_ref(), expected);
     }
 
     #[test]
     fn arguments() {
-        check(&[], Some(Request::default()));
+        check(&[], Some(&Request::default()));
         let hostname = Some("web-0".to_owned());
-        check(&["--hostname", "web-0"], Some(Request { hostname, ..Request::default() }));
+        check(&["--hostname", "web-0"], Some(&Request { hostname, ..Request::default() }));
         let pins = vec![("net".to_owned(), "/run/netns/a".to_owned())];
-        check(&["--pin", "net=/run/netns/a"], Some(Request { pins, ..Request::default() }));
+        check(&["--pin", "net=/run/netns/a"], Some(&Request { pins, ..Request::default() }));
         check(&["--pin", "mnt=/x"], None);
         check(&["--pin"], None);
         check(&["--other", "x"], None);

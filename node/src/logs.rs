@@ -178,23 +178,23 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(options: Options, expected: &str) {
+    fn check(options: &Options, expected: &str) {
         let dir = tempfile::tempdir().expect("temporary directory");
         let path = dir.path().join("0.log");
         std::fs::write(&path, LOG).expect("log");
-        assert_eq!(read(&path, &options, || false), expected);
+        assert_eq!(read(&path, options, || false), expected);
     }
 
     #[test]
     fn options_choose() {
-        check(Options::default(), "one\ntwo\nthree\n");
-        check(Options { tail: Some(2), ..Options::default() }, "two\nthree\n");
-        check(Options { tail: Some(0), ..Options::default() }, "");
-        check(Options { tail: Some(9), ..Options::default() }, "one\ntwo\nthree\n");
-        check(Options { limit: Some(5), ..Options::default() }, "one\nt");
-        check(Options { timestamps: true, tail: Some(1), ..Options::default() }, "2026-11-21T00:00:03.000000000Z three\n");
-        check(Options { since: "2026-11-21T00:00:03Z".parse().ok(), ..Options::default() }, "three\n");
-        check(Options { follow: true, ..Options::default() }, "one\ntwo\nthree\n");
+        check(&Options::default(), "one\ntwo\nthree\n");
+        check(&Options { tail: Some(2), ..Options::default() }, "two\nthree\n");
+        check(&Options { tail: Some(0), ..Options::default() }, "");
+        check(&Options { tail: Some(9), ..Options::default() }, "one\ntwo\nthree\n");
+        check(&Options { limit: Some(5), ..Options::default() }, "one\nt");
+        check(&Options { timestamps: true, tail: Some(1), ..Options::default() }, "2026-11-21T00:00:03.000000000Z three\n");
+        check(&Options { since: "2026-11-21T00:00:03Z".parse().ok(), ..Options::default() }, "three\n");
+        check(&Options { follow: true, ..Options::default() }, "one\ntwo\nthree\n");
     }
 
     #[test]

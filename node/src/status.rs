@@ -212,11 +212,10 @@ fn phase(input: &Input<'_>, init_specs: &[Spec], init: &[ContainerStatus], main:
     let succeeded = main.iter().filter(|status| terminated(status).is_some_and(|end| end.exit_code == 0)).count();
     let phase = match (running, policy) {
         _ if stopped + running < main.len() && !input.terminating => "Pending",
-        (1.., _) => "Running",
-        (0, "Always") => "Running",
+        (1.., _) | (0, "Always") => "Running",
         (0, _) if succeeded == main.len() => "Succeeded",
         (0, "Never") => "Failed",
-        (0, _) => "Running",
+        _ => "Running",
     };
     phase.to_owned()
 }

@@ -57,14 +57,14 @@ mod tests {
 
     use super::*;
 
-    fn service(namespace: &str, name: &str, ip: &str, ports: serde_json::Value) -> Arc<Service> {
+    fn service(namespace: &str, name: &str, ip: &str, ports: &serde_json::Value) -> Arc<Service> {
         let value = serde_json::json!({"metadata": {"namespace": namespace, "name": name}, "spec": {"clusterIP": ip, "ports": ports}});
         Arc::new(serde_json::from_value(value).expect("a service"))
     }
 
     #[test]
     fn all_variables_of_a_service() {
-        let backend = service("shop", "my-backend", "10.96.0.7", serde_json::json!([{"name": "web-a", "port": 80, "protocol": "TCP"}]));
+        let backend = service("shop", "my-backend", "10.96.0.7", &serde_json::json!([{"name": "web-a", "port": 80, "protocol": "TCP"}]));
         let found: Vec<String> = variables(&[&backend]).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         let expected = [
             "MY_BACKEND_SERVICE_HOST=10.96.0.7",
@@ -83,10 +83,10 @@ mod tests {
     fn check(namespace: &str, links: bool, expected: &[&str]) {
         let port = serde_json::json!([{"port": 1}]);
         let services = [
-            service("default", "kubernetes", "10.96.0.1", port.clone()),
-            service("default", "other", "10.96.0.2", port.clone()),
-            service("shop", "backend", "10.96.0.3", port.clone()),
-            service("shop", "headless", "None", port),
+            service("default", "kubernetes", "10.96.0.1", &port),
+            service("default", "other", "10.96.0.2", &port),
+            service("shop", "backend", "10.96.0.3", &port),
+            service("shop", "headless", "None", &port),
         ];
         let found: Vec<&str> = visible(&services, namespace, links).iter().filter_map(|service| service.metadata.name.as_deref()).collect();
         assert_eq!(found, expected);

@@ -54,17 +54,17 @@ fn whole_maps_and_secrets() {
 }
 
 #[track_caller]
-fn check_source(source: serde_json::Value, expected: Result<&[&str], &str>) {
+fn check_source(source: &serde_json::Value, expected: Result<&[&str], &str>) {
     check(serde_json::json!({"env": [{"name": "V", "valueFrom": source}]}), expected);
 }
 
 #[test]
 fn single_keys() {
-    check_source(serde_json::json!({"configMapKeyRef": {"name": "settings", "key": "colour"}}), Ok(&["V=blue"]));
-    check_source(serde_json::json!({"secretKeyRef": {"name": "hidden", "key": "word"}}), Ok(&["V=sesame"]));
-    check_source(serde_json::json!({"secretKeyRef": {"name": "hidden", "key": "no", "optional": true}}), Ok(&[]));
-    check_source(serde_json::json!({"secretKeyRef": {"name": "hidden", "key": "no"}}), Err("couldn't find key no in Secret shop/hidden"));
-    check_source(serde_json::json!({"configMapKeyRef": {"name": "no", "key": "k"}}), Err("configmap \"no\" not found"));
+    check_source(&serde_json::json!({"configMapKeyRef": {"name": "settings", "key": "colour"}}), Ok(&["V=blue"]));
+    check_source(&serde_json::json!({"secretKeyRef": {"name": "hidden", "key": "word"}}), Ok(&["V=sesame"]));
+    check_source(&serde_json::json!({"secretKeyRef": {"name": "hidden", "key": "no", "optional": true}}), Ok(&[]));
+    check_source(&serde_json::json!({"secretKeyRef": {"name": "hidden", "key": "no"}}), Err("couldn't find key no in Secret shop/hidden"));
+    check_source(&serde_json::json!({"configMapKeyRef": {"name": "no", "key": "k"}}), Err("configmap \"no\" not found"));
 }
 
 #[test]
@@ -80,8 +80,8 @@ fn fields_of_pod_and_container() {
         ("status.hostIP", "V=172.31.0.11"),
     ];
     for (path, expected) in cases {
-        check_source(serde_json::json!({"fieldRef": {"fieldPath": path}}), Ok(&[expected]));
+        check_source(&serde_json::json!({"fieldRef": {"fieldPath": path}}), Ok(&[expected]));
     }
-    check_source(serde_json::json!({"fieldRef": {"fieldPath": "spec.magic"}}), Err("unsupported fieldPath: spec.magic"));
-    check_source(serde_json::json!({"resourceFieldRef": {"resource": "limits.cpu"}}), Ok(&["V=2"]));
+    check_source(&serde_json::json!({"fieldRef": {"fieldPath": "spec.magic"}}), Err("unsupported fieldPath: spec.magic"));
+    check_source(&serde_json::json!({"resourceFieldRef": {"resource": "limits.cpu"}}), Ok(&["V=2"]));
 }

@@ -122,8 +122,8 @@ impl Layout<'_> {
     fn docker_images(&self) -> Result<Vec<(String, Image)>, Error> {
         let mut found = Vec::new();
         for image in self.json::<Vec<DockerImage>>(&self.dir.join("manifest.json"))? {
-            let layers = image.layers.iter().map(|layer| self.dir.join(layer)).collect();
-            let stored = self.adopt_image(&self.dir.join(&image.config), layers)?;
+            let layers: Vec<PathBuf> = image.layers.iter().map(|layer| self.dir.join(layer)).collect();
+            let stored = self.adopt_image(&self.dir.join(&image.config), &layers)?;
             for tag in image.repo_tags.unwrap_or_default() {
                 found.push((reference::normalize(&tag)?, stored.clone()));
             }
@@ -140,8 +140,8 @@ impl Layout<'_> {
                 .find_map(|key| descriptor.annotations.get(*key));
             let Some(name) = name else { continue };
             let manifest = self.manifest(&descriptor)?;
-            let layers = manifest.layers.iter().map(|layer| self.path_of(&layer.digest)).collect::<Result<_, _>>()?;
-            found.push((reference::normalize(name)?, self.adopt_image(&self.path_of(&manifest.config.digest)?, layers)?));
+            let layers = manifest.layers.iter().map(|layer| self.path_of(&layer.digest)).collect::<Result<Vec<_>, _>>()?;
+            found.push((reference::normalize(name)?, self.adopt_image(&self.path_of(&manifest.config.digest)?, &layers)?));
         }
         Ok(found)
     }
@@ -158,7 +158,7 @@ impl Layout<'_> {
         self.manifest(&chosen.ok_or_else(|| Error::NoPlatform { path: self.source.to_owned() })?)
     }
 
-    fn adopt_image(&self, config: &Path, layers: Vec<PathBuf>) -> Result<Image, Error> {
+    fn adopt_image(&self, config: &Path, layers: &[PathBuf]) -> Result<Image, Error> {
         let diff_ids = self.json::<ConfigRootfs>(config)?.rootfs.diff_ids;
         let (id, mut size) = self.adopt(config)?;
         let mut stored = Vec::with_capacity(layers.len());

@@ -91,10 +91,9 @@ impl Worker {
         };
         match (security.run_as_user, config.user.split(':').next().unwrap_or_default()) {
             (Some(0), _) => refuse("runAsUser is set to root"),
-            (Some(_), _) => Ok(()),
             (None, "" | "0" | "root") => refuse("image will run as root"),
             (None, user) if user.parse::<u32>().is_err() => refuse(&format!("image has non-numeric user ({user}), cannot verify user is non-root")),
-            (None, _) => Ok(()),
+            (Some(_) | None, _) => Ok(()),
         }
     }
 }

@@ -95,22 +95,22 @@ mod tests {
     const GROUP: &str = "root:x:0:\nweb:x:102:\nlogs:x:200:root,web\n";
 
     #[track_caller]
-    fn check(image_user: &str, security: Security, expected: Option<(u32, u32, &[u32], &str)>) {
-        let found = resolve_in(PASSWD, GROUP, image_user, &security).ok();
+    fn check(image_user: &str, security: &Security, expected: Option<(u32, u32, &[u32], &str)>) {
+        let found = resolve_in(PASSWD, GROUP, image_user, security).ok();
         let expected = expected.map(|(uid, gid, groups, home)| User { uid, gid, groups: groups.to_vec(), home: home.to_owned() });
         assert_eq!(found, expected);
     }
 
     #[test]
     fn users() {
-        check("", Security::default(), Some((0, 0, &[0, 200], "/root")));
-        check("web", Security::default(), Some((101, 102, &[102, 200], "/srv/web")));
-        check("101", Security::default(), Some((101, 102, &[102, 200], "/srv/web")));
-        check("web:logs", Security::default(), Some((101, 200, &[200], "/srv/web")));
-        check("1234:55", Security::default(), Some((1234, 55, &[55], "/")));
-        check("nobody", Security::default(), None);
-        check("web:none", Security::default(), None);
-        check("web", Security { run_as_user: Some(7), run_as_group: Some(8), ..Security::default() }, Some((7, 8, &[8], "/")));
-        check("web:logs", Security { run_as_user: Some(101), supplemental_groups: vec![9], ..Security::default() }, Some((101, 102, &[9, 102, 200], "/srv/web")));
+        check("", &Security::default(), Some((0, 0, &[0, 200], "/root")));
+        check("web", &Security::default(), Some((101, 102, &[102, 200], "/srv/web")));
+        check("101", &Security::default(), Some((101, 102, &[102, 200], "/srv/web")));
+        check("web:logs", &Security::default(), Some((101, 200, &[200], "/srv/web")));
+        check("1234:55", &Security::default(), Some((1234, 55, &[55], "/")));
+        check("nobody", &Security::default(), None);
+        check("web:none", &Security::default(), None);
+        check("web", &Security { run_as_user: Some(7), run_as_group: Some(8), ..Security::default() }, Some((7, 8, &[8], "/")));
+        check("web:logs", &Security { run_as_user: Some(101), supplemental_groups: vec![9], ..Security::default() }, Some((101, 102, &[9, 102, 200], "/srv/web")));
     }
 }

@@ -47,8 +47,8 @@ fn environment_is_merged() {
 }
 
 #[track_caller]
-fn check_capabilities(security: Security, has: &[&str], has_not: &[&str]) {
-    let given = capabilities(&security, u64::MAX);
+fn check_capabilities(security: &Security, has: &[&str], has_not: &[&str]) {
+    let given = capabilities(security, u64::MAX);
     for name in has {
         assert!(given.contains(&format!("CAP_{name}")), "{name} is missing in {given:?}");
     }
@@ -60,12 +60,12 @@ fn check_capabilities(security: Security, has: &[&str], has_not: &[&str]) {
 #[test]
 fn capabilities_of_the_security_context() {
     let add = |names: &[&str]| Security { add_capabilities: strings(names), ..Security::default() };
-    check_capabilities(Security::default(), &["CHOWN", "NET_RAW"], &["MKNOD", "SYS_ADMIN", "NET_ADMIN"]);
-    check_capabilities(add(&["NET_ADMIN"]), &["NET_ADMIN", "CHOWN"], &["SYS_ADMIN"]);
-    check_capabilities(add(&["ALL"]), &["SYS_ADMIN", "MKNOD"], &[]);
-    check_capabilities(Security { drop_capabilities: strings(&["ALL"]), ..add(&["NET_BIND_SERVICE"]) }, &["NET_BIND_SERVICE"], &["CHOWN"]);
-    check_capabilities(Security { drop_capabilities: strings(&["CAP_CHOWN"]), ..Security::default() }, &["KILL"], &["CHOWN"]);
-    check_capabilities(Security { privileged: true, ..Security::default() }, &["SYS_ADMIN"], &[]);
+    check_capabilities(&Security::default(), &["CHOWN", "NET_RAW"], &["MKNOD", "SYS_ADMIN", "NET_ADMIN"]);
+    check_capabilities(&add(&["NET_ADMIN"]), &["NET_ADMIN", "CHOWN"], &["SYS_ADMIN"]);
+    check_capabilities(&add(&["ALL"]), &["SYS_ADMIN", "MKNOD"], &[]);
+    check_capabilities(&Security { drop_capabilities: strings(&["ALL"]), ..add(&["NET_BIND_SERVICE"]) }, &["NET_BIND_SERVICE"], &["CHOWN"]);
+    check_capabilities(&Security { drop_capabilities: strings(&["CAP_CHOWN"]), ..Security::default() }, &["KILL"], &["CHOWN"]);
+    check_capabilities(&Security { privileged: true, ..Security::default() }, &["SYS_ADMIN"], &[]);
     assert_eq!(capabilities(&Security { privileged: true, ..Security::default() }, 1), ["CAP_CHOWN"], "no more than this process has");
 }
 
