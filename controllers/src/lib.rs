@@ -22,6 +22,7 @@ pub mod snapshot;
 mod daemonset;
 mod deployment;
 mod disruption;
+mod disruption_budget;
 mod endpoint_slice;
 mod endpoints;
 #[cfg(test)]
@@ -63,6 +64,7 @@ pub fn all() -> Vec<Controller> {
         endpoints::CONTROLLER,
         garbage_collector::CONTROLLER,
         pod_gc::CONTROLLER,
+        disruption_budget::CONTROLLER,
         scheduler::CONTROLLER,
     ]
 }

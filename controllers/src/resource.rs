@@ -14,4 +14,5 @@ pub(crate) const REPLICA_SETS: &str = "replicasets.apps";
 pub(crate) const DAEMON_SETS: &str = "daemonsets.apps";
 pub(crate) const CONTROLLER_REVISIONS: &str = "controllerrevisions.apps";
 pub(crate) const SLICES: &str = "endpointslices.discovery.k8s.io";
+pub(crate) const BUDGETS: &str = "poddisruptionbudgets.policy";
 pub(crate) const LEASES: &str = "leases.coordination.k8s.io";

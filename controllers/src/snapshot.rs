@@ -25,7 +25,7 @@ use crate::{
     scheduler::{Amounts, Usage},
     settings::Settings,
     view::{
-        ConfigMap, ControllerRevision, DaemonSet, Deployment, Endpoints, Lease, Namespace, Node, Object, Pod,
+        Budget, ConfigMap, ControllerRevision, DaemonSet, Deployment, Endpoints, Lease, Namespace, Node, Object, Pod,
         ReplicaSet, Service, Slice,
     },
 };
@@ -65,6 +65,7 @@ pub struct Snapshot {
     pub(crate) daemon_sets: Table<DaemonSet>,
     pub(crate) revisions: Table<ControllerRevision>,
     pub(crate) leases: Table<Lease>,
+    pub(crate) budgets: Table<Budget>,
     pub(crate) indexes: Indexes,
     /// By node name.
     pub(crate) heard: HashMap<String, Heard>,
@@ -99,6 +100,7 @@ impl Snapshot {
             daemon_sets: Table::default(),
             revisions: Table::default(),
             leases: Table::default(),
+            budgets: Table::default(),
             indexes: Indexes::default(),
             heard: HashMap::new(),
             gone: HashMap::new(),
@@ -249,7 +251,7 @@ impl Snapshot {
             Pod => self.pods, Node => self.nodes, Namespace => self.namespaces, Service => self.services,
             Endpoints => self.endpoints, Slice => self.slices, ConfigMap => self.config_maps,
             Deployment => self.deployments, DaemonSet => self.daemon_sets, Revision => self.revisions,
-            Lease => self.leases,
+            Lease => self.leases, Budget => self.budgets,
         }
         match resource {
             resource::PODS => self.pods.remove(key).map(Object::Pod),
@@ -265,6 +267,7 @@ impl Snapshot {
             resource::DAEMON_SETS => self.daemon_sets.remove(key).map(Object::DaemonSet),
             resource::CONTROLLER_REVISIONS => self.revisions.remove(key).map(Object::Revision),
             resource::LEASES => self.leases.remove(key).map(Object::Lease),
+            resource::BUDGETS => self.budgets.remove(key).map(Object::Budget),
             _ => self.indexes.item(resource, key).map(Item::as_object),
         }
     }

@@ -1,6 +1,7 @@
 //! Projections of the objects that controllers read: the fields that some controller needs, and no others, so that
 //! a cluster's worth of them stays small. What is passed on whole (a pod template) is kept as its JSON text.
 
+mod budget;
 mod daemonset;
 mod meta;
 mod network;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub(crate) use budget::*;
 pub(crate) use daemonset::*;
 pub(crate) use meta::*;
 pub(crate) use network::*;
@@ -54,6 +56,7 @@ pub(crate) enum Object {
     DaemonSet(Arc<DaemonSet>),
     Revision(Arc<ControllerRevision>),
     Lease(Arc<Lease>),
+    Budget(Arc<Budget>),
     /// Of the kinds that no controller reads: metadata only, for the garbage and namespace controllers.
     Other(Arc<Bare>),
 }
@@ -86,6 +89,7 @@ impl Object {
             resource::DAEMON_SETS => Self::DaemonSet(read(json)?),
             resource::CONTROLLER_REVISIONS => Self::Revision(read(json)?),
             resource::LEASES => Self::Lease(read(json)?),
+            resource::BUDGETS => Self::Budget(read(json)?),
             _ => Self::Other(read(json)?),
         })
     }
@@ -105,6 +109,7 @@ impl Object {
             Self::DaemonSet(o) => &o.meta,
             Self::Revision(o) => &o.meta,
             Self::Lease(o) => &o.meta,
+            Self::Budget(o) => &o.meta,
             Self::Other(o) => &o.meta,
         }
     }

@@ -86,6 +86,11 @@ impl Fake {
         self.lock().of(resource).cloned().collect()
     }
 
+    /// As if somebody had removed it at once.
+    pub(crate) fn remove(&self, resource: &str, namespace: &str, named: &str) {
+        self.lock().remove(&name(resource, namespace, named));
+    }
+
     pub(crate) fn revision(&self) -> u64 {
         self.lock().revision
     }
@@ -103,6 +108,15 @@ impl Fake {
                 .expect("there");
         }
         state.delete(&name(resource, namespace, named), Some(0)).expect("there");
+    }
+
+    /// Ends every watch, as compaction does, with changes that its watchers will not see.
+    pub(crate) fn expire(&self, unseen: impl FnOnce(&Self)) {
+        let watchers = std::mem::take(&mut self.lock().watchers);
+        unseen(self);
+        for watcher in watchers {
+            let _gone = watcher.send(WatchEvent::Expired);
+        }
     }
 
     pub(crate) fn ready_endpoints(&self) -> usize {

@@ -7,12 +7,16 @@ mod fake;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use controllers::{runner, settings::Settings};
+use controllers::{
+    controller::{Concurrency, Controller},
+    runner,
+    settings::Settings,
+};
 use fake::Fake;
 use serde_json::{Value, json};
 
@@ -39,7 +43,7 @@ impl Cluster {
             json!({"metadata": {"name": "ns"}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}),
         );
         let settings = Settings {
-            cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
+            cluster_cidrs: vec!["10.244.0.0/16".parse().expect("a range")],
             root_ca_pem: "PEM".to_owned(),
             ..Settings::default()
         };
@@ -65,7 +69,7 @@ impl Cluster {
             .count()
     }
 
-    fn deploy(&self, replicas: i64, strategy: Value) {
+    fn deploy(&self, replicas: i64, strategy: &Value) {
         self.api.create(
             "deployments.apps",
             "ns",
@@ -123,7 +127,7 @@ fn a_deployment_rolls_out_scales_and_rolls_on() {
     let cluster = Cluster::start();
     cluster.api.create("services", "ns", json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"},
         "clusterIP": "10.96.0.9", "ipFamilies": ["IPv4"], "ports": [{"port": 80, "protocol": "TCP", "targetPort": "http"}]}}));
-    cluster.deploy(3, rolling());
+    cluster.deploy(3, &rolling());
     cluster.wait("three pods", |_| {
         cluster.pods("v1") == 3 && cluster.condition("Progressing") == "NewReplicaSetAvailable"
     });
@@ -156,7 +160,7 @@ fn a_deployment_rolls_out_scales_and_rolls_on() {
 #[test]
 fn recreate_never_mixes_versions() {
     let cluster = Cluster::start();
-    cluster.deploy(2, json!({"type": "Recreate"}));
+    cluster.deploy(2, &json!({"type": "Recreate"}));
     cluster.wait("two pods", |_| cluster.pods("v1") == 2);
     cluster.change(&json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "v2"}]}}}}));
     cluster.wait("the new version", |_| {
@@ -168,7 +172,7 @@ fn recreate_never_mixes_versions() {
 #[test]
 fn deletion_takes_everything_along() {
     let cluster = Cluster::start();
-    cluster.deploy(3, rolling());
+    cluster.deploy(3, &rolling());
     cluster.wait("three pods", |_| cluster.pods("v1") == 3);
     cluster.api.begin_delete("deployments.apps", "ns", "web", None);
     cluster.wait("nothing left", |api| api.all("pods").is_empty() && api.all("replicasets.apps").is_empty());
@@ -177,7 +181,7 @@ fn deletion_takes_everything_along() {
 #[test]
 fn foreground_deletion_ends_with_the_owner() {
     let cluster = Cluster::start();
-    cluster.deploy(3, rolling());
+    cluster.deploy(3, &rolling());
     cluster.wait("three pods", |_| cluster.pods("v1") == 3);
     cluster.api.begin_delete("deployments.apps", "ns", "web", Some("foregroundDeletion"));
     cluster.wait("the deployment gone", |api| {
@@ -191,7 +195,7 @@ fn foreground_deletion_ends_with_the_owner() {
 #[test]
 fn a_namespace_goes_with_all_that_is_in_it() {
     let cluster = Cluster::start();
-    cluster.deploy(3, rolling());
+    cluster.deploy(3, &rolling());
     cluster.wait("three pods", |_| cluster.pods("v1") == 3);
     cluster.api.begin_delete("namespaces", "", "ns", None);
     cluster.wait("the namespace gone", |api| api.get("namespaces", "", "ns").is_none());
@@ -201,9 +205,49 @@ fn a_namespace_goes_with_all_that_is_in_it() {
 }
 
 #[test]
+fn an_expired_watch_loses_nothing() {
+    let cluster = Cluster::start();
+    cluster.deploy(3, &rolling());
+    cluster.wait("three pods", |_| cluster.pods("v1") == 3);
+    cluster.api.expire(|api| {
+        let pod = api.all("pods")[0]["metadata"]["name"].as_str().unwrap().to_owned();
+        api.remove("pods", "ns", &pod);
+        api.change("deployments.apps", "ns", "web", &json!({"spec": {"replicas": 5}}));
+    });
+    cluster.wait("five pods", |_| cluster.pods("v1") == 5);
+}
+
+#[test]
+fn a_panic_costs_a_retry() {
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let api = Arc::new(Fake::new());
+    api.create("nodes", "", json!({"metadata": {"name": "n"}, "spec": {}}));
+    let stop = Arc::new(AtomicBool::new(false));
+    let controller = Controller {
+        name: "panicky",
+        watches: &["nodes"],
+        keys: |_, change| vec![change.key.clone()],
+        reconcile: |_, _, _| {
+            assert!(CALLS.fetch_add(1, Ordering::SeqCst) > 1, "on purpose: the first two times");
+            Vec::new()
+        },
+        priority: None,
+        concurrency: Concurrency::PerKey,
+    };
+    let handle = runner::run_controllers(api, Settings::default(), Arc::clone(&stop), vec![controller]);
+    let began = Instant::now();
+    while CALLS.load(Ordering::SeqCst) < 3 {
+        assert!(began.elapsed() < DEADLINE);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    stop.store(true, Ordering::Relaxed);
+    handle.join().expect("a clean stop");
+}
+
+#[test]
 fn nothing_more_is_written_when_all_is_well() {
     let cluster = Cluster::start();
-    cluster.deploy(3, rolling());
+    cluster.deploy(3, &rolling());
     cluster.wait("three pods", |_| {
         cluster.pods("v1") == 3 && cluster.condition("Progressing") == "NewReplicaSetAvailable"
     });
