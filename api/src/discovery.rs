@@ -64,9 +64,12 @@ pub fn aggregated_beta(legacy: bool) -> Value {
     aggregated_of(&rows, "v2beta1")
 }
 
+/// The resources of each version.
+type Versions<'a> = Vec<(&'a str, Vec<Value>)>;
+
 /// The aggregated form of some rows; those of one group stand together, its preferred version first.
 pub fn aggregated_of(rows: &[&Row], version: &str) -> Value {
-    let mut items: Vec<(&str, Vec<(&str, Vec<Value>)>)> = Vec::new();
+    let mut items: Vec<(&str, Versions<'_>)> = Vec::new();
     for row in rows {
         let at = items.iter().position(|(g, _)| *g == row.group).unwrap_or_else(|| {
             items.push((row.group, Vec::new()));
@@ -85,7 +88,7 @@ pub fn aggregated_of(rows: &[&Row], version: &str) -> Value {
     })
 }
 
-fn group_discovery(group: &str, versions: Vec<(&str, Vec<Value>)>) -> Value {
+fn group_discovery(group: &str, versions: Versions<'_>) -> Value {
     let metadata = if group.is_empty() { json!({}) } else { json!({ "name": group }) };
     let versions: Vec<Value> = versions
         .into_iter()

@@ -133,4 +133,5 @@ fn table_row(view: &View, object: &Value, include: IncludeObject, now: Timestamp
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "the cases are literals")]
 mod tests;

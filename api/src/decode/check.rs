@@ -95,6 +95,9 @@ impl Walk<'_> {
 
     fn reference(&mut self, value: Value, ty: &'static Type, at: Place<'_>) -> Result<Value, String> {
         match (ty.special, value) {
+            (Special::RawExtension | Special::Json, value)
+            | (Special::IntOrString, value @ Value::String(_))
+            | (Special::FieldsV1, value @ Value::Object(_)) => Ok(value),
             (Special::None, Value::Object(map)) => self.fields(map, ty, at).map(Value::Object),
             (Special::Time, Value::String(text)) => parse_time(&text, time::format_time),
             (Special::MicroTime, Value::String(text)) => parse_time(&text, time::format_micro_time),
@@ -103,13 +106,10 @@ impl Walk<'_> {
             }
             (Special::Quantity, Value::String(text)) => canonical_quantity(&text),
             (Special::Quantity, Value::Number(number)) => canonical_quantity(&number.to_string()),
-            (Special::IntOrString, value @ Value::String(_)) => Ok(value),
             (Special::IntOrString, Value::Number(n)) if n.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => {
                 Ok(Value::Number(n))
             }
             (Special::IntOrString, value) => Err(wrong_type(&value, "int32", Place { owner: None, ..at })),
-            (Special::RawExtension | Special::Json, value) => Ok(value),
-            (Special::FieldsV1, value @ Value::Object(_)) => Ok(value),
             (Special::Quantity, value) => canonical_quantity(&value.to_string()),
             (_, value) => Err(wrong_type(&value, &ty.go_name(), at)),
         }

@@ -120,6 +120,7 @@ fn index(key: &str, limit: usize) -> Result<usize, &'static str> {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "the cases are literals")]
 mod tests {
     use serde_json::json as j;
 

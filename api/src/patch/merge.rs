@@ -22,6 +22,7 @@ pub fn merge(doc: &Value, patch: &Value) -> Value {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "the cases are literals")]
 mod tests {
     use serde_json::json;
 

@@ -280,4 +280,5 @@ fn failed(text: &str) -> Status {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "the cases are literals")]
 mod tests;

@@ -183,6 +183,7 @@ fn is_sidecar(container: &Value) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "the cases are literals")]
 mod tests {
     use super::*;
 

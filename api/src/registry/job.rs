@@ -67,11 +67,10 @@ pub(super) fn validate(value: &Value) -> Vec<FieldError> {
     }
     errors.extend(workload::selector(selector, "spec.selector"));
     match path::str(value, "spec.completionMode") {
-        "NonIndexed" => {}
         "Indexed" if path::get(value, "spec.completions").is_null() => {
             errors.push(FieldError::required("spec.completions", "when completion mode is Indexed"));
         }
-        "Indexed" => {}
+        "Indexed" | "NonIndexed" => {}
         other => errors.push(FieldError::not_supported("spec.completionMode", other, &["Indexed", "NonIndexed"])),
     }
     errors

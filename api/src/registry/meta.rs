@@ -54,13 +54,13 @@ fn validate_name(row: &Row, value: &Value) -> Vec<FieldError> {
 }
 
 /// Which names a kind may have.
-fn name_rule(row: &Row) -> fn(&str) -> Vec<String> {
+fn name_rule(row: &Row) -> names::Rule {
     match (row.group, row.kind) {
         ("", "Namespace") => names::dns1123_label,
         ("", "Service") => names::dns1035_label,
-        ("rbac.authorization.k8s.io", _) | ("flowcontrol.apiserver.k8s.io", _) => names::path_segment,
-        ("certificates.k8s.io", "CertificateSigningRequest") => names::dns1123_subdomain,
-        ("apiregistration.k8s.io", _) => names::path_segment,
+        ("rbac.authorization.k8s.io" | "flowcontrol.apiserver.k8s.io" | "apiregistration.k8s.io", _) => {
+            names::path_segment
+        }
         ("networking.k8s.io", "IPAddress") => |_| Vec::new(),
         _ => names::dns1123_subdomain,
     }

@@ -2,6 +2,9 @@
 
 use crate::status::FieldError;
 
+/// Says what is wrong with a name; nothing if it is good.
+pub type Rule = fn(&str) -> Vec<String>;
+
 /// Alphanumerics in lower case and `-`, not at the ends; at most 63.
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and \
     end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";

@@ -102,7 +102,7 @@ fn validate_subject(subject: &Value, at: &str, namespaced: bool) -> Vec<FieldErr
         }
         "User" | "Group" => {}
         other => {
-            errors.push(FieldError::not_supported(format!("{at}.kind"), other, &["ServiceAccount", "User", "Group"]))
+            errors.push(FieldError::not_supported(format!("{at}.kind"), other, &["ServiceAccount", "User", "Group"]));
         }
     }
     errors

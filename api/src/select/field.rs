@@ -201,6 +201,7 @@ fn field_text(object: &Value, field: &str) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "the cases are literals")]
 mod tests {
     use serde_json::json;
 

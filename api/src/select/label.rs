@@ -253,6 +253,7 @@ impl<'a> Parser<'a> {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "the cases are literals")]
 mod tests {
     use serde_json::json;
 

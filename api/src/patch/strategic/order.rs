@@ -37,6 +37,7 @@ fn interleave(left: Vec<Value>, right: Vec<Value>, live: &[Value], key: &str) ->
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "the cases are literals")]
 mod tests {
     use serde_json::json;
 

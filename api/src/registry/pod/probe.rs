@@ -68,7 +68,7 @@ fn handler_errors(handler: &Value, at: &str, kinds: &[&str]) -> Vec<FieldError> 
         }
         match *kind {
             "exec" if path::list(action, "command").is_empty() => {
-                errors.push(FieldError::required(format!("{at}.command"), ""))
+                errors.push(FieldError::required(format!("{at}.command"), ""));
             }
             "httpGet" => errors.extend(http_errors(action, &at)),
             "tcpSocket" => errors.extend(port_errors(path::get(action, "port"), &format!("{at}.port"))),

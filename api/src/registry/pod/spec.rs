@@ -55,7 +55,7 @@ fn policies(spec: &Value, at: &str) -> Vec<FieldError> {
 }
 
 fn names_of(spec: &Value, at: &str) -> Vec<FieldError> {
-    let rules: [(&str, fn(&str) -> Vec<String>); 6] = [
+    let rules: [(&str, names::Rule); 6] = [
         ("nodeName", names::dns1123_subdomain),
         ("serviceAccountName", names::dns1123_subdomain),
         ("priorityClassName", names::dns1123_subdomain),
