@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::authn::{self, Impersonation, User};
@@ -84,18 +85,22 @@ impl Call {
     }
 }
 
-/// Serves a listener until the process ends.
+/// Serves a listener. When it is dropped its connections end too.
 pub async fn serve(server: Arc<Server>, listener: TcpListener, tls: TlsAcceptor) {
+    let mut connections = JoinSet::new();
     loop {
-        match listener.accept().await {
-            Ok((stream, _peer)) => {
-                tokio::spawn(connection(Arc::clone(&server), stream, tls.clone()));
-            }
-            Err(error) => {
-                // Out of descriptors, mostly: others may end meanwhile.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _peer)) => {
+                    connections.spawn(connection(Arc::clone(&server), stream, tls.clone()));
+                }
+                Err(error) => {
+                    // Out of descriptors, mostly: others may end meanwhile.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(_ended) = connections.join_next() => {}
         }
     }
 }

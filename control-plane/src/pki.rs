@@ -68,6 +68,8 @@ pub struct Authority {
     pub token_key: String,
     /// Its public half, PEM.
     pub token_public_key: String,
+    /// The same as a point: 4, x, y.
+    pub token_point: Vec<u8>,
 }
 
 impl Authority {
@@ -98,7 +100,13 @@ impl Authority {
         let token_key = file::read(&token_path)?;
         let token_pair =
             KeyPair::from_pem(&token_key).map_err(|source| refused("service-account tokens", source))?;
-        Ok(Self { certificate, issuer, token_key, token_public_key: token_pair.public_key_pem() })
+        Ok(Self {
+            certificate,
+            issuer,
+            token_key,
+            token_public_key: token_pair.public_key_pem(),
+            token_point: token_pair.public_key_raw().to_vec(),
+        })
     }
 
     /// A server's certificate for names and addresses.

@@ -105,6 +105,12 @@ pub enum Error {
     /// Neither `--listen` nor `--listen-fd`.
     #[error("nothing to listen on: give --listen or --listen-fd")]
     NoListener,
+    /// Pods cannot reach a loopback address.
+    #[error("--advertise-address {address} is a loopback address: pods could not reach the server by it")]
+    Loopback {
+        /// The address.
+        address: IpAddr,
+    },
     /// The cluster's own objects.
     #[error("cannot make the cluster's own objects: {0}")]
     Bootstrap(#[source] api::status::Status),
@@ -135,6 +141,7 @@ pub struct Running {
     pub addresses: Vec<SocketAddr>,
     stop: Arc<AtomicBool>,
     controllers: std::thread::JoinHandle<()>,
+    storage: Arc<dyn Storage>,
     tasks: JoinSet<()>,
 }
 
@@ -144,6 +151,9 @@ impl Running {
     /// # Errors
     /// When it cannot start.
     pub async fn start(args: &Args) -> Result<Self, Error> {
+        if args.advertise_address.is_loopback() {
+            return Err(Error::Loopback { address: args.advertise_address });
+        }
         pki::make_data_dir(&args.data_dir)?;
         let listeners = listeners(args).await?;
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
@@ -167,10 +177,11 @@ impl Running {
         tasks.spawn(compact(Arc::clone(&registry)));
         tasks.spawn(kubernetes_service::keep(Arc::clone(&registry), myself));
         let stop = Arc::new(AtomicBool::new(false));
+        let storage = Arc::clone(registry.cache.storage());
         let api = ControllerApi::new(registry, tokio::runtime::Handle::current());
         let controllers = controllers::runner::run(Arc::new(api), settings(args, &authority), Arc::clone(&stop));
         tracing::info!(?addresses, "the API server serves");
-        Ok(Self { addresses, stop, controllers, tasks })
+        Ok(Self { addresses, stop, controllers, storage, tasks })
     }
 
     /// Stops it: no more requests, controllers done. What was acknowledged is on the disk already.
@@ -181,6 +192,7 @@ impl Running {
             tracing::warn!("the controllers did not stop in time");
         }
         self.tasks.shutdown().await;
+        self.storage.close().await;
     }
 }
 

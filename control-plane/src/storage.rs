@@ -133,4 +133,6 @@ pub trait Storage: Send + Sync + 'static {
     fn revision(&self) -> BoxFuture<'_, Result<(u64, u64)>>;
     /// Forgets the log up to and including `revision`.
     fn compact(&self, revision: u64) -> BoxFuture<'_, Result<()>>;
+    /// Ends it: what was accepted is finished first, watches end, everything after is refused with `Closed`.
+    fn close(&self) -> BoxFuture<'_, ()>;
 }

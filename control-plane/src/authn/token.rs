@@ -4,8 +4,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::User;
@@ -128,6 +131,7 @@ pub struct Tokens {
     signing: EncodingKey,
     verifying: DecodingKey,
     validation: Validation,
+    point: Vec<u8>,
     verified: Mutex<HashMap<[u8; 32], Arc<Grant>>>,
 }
 
@@ -146,6 +150,7 @@ impl Tokens {
             signing: EncodingKey::from_ec_pem(authority.token_key.as_bytes())?,
             verifying: DecodingKey::from_ec_pem(authority.token_public_key.as_bytes())?,
             validation,
+            point: authority.token_point.clone(),
             verified: Mutex::default(),
         })
     }
@@ -155,12 +160,24 @@ impl Tokens {
         ISSUER
     }
 
+    /// The public key as RFC 7517 has it, for who verifies tokens elsewhere.
+    pub fn key_set(&self) -> Value {
+        let (x, y) = self.point.get(1..).unwrap_or_default().split_at_checked(32).unwrap_or_default();
+        let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+        json!({"keys": [{"use": "sig", "kty": "EC", "kid": self.key_id(), "crv": "P-256", "alg": "ES256", "x": x, "y": y}]})
+    }
+
+    fn key_id(&self) -> String {
+        URL_SAFE_NO_PAD.encode(Sha256::digest(&self.point))
+    }
+
     /// Signs.
     ///
     /// # Errors
     /// When the key cannot sign, which `new` has seen it can.
     pub fn sign(&self, grant: &Grant) -> Result<String, jsonwebtoken::errors::Error> {
-        jsonwebtoken::encode(&Header::new(Algorithm::ES256), grant, &self.signing)
+        let header = Header { kid: Some(self.key_id()), ..Header::new(Algorithm::ES256) };
+        jsonwebtoken::encode(&header, grant, &self.signing)
     }
 
     /// Whether `token` holds now, for one of `audiences`.

@@ -33,6 +33,7 @@ pub(super) async fn handle(server: &Arc<Server>, call: Call) -> Result<Reply, St
         ["apis", group, version] => legacy(api::discovery::resources(group, version)),
         ["openapi", "v3"] => Ok(reply::value(200, &api::openapi::index())),
         ["openapi", "v3", rest @ ..] => openapi(&call, &rest.join("/")),
+        ["openid", "v1", "jwks"] => Ok(reply::value(200, &server.tokens.key_set())),
         [".well-known", "openid-configuration"] => Ok(reply::value(200, &openid(server))),
         _ => Err(Status::path_not_found()),
     }

@@ -4,7 +4,7 @@
 //! that Leases and Events expire nobody else's watch. Watchers keep a cursor and read the ring themselves: a slow one
 //! costs nothing and meets 410 when its place is gone. Above every backend alike: it follows `Storage::watch`.
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -111,15 +111,8 @@ impl Cache {
         if newest > oldest && let Some(batch) = changes.recv().await {
             cache.apply(&batch, revision);
         }
-        tokio::spawn(Arc::clone(&cache).follow(changes, revision));
+        tokio::spawn(follow(Arc::downgrade(&cache), changes, revision));
         Ok(cache)
-    }
-
-    async fn follow(self: Arc<Self>, mut changes: Changes, known: u64) {
-        while let Some(batch) = changes.recv().await {
-            self.apply(&batch, known);
-        }
-        tracing::info!("the store has closed");
     }
 
     /// Changes up to `known` are in the maps already: they only fill the rings.
@@ -259,6 +252,15 @@ impl Cache {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         tables.iter().map(|(name, table)| (Arc::clone(name), table.read(|state| state.objects.len()))).collect()
     }
+}
+
+/// Ends with the store, or with the copy: it must not keep either alive.
+async fn follow(cache: Weak<Cache>, mut changes: Changes, known: u64) {
+    while let Some(batch) = changes.recv().await {
+        let Some(cache) = cache.upgrade() else { return };
+        cache.apply(&batch, known);
+    }
+    tracing::debug!("the store has closed");
 }
 
 impl Table {

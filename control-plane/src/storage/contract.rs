@@ -20,6 +20,7 @@ pub(super) async fn run<S: Storage, F: Future<Output = S>>(mut empty: impl FnMut
     compaction(&empty().await).await;
     expiry(&empty().await).await;
     concurrency(&empty().await).await;
+    closing(&empty().await).await;
 }
 
 fn key(path: &str) -> Key {
@@ -161,4 +162,14 @@ async fn concurrency(store: &impl Storage) {
     revisions.sort_unstable();
     revisions.dedup();
     assert_eq!(revisions.len(), 100, "a revision belongs to one write");
+}
+
+async fn closing(store: &impl Storage) {
+    let mut changes = store.watch(store.revision().await.expect("a revision").0).await.expect("a watch");
+    put(store, "a", "1", Expect::Absent).await.expect("a write");
+    store.close().await;
+    let mut seen = Vec::new();
+    next(&mut changes, &mut seen).await;
+    assert!(changes.recv().await.is_none(), "a watch ends");
+    assert!(matches!(put(store, "b", "1", Expect::Absent).await, Err(Error::Closed)), "no write is taken");
 }

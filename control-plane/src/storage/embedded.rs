@@ -7,13 +7,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as queue;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, ready};
-use redb::{Database, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 use tokio::sync::{mpsc, oneshot};
 
 use super::embedded_log::{self as log, LOG, META, OBJECTS, Object};
@@ -26,11 +26,16 @@ const BATCH: usize = 512;
 
 /// The backend.
 pub struct Embedded {
-    database: Arc<Database>,
-    requests: Option<queue::Sender<Request>>,
+    /// `None` once it is closed.
+    open: Mutex<Option<Open>>,
     newest: Arc<AtomicU64>,
     oldest: Arc<AtomicU64>,
-    writer: Option<JoinHandle<()>>,
+}
+
+struct Open {
+    database: Arc<Database>,
+    requests: queue::Sender<Request>,
+    writer: JoinHandle<()>,
 }
 
 enum Request {
@@ -75,7 +80,8 @@ impl Embedded {
             .name("store-writer".to_owned())
             .spawn(move || writer.run(&received))
             .map_err(|source| log::failed("start the writer thread", redb::Error::Io(source)))?;
-        Ok(Self { database, requests: Some(requests), newest, oldest, writer: Some(writer) })
+        let open = Mutex::new(Some(Open { database, requests, writer }));
+        Ok(Self { open, newest, oldest })
     }
 
     fn ask<T: Send + 'static>(
@@ -83,19 +89,28 @@ impl Embedded {
         request: impl FnOnce(oneshot::Sender<Result<T>>) -> Request,
     ) -> BoxFuture<'_, Result<T>> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.requests.as_ref().is_some_and(|requests| requests.send(request(reply)).is_ok());
+        let sent = self.with_open(|open| open.requests.send(request(reply)).is_ok()).unwrap_or(false);
         async move { if sent { answer.await.unwrap_or(Err(Error::Closed)) } else { Err(Error::Closed) } }.boxed()
     }
 
+    fn with_open<T>(&self, with: impl FnOnce(&Open) -> T) -> Result<T> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(with).ok_or(Error::Closed)
+    }
+
+    fn begin_read(&self) -> Result<ReadTransaction> {
+        let database = self.with_open(|open| Arc::clone(&open.database))?;
+        database.begin_read().map_err(|e| log::failed("begin a read", e))
+    }
+
     fn read(&self, key: &Key) -> Result<Option<Stored>> {
-        let read = self.database.begin_read().map_err(|e| log::failed("begin a read", e))?;
+        let read = self.begin_read()?;
         let objects = read.open_table(OBJECTS).map_err(|e| log::failed("open the objects", e))?;
         let found = objects.get(&log::encode_key(key)[..]).map_err(|e| log::failed("read an object", e))?;
         Ok(found.map(|value| Object::decode(value.value()).stored(key.clone())))
     }
 
     fn read_all(&self) -> Result<(u64, Vec<Stored>)> {
-        let read = self.database.begin_read().map_err(|e| log::failed("begin a read", e))?;
+        let read = self.begin_read()?;
         let revision = log::counter(&read, log::NEWEST)?;
         let objects = read.open_table(OBJECTS).map_err(|e| log::failed("open the objects", e))?;
         let mut all = Vec::new();
@@ -107,13 +122,19 @@ impl Embedded {
     }
 }
 
+/// The writer ends when its queue does, and the file is free when the writer has.
+fn close(open: Open) {
+    drop(open.requests);
+    if open.writer.join().is_err() {
+        tracing::error!("the store's writer thread panicked");
+    }
+}
+
 impl Drop for Embedded {
     fn drop(&mut self) {
-        self.requests = None; // The writer ends when its queue does.
-        if let Some(writer) = self.writer.take()
-            && writer.join().is_err()
-        {
-            tracing::error!("the store's writer thread panicked");
+        let open = self.open.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(open) = open {
+            close(open);
         }
     }
 }
@@ -148,6 +169,17 @@ impl Storage for Embedded {
 
     fn compact(&self, revision: u64) -> BoxFuture<'_, Result<()>> {
         self.ask(|reply| Request::Compact { revision, reply })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        async move {
+            if let Some(open) = open {
+                let closed = tokio::task::spawn_blocking(move || close(open)).await;
+                closed.unwrap_or_else(|error| tracing::error!(%error, "the store did not close"));
+            }
+        }
+        .boxed()
     }
 }
 

@@ -22,6 +22,7 @@ struct State {
     objects: BTreeMap<Key, (Stored, Option<Instant>)>,
     log: Vec<Change>,
     watchers: Vec<mpsc::UnboundedSender<Arc<[Change]>>>,
+    closed: bool,
 }
 
 impl Memory {
@@ -34,6 +35,9 @@ impl Memory {
 
 impl State {
     fn check(&self, key: &Key, expect: Expect) -> Result<Option<(u64, Bytes)>> {
+        if self.closed {
+            return Err(Error::Closed);
+        }
         let found = self.objects.get(key).map(|(stored, _)| (stored.revision, stored.value.clone()));
         let revision = found.as_ref().map(|(revision, _)| *revision);
         match expect {
@@ -125,6 +129,13 @@ impl Storage for Memory {
         let oldest = state.compacted;
         state.log.retain(|change| change.revision > oldest);
         ready(Ok(())).boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        let mut state = self.state();
+        state.watchers.clear();
+        state.closed = true;
+        ready(()).boxed()
     }
 }
 

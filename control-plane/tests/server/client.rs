@@ -1,0 +1,250 @@
+//! A server in this process, and the smallest client that can ask it anything.
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use control_plane::pki::Authority;
+use control_plane::server::{Args, Running};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A server, and its administrator's client.
+pub(crate) struct Cluster {
+    pub(crate) admin: Client,
+    pub(crate) authority: Authority,
+    running: Running,
+    directory: TempDir,
+}
+
+impl Cluster {
+    pub(crate) async fn start() -> Self {
+        Self::open(tempfile::tempdir().expect("a temporary directory")).await
+    }
+
+    async fn open(directory: TempDir) -> Self {
+        let running = Running::start(&args(directory.path())).await.expect("a server");
+        let authority = Authority::open(directory.path()).expect("the server's authority");
+        let pair = authority.client("admin", &["system:masters".to_owned()]).expect("a certificate");
+        let admin = Client::new(running.addresses[0], &authority.certificate, Some((&pair.certificate, &pair.key)));
+        Self { admin, authority, running, directory }
+    }
+
+    /// The same store under a new server.
+    pub(crate) async fn restart(self) -> Self {
+        self.running.stop().await;
+        drop(self.admin);
+        Self::open(self.directory).await
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.running.addresses[0]
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A client with a certificate of its own.
+    pub(crate) fn user(&self, name: &str, groups: &[&str]) -> Client {
+        let groups: Vec<String> = groups.iter().map(|&group| group.to_owned()).collect();
+        let pair = self.authority.client(name, &groups).expect("a certificate");
+        Client::new(self.address(), &self.authority.certificate, Some((&pair.certificate, &pair.key)))
+    }
+
+    /// A client that shows no certificate.
+    pub(crate) fn nobody(&self) -> Client {
+        Client::new(self.address(), &self.authority.certificate, None)
+    }
+}
+
+pub(crate) fn args(directory: &Path) -> Args {
+    Args {
+        data_dir: directory.to_owned(),
+        listen: vec!["127.0.0.1:0".parse().expect("an address")],
+        listen_fd: Vec::new(),
+        advertise_address: "192.0.2.1".parse().expect("an address"),
+        service_cidr: "10.96.0.0/16".parse().expect("a range"),
+        cluster_cidr: vec!["10.244.0.0/16".parse().expect("a range")],
+        node_cidr_mask_size: 24,
+        service_node_port_range: (30000, 32767),
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) headers: hyper::HeaderMap,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    /// The body of an answer that must have this code.
+    #[track_caller]
+    pub(crate) fn expect(self, code: u16) -> Value {
+        assert_eq!(self.code, code, "{}", self.body);
+        self.body
+    }
+
+    /// The message of a refusal that must have this code.
+    #[track_caller]
+    pub(crate) fn refused(self, code: u16) -> String {
+        self.expect(code)["message"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// A client: one connection per request.
+#[derive(Clone)]
+pub(crate) struct Client {
+    address: SocketAddr,
+    config: Arc<rustls::ClientConfig>,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr, ca: &str, pair: Option<(&str, &str)>) -> Self {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).expect("PEM")).expect("a CA");
+        let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring knows them")
+            .with_root_certificates(roots);
+        let config = match pair {
+            Some((certificate, key)) => {
+                let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).expect("PEM")];
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("PEM");
+                builder.with_client_auth_cert(chain, key).expect("a pair")
+            }
+            None => builder.with_no_client_auth(),
+        };
+        Self { address, config: Arc::new(config), headers: Vec::new() }
+    }
+
+    /// The same client with one more header on every request.
+    pub(crate) fn with(&self, name: &'static str, value: &str) -> Self {
+        let mut client = self.clone();
+        client.headers.push((name, value.to_owned()));
+        client
+    }
+
+    pub(crate) async fn open(&self, method: &str, path: &str, body: Option<&Value>) -> Response<Incoming> {
+        let tcp = tokio::net::TcpStream::connect(self.address).await.expect("a connection");
+        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.config));
+        let name = ServerName::from(self.address.ip());
+        let tls = connector.connect(name, tcp).await.expect("a handshake");
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake::<_, Full<Bytes>>(TokioIo::new(tls)).await.expect("HTTP");
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header("host", "test");
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
+        }
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = request.body(Full::new(Bytes::from(body))).expect("a request");
+        sender.send_request(request).await.expect("an answer")
+    }
+
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        let (parts, body) = self.open(method, path, body).await.into_parts();
+        let bytes = body.collect().await.expect("a body").to_bytes();
+        let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
+        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_not_json| text());
+        Answer { code: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.ask("POST", path, Some(&body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.ask("PUT", path, Some(&body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.ask("DELETE", path, None).await
+    }
+
+    /// A patch of kind `json`, `merge` or `strategic-merge`.
+    pub(crate) async fn patch(&self, kind: &str, path: &str, body: Value) -> Answer {
+        let media = match kind {
+            "json" => "application/json-patch+json",
+            "merge" => "application/merge-patch+json",
+            "apply" => "application/apply-patch+yaml",
+            _ => "application/strategic-merge-patch+json",
+        };
+        self.with("content-type", media).ask("PATCH", path, Some(&body)).await
+    }
+
+    pub(crate) async fn watch(&self, path: &str) -> Events {
+        let answer = self.open("GET", path, None).await;
+        let code = answer.status().as_u16();
+        let mut events = Events { body: answer.into_body(), buffer: Vec::new() };
+        if code != 200 {
+            let refusal = events.line().await;
+            panic!("{code} for {path}: {refusal:?}");
+        }
+        events
+    }
+
+    /// Asks until `done` says so.
+    pub(crate) async fn until(&self, path: &str, what: &str, done: impl Fn(&Answer) -> bool) -> Value {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer = self.get(path).await;
+            if done(&answer) {
+                return answer.body;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{what}: {}", answer.body);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// A watch's events.
+pub(crate) struct Events {
+    body: Incoming,
+    buffer: Vec<u8>,
+}
+
+impl Events {
+    async fn line(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
+                return Some(self.buffer.drain(..=end).collect());
+            }
+            match self.body.frame().await {
+                Some(frame) => self.buffer.extend(frame.expect("a frame").into_data().unwrap_or_default()),
+                None => return Some(std::mem::take(&mut self.buffer)).filter(|rest| !rest.is_empty()),
+            }
+        }
+    }
+
+    /// The next event's type and object.
+    pub(crate) async fn next(&mut self) -> (String, Value) {
+        let line = tokio::time::timeout(Duration::from_secs(20), self.line()).await.expect("an event in time");
+        let mut event: Value = serde_json::from_slice(&line.expect("the watch goes on")).expect("JSON");
+        (event["type"].as_str().expect("a type").to_owned(), event["object"].take())
+    }
+
+    /// The next event's type and the object's name.
+    pub(crate) async fn brief(&mut self) -> String {
+        let (kind, object) = self.next().await;
+        format!("{kind} {}", object["metadata"]["name"].as_str().unwrap_or_default())
+    }
+
+    /// Whether the server ends the watch.
+    pub(crate) async fn ends(mut self) -> bool {
+        tokio::time::timeout(Duration::from_secs(20), self.line()).await.expect("an end in time").is_none()
+    }
+}

@@ -1,0 +1,96 @@
+//! Real kubectl against the server, where the machine has one; where it has none, this says so loudly.
+use std::path::Path;
+use std::process::Command;
+
+use crate::client::Cluster;
+
+fn kubeconfig(cluster: &Cluster) -> std::path::PathBuf {
+    use clap::Parser;
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        pki: control_plane::pki::Args,
+    }
+    let out = cluster.directory().join("kubeconfig");
+    let server = format!("https://{}", cluster.address());
+    let arguments = ["pki", "kubeconfig", "--user", "kubernetes-admin", "--group", "system:masters", "--server", &server];
+    let paths = ["--data-dir".as_ref(), cluster.directory().as_os_str(), "--out".as_ref(), out.as_os_str()];
+    let cli = Cli::parse_from(arguments.iter().map(std::ffi::OsString::from).chain(paths.map(std::ffi::OsString::from)));
+    control_plane::pki::run(cli.pki).expect("a kubeconfig");
+    out
+}
+
+fn kubectl(config: &Path, arguments: &str, input: Option<&str>) -> Option<String> {
+    use std::io::Write;
+    let mut command = Command::new("kubectl");
+    command.arg("--kubeconfig").arg(config).args(arguments.split_whitespace());
+    command.env("KUBECTL_KUBERC", "false").env("HOME", config.parent()?);
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().ok()?;
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(input.unwrap_or_default().as_bytes()).expect("kubectl reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("kubectl ends");
+    let text = [output.stdout, output.stderr].concat();
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+const MANIFEST: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings, labels: {a: b}}
+data: {color: red}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+";
+
+/// Command, whether the manifest goes in, and what the output must contain.
+const STEPS: &[(&str, bool, &str)] = &[
+    ("version", false, "Server Version: v1.36.2+weft"),
+    ("get namespaces", false, "kube-system"),
+    ("apply -f -", true, "configmap/settings created"),
+    ("apply -f -", true, "configmap/settings unchanged"),
+    ("get service web", false, "NodePort"),
+    ("get configmaps -l a=b", false, "settings"),
+    ("create deployment web --image=nginx:1 --replicas=2", false, "deployment.apps/web created"),
+    ("get deployment web", false, "READY"),
+    ("scale deployment web --replicas=1", false, "deployment.apps/web scaled"),
+    ("describe deployment web", false, "StrategyType:           RollingUpdate"),
+    ("describe service web", false, "NodePort"),
+    ("label configmap settings c=d", false, "configmap/settings labeled"),
+    ("annotate configmap settings c=d", false, "configmap/settings annotated"),
+    ("explain pods.spec.containers", false, "FIELD: containers"),
+    ("api-resources", false, "deployments"),
+    ("auth can-i create pods", false, "yes"),
+    ("auth can-i create pods --as jane", false, "no"),
+    ("auth whoami", false, "kubernetes-admin"),
+    ("get pods -A -o wide", false, "web-"),
+    ("get events", false, "ScalingReplicaSet"),
+    ("patch configmap settings -p {\"data\":{\"color\":\"blue\"}}", false, "configmap/settings patched"),
+    ("get configmap settings -o jsonpath={.data.color}", false, "blue"),
+    ("create token default", false, "ey"),
+    ("create namespace other", false, "namespace/other created"),
+    ("delete namespace other", false, "namespace \"other\" deleted"),
+    ("delete deployment web", false, "deployment.apps \"web\" deleted"),
+    ("delete -f -", true, "configmap \"settings\" deleted"),
+    ("get pods nothing", false, "Error from server (NotFound): pods \"nothing\" not found"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_works_as_anywhere() {
+    let cluster = Cluster::start().await;
+    let config = kubeconfig(&cluster);
+    let steps = tokio::task::spawn_blocking(move || {
+        for (arguments, with_manifest, expected) in STEPS {
+            let Some(output) = kubectl(&config, arguments, with_manifest.then_some(MANIFEST)) else {
+                eprintln!("SKIPPED, LOUDLY: there is no kubectl on this machine, so nothing was tried with it");
+                return;
+            };
+            assert!(output.contains(expected), "kubectl {arguments}\n{output}\nhas no {expected:?}");
+        }
+    });
+    steps.await.expect("all steps ran");
+}
