@@ -9,6 +9,12 @@ use crate::status::Status;
 /// At most so many operations in one patch, as upstream.
 const MAX_OPERATIONS: usize = 10_000;
 
+/// What all copies of one patch may add, as upstream: copies of copies double the document each time.
+const MAX_COPIED: usize = 3 * 1024 * 1024;
+
+/// Deeper than any object; a pointer into more would let a patch nest values without end.
+const MAX_DEPTH: usize = 128;
+
 /// The document with the operations applied.
 pub fn json(doc: &Value, patch: &Value) -> Result<Value, Status> {
     let operations = patch.as_array().ok_or_else(|| {
@@ -20,15 +26,20 @@ pub fn json(doc: &Value, patch: &Value) -> Result<Value, Status> {
         return Err(Status::too_large(text));
     }
     let mut out = doc.clone();
+    let mut copied = 0;
     for operation in operations {
-        apply(&mut out, operation)?;
+        apply(&mut out, operation, &mut copied)?;
     }
     Ok(out)
 }
 
-fn apply(doc: &mut Value, operation: &Value) -> Result<(), Status> {
+/// Applies one operation; `copied` sums up what copies have added.
+fn apply(doc: &mut Value, operation: &Value, copied: &mut usize) -> Result<(), Status> {
     let op = operation["op"].as_str().unwrap_or("");
     let path = operation["path"].as_str().ok_or_else(|| failed(op, "", "missing \"path\""))?;
+    if path.split('/').count() > MAX_DEPTH {
+        return Err(failed(op, path, "too deep"));
+    }
     let value = || operation.get("value").cloned().ok_or_else(|| failed(op, path, "missing \"value\""));
     let from = || operation["from"].as_str().ok_or_else(|| failed(op, path, "missing \"from\""));
     match op {
@@ -50,12 +61,18 @@ fn apply(doc: &mut Value, operation: &Value) -> Result<(), Status> {
         "copy" => {
             let from = from()?;
             let copy = find(doc, from).cloned().ok_or_else(|| failed(op, from, MISSING))?;
+            *copied += copy.to_string().len();
+            if *copied > MAX_COPIED {
+                let text =
+                    format!("the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}");
+                return Err(Status::too_large(format!("Unable to complete the copy, {text}")));
+            }
             add(doc, path, copy).map_err(|e| failed(op, path, e))
         }
         "test" => {
             let want = operation.get("value").unwrap_or(&Value::Null);
             let have = find(doc, path).map_or(&Value::Null, |v| &*v);
-            if crate::path::same(have, want) {
+            if have == want {
                 Ok(())
             } else {
                 Err(Status::unprocessable(format!("testing value {path} failed: test failed")))
@@ -157,6 +174,9 @@ mod tests {
         refused(j!({"a": [1]}), j!([{"op": "add", "path": "/a/5", "value": 1}]), 422);
         refused(j!({"a": [1]}), j!([{"op": "remove", "path": "/a/01"}]), 422);
         refused(j!({"a": 1}), j!([{"op": "test", "path": "/a", "value": 2}]), 422);
+        let bomb: Vec<Value> = (0..40).map(|i| j!({"op": "copy", "from": "", "path": format!("/{i}")})).collect();
+        refused(j!({"a": "some text"}), Value::Array(bomb), 413);
+        refused(j!({}), j!([{"op": "add", "path": "/a".repeat(200), "value": 1}]), 422);
         refused(j!({}), j!({"a": 1}), 400);
         refused(j!({}), j!([{"op": "jump", "path": "/a"}]), 400);
     }
