@@ -79,7 +79,8 @@ impl Fixture {
 
 async fn build(client: &Client, cluster: &Cluster, namespace: &str, nodes: Vec<Caller>) -> anyhow::Result<Fixture> {
     let services: Api<Service> = Api::namespaced(client.clone(), namespace);
-    for (name, kind, role) in [("inner", "ClusterIP", "pod"), ("outer", "NodePort", "pod"), ("hosted", "ClusterIP", "host")]
+    for (name, kind, role) in
+        [("inner", "ClusterIP", "pod"), ("outer", "NodePort", "pod"), ("hosted", "ClusterIP", "host")]
     {
         create(&services, &service(name, kind, role)).await?;
     }
@@ -110,7 +111,9 @@ where
     K: Clone + DeserializeOwned + serde::Serialize + std::fmt::Debug,
 {
     let typed: K = serde_json::from_value(object.clone()).context("the check's own object")?;
-    api.create(&PostParams::default(), &typed).await.with_context(|| format!("creating {}", object["metadata"]["name"]))?;
+    api.create(&PostParams::default(), &typed)
+        .await
+        .with_context(|| format!("creating {}", object["metadata"]["name"]))?;
     Ok(())
 }
 

@@ -72,7 +72,8 @@ async fn frontend(cluster: &Cluster, report: &mut Report) {
 async fn ask(port: u16) -> anyhow::Result<String> {
     let http: Http<_, Empty<Bytes>> = Http::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
     let request = Request::get(format!("http://127.0.0.1:{port}/")).header(ACCEPT, "application/json");
-    let response = timeout(PATIENCE, http.request(request.body(Empty::new())?)).await.context("no answer in time")??;
+    let response =
+        timeout(PATIENCE, http.request(request.body(Empty::new())?)).await.context("no answer in time")??;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
     let answer: serde_json::Value = serde_json::from_slice(&body).with_context(|| format!("status {status}"))?;
@@ -92,12 +93,7 @@ async fn backends(pods: &Api<Pod>) -> anyhow::Result<Vec<Backend>> {
 }
 
 /// Every fixture pod is a stranger: it must get no answer, neither from the pods nor through the Service.
-async fn refuses(
-    fixture: &Fixture,
-    backends: &[Backend],
-    service: IpAddr,
-    report: &mut Report,
-) -> anyhow::Result<()> {
+async fn refuses(fixture: &Fixture, backends: &[Backend], service: IpAddr, report: &mut Report) -> anyhow::Result<()> {
     let target = |host: IpAddr, port: u16| Target { proto: Proto::Connect, host, port, timeout_ms: 1000, tries: 1 };
     let mut targets: Vec<Target> = backends.iter().map(|backend| target(backend.address, BACKEND_PORT)).collect();
     targets.push(target(service, 80));

@@ -2,9 +2,7 @@
 use std::{fs, io, os::fd::AsRawFd as _};
 
 use local_cluster::Cluster;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket};
 
 use super::report::Report;
 

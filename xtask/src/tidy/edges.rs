@@ -32,9 +32,9 @@ const EDGES: [(&str, &[&str]); 20] = [
     ("probe", &[]),
 ];
 
-/// Edges of tests alone: the compilers' tables are tried on the datapath itself.
-const TEST_EDGES: [(&str, &[&str]); 3] =
-    [("policy", &["datapath"]), ("proxy", &["datapath"]), ("agent", &["datapath"])];
+/// Edges of tests alone: the compilers' tables are tried on the datapath itself, the runtime with the real helper.
+const TEST_EDGES: [(&str, &[&str]); 4] =
+    [("node", &["container-helper"]), ("policy", &["datapath"]), ("proxy", &["datapath"]), ("agent", &["datapath"])];
 
 /// Who may use the Kubernetes client: the server never does.
 const KUBE_USERS: [&str; 4] = ["agent", "node", "cli", "tests"];
