@@ -35,7 +35,7 @@ fn every_view_has_as_many_cells_as_columns() {
 }
 
 #[test]
-fn common_kinds() {
+fn nodes_and_services() {
     let node = json!({"metadata": {"name": "n", "creationTimestamp": "1970-01-01T00:00:00Z", "labels": {"node-role.kubernetes.io/control-plane": ""}},
         "spec": {"unschedulable": true}, "status": {"conditions": [{"type": "Ready", "status": "True"}], "addresses": [{"type": "InternalIP", "address": "1.2.3.4"}]}});
     check(
@@ -64,6 +64,10 @@ fn common_kinds() {
             ("Selector", json!("a=1,b=2")),
         ],
     );
+}
+
+#[test]
+fn workloads_and_slices() {
     let deployment = json!({"metadata": meta("d"), "spec": {"replicas": 3, "selector": {"matchLabels": {"a": "b"}}, "template": {"spec": {"containers": [{"name": "x", "image": "i"}, {"name": "y", "image": "j"}]}}}, "status": {"readyReplicas": 1, "updatedReplicas": 2}});
     check(
         "apps",
@@ -87,6 +91,10 @@ fn common_kinds() {
         slice,
         &[("Ports", json!("80")), ("Endpoints", json!("1,2,3 + 1 more..."))],
     );
+}
+
+#[test]
+fn events_and_bindings() {
     let event = json!({"metadata": meta("e"), "involvedObject": {"kind": "Pod", "name": "p"}, "lastTimestamp": "1970-01-01T00:59:50Z", "firstTimestamp": "1970-01-01T00:30:00Z", "type": "Normal", "reason": "R", "message": " m ", "count": 4, "source": {"component": "kubelet", "host": "n"}});
     check(
         "",
@@ -110,6 +118,10 @@ fn common_kinds() {
         binding,
         &[("Role", json!("Role/r")), ("ServiceAccounts", json!("n/a")), ("Users", json!(""))],
     );
+}
+
+#[test]
+fn policies_and_budgets() {
     check(
         "networking.k8s.io",
         "v1",
