@@ -232,7 +232,8 @@ impl Allocation {
     }
 
     fn shared_port(&self, before: &[Value], assigned: &[Value], port: &Value) -> Option<u16> {
-        let same = |other: &Value| path::int(other, "port") == path::int(port, "port") && protocol(other) != protocol(port);
+        let same =
+            |other: &Value| path::int(other, "port") == path::int(port, "port") && protocol(other) != protocol(port);
         let number = node_port(&assigned[before.iter().position(same)?], "nodePort")?;
         (!self.taken.ports.contains_key(&(number, protocol(port).to_owned()))).then_some(number)
     }
@@ -249,15 +250,16 @@ impl Allocation {
 
 /// The node port that the same port had before.
 fn kept_port(port: &Value, old: Option<&Value>) -> Option<u16> {
-    let same = |other: &&Value| {
-        path::int(other, "port") == path::int(port, "port") && protocol(other) == protocol(port)
-    };
+    let same =
+        |other: &&Value| path::int(other, "port") == path::int(port, "port") && protocol(other) == protocol(port);
     node_port(path::list(old?, "spec.ports").iter().find(same)?, "nodePort")
 }
 
 /// A Service that needs no node ports any longer gives back those that it does not name anew.
 fn drop_ports(new: &mut Value, old: Option<&Value>) {
-    let Some(old) = old.filter(|old| matches!(path::str(old, "spec.type"), "NodePort" | "LoadBalancer")) else { return };
+    let Some(old) = old.filter(|old| matches!(path::str(old, "spec.type"), "NodePort" | "LoadBalancer")) else {
+        return;
+    };
     let held: Vec<i64> = path::list(old, "spec.ports").iter().filter_map(|port| path::int(port, "nodePort")).collect();
     let mut ports = path::list(new, "spec.ports").to_vec();
     for port in &mut ports {
@@ -290,7 +292,12 @@ fn set_address(object: &mut Value, address: &str, range: &IpNetwork) {
 }
 
 fn full(field: &str, detail: &str) -> FieldError {
-    FieldError { kind: FieldErrorKind::Internal, field: field.to_owned(), value: Value::Null, detail: detail.to_owned() }
+    FieldError {
+        kind: FieldErrorKind::Internal,
+        field: field.to_owned(),
+        value: Value::Null,
+        detail: detail.to_owned(),
+    }
 }
 
 fn nth(range: &IpNetwork, n: u64) -> IpAddr {

@@ -121,7 +121,11 @@ impl Impersonation {
             let rest = name.as_str().strip_prefix("impersonate-extra-")?;
             Some((rest.replace("%2f", "/").replace("%2F", "/"), value.to_str().ok()?.to_owned()))
         });
-        let mut user = User { name: text("impersonate-user").to_owned(), uid: text("impersonate-uid").to_owned(), ..User::default() };
+        let mut user = User {
+            name: text("impersonate-user").to_owned(),
+            uid: text("impersonate-uid").to_owned(),
+            ..User::default()
+        };
         for (key, value) in all {
             user.extra.entry(key).or_default().push(value);
         }
@@ -171,11 +175,13 @@ mod tests {
             map.append(*name, value.parse().expect("a header"));
         }
         let found = Impersonation::of(&map).map_err(|status| status.code);
-        let found = found.as_ref().map(|asked| {
-            asked.as_ref().map(|asked| (asked.user.name.as_str(), asked.user.groups.iter().map(String::as_str).collect()))
+        let found = found.as_ref().map_err(|code| *code).map(|asked| {
+            asked
+                .as_ref()
+                .map(|asked| (asked.user.name.as_str(), asked.user.groups.iter().map(String::as_str).collect()))
         });
         let expected = expected.map(|asked| asked.map(|(name, groups)| (name, groups.to_vec())));
-        assert_eq!(found, expected.as_ref().map(Clone::clone));
+        assert_eq!(found, expected);
     }
 
     #[test]
@@ -184,9 +190,15 @@ mod tests {
         check(&[("impersonate-user", "jane")], Ok(Some(("jane", &["system:authenticated"]))));
         check(
             &[("impersonate-user", "system:serviceaccount:a:b")],
-            Ok(Some(("system:serviceaccount:a:b", &["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"]))),
+            Ok(Some((
+                "system:serviceaccount:a:b",
+                &["system:serviceaccounts", "system:serviceaccounts:a", "system:authenticated"],
+            ))),
         );
-        check(&[("impersonate-user", "jane"), ("impersonate-group", "g")], Ok(Some(("jane", &["g", "system:authenticated"]))));
+        check(
+            &[("impersonate-user", "jane"), ("impersonate-group", "g")],
+            Ok(Some(("jane", &["g", "system:authenticated"]))),
+        );
         check(&[("impersonate-group", "g")], Err(400));
     }
 }

@@ -161,7 +161,11 @@ impl Api for ControllerApi {
             behind.map_err(|error| Status::internal(&error))?;
             self.perform(&user, action).await
         });
-        result.map_err(|status| ApiError { code: status.code, reason: status.reason.into_owned(), message: status.message })
+        result.map_err(|status| ApiError {
+            code: status.code,
+            reason: status.reason.into_owned(),
+            message: status.message,
+        })
     }
 }
 

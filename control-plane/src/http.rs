@@ -147,11 +147,7 @@ async fn handle(server: &Arc<Server>, peer: Option<&Arc<User>>, request: Request
 
 async fn answer(server: &Arc<Server>, call: Call) -> Result<Reply, Status> {
     permit(server, &call.user, &call.place)?;
-    if call.place.is_resource {
-        resource::handle(server, call).await
-    } else {
-        path::handle(server, call).await
-    }
+    if call.place.is_resource { resource::handle(server, call).await } else { path::handle(server, call).await }
 }
 
 fn permit(server: &Server, user: &User, place: &Place) -> Result<(), Status> {

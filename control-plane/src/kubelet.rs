@@ -65,8 +65,8 @@ impl Kubelet {
     /// # Errors
     /// When the node cannot be reached.
     pub async fn get(&self, node: &Value, path: &str) -> Result<Response<Incoming>, Error> {
-        let (ip, port) = address_of(node)
-            .ok_or_else(|| Error::NoAddress { node: path::str(node, "metadata.name").to_owned() })?;
+        let (ip, port) =
+            address_of(node).ok_or_else(|| Error::NoAddress { node: path::str(node, "metadata.name").to_owned() })?;
         let address = std::net::SocketAddr::new(ip, port).to_string();
         let connect = |source| Error::Connect { address: address.clone(), source };
         let stream = TcpStream::connect((ip, port)).await.map_err(connect)?;
@@ -88,7 +88,10 @@ impl Kubelet {
 fn address_of(node: &Value) -> Option<(IpAddr, u16)> {
     let addresses = path::list(node, "status.addresses");
     let of = |kind: &str| {
-        addresses.iter().find(|known| path::str(known, "type") == kind).and_then(|known| path::str(known, "address").parse().ok())
+        addresses
+            .iter()
+            .find(|known| path::str(known, "type") == kind)
+            .and_then(|known| path::str(known, "address").parse().ok())
     };
     let address = of("InternalIP").or_else(|| of("ExternalIP"))?;
     let port = path::int(node, "status.daemonEndpoints.kubeletEndpoint.Port").and_then(|port| u16::try_from(port).ok());

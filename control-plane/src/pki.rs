@@ -98,8 +98,7 @@ impl Authority {
         let key = KeyPair::from_pem(&file::read(&key)?).map_err(|source| refused("the CA", source))?;
         let issuer = Issuer::from_ca_cert_pem(&certificate, key).map_err(|source| refused("the CA", source))?;
         let token_key = file::read(&token_path)?;
-        let token_pair =
-            KeyPair::from_pem(&token_key).map_err(|source| refused("service-account tokens", source))?;
+        let token_pair = KeyPair::from_pem(&token_key).map_err(|source| refused("service-account tokens", source))?;
         Ok(Self {
             certificate,
             issuer,
@@ -114,8 +113,7 @@ impl Authority {
     /// # Errors
     /// When a name cannot stand in a certificate.
     pub fn serving(&self, common_name: &str, names: &[String]) -> Result<Pair, Error> {
-        let mut params =
-            CertificateParams::new(names.to_vec()).map_err(|source| refused(common_name, source))?;
+        let mut params = CertificateParams::new(names.to_vec()).map_err(|source| refused(common_name, source))?;
         params.distinguished_name.push(DnType::CommonName, common_name);
         params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
         self.sign(common_name, params)
@@ -168,8 +166,7 @@ fn self_signed() -> Result<Pair, Error> {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "weft-ca");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages =
-        vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     validity(&mut params, 10);
     let key = KeyPair::generate().map_err(refused)?;
     let certificate = params.self_signed(&key).map_err(refused)?;
@@ -219,11 +216,14 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_specified() {
-        let names = server_names("10.96.0.1".parse().expect("an address"), [
-            "127.0.0.1".parse().expect("an address"),
-            "0.0.0.0".parse().expect("an address"),
-            "172.31.0.11".parse().expect("an address"),
-        ]);
+        let names = server_names(
+            "10.96.0.1".parse().expect("an address"),
+            [
+                "127.0.0.1".parse().expect("an address"),
+                "0.0.0.0".parse().expect("an address"),
+                "172.31.0.11".parse().expect("an address"),
+            ],
+        );
         assert_eq!(names.iter().filter(|name| *name == "127.0.0.1").count(), 1);
         assert_eq!(&names[names.len() - 2..], ["10.96.0.1", "172.31.0.11"]);
     }

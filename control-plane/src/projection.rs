@@ -15,10 +15,7 @@ enum Keep {
 const SELECTABLE: Keep = Keep::Members(&[
     ("apiVersion", Keep::All),
     ("kind", Keep::All),
-    (
-        "metadata",
-        Keep::Members(&[("name", Keep::All), ("namespace", Keep::All), ("labels", Keep::All)]),
-    ),
+    ("metadata", Keep::Members(&[("name", Keep::All), ("namespace", Keep::All), ("labels", Keep::All)])),
     (
         "spec",
         Keep::Members(&[

@@ -26,8 +26,8 @@ mod update;
 pub mod view;
 pub mod watch;
 
-pub(crate) use metadata::{now, random_suffix, timestamp};
 pub use delete::{DeleteOptions, Propagation};
+pub(crate) use metadata::{now, random_suffix, timestamp};
 pub use update::Preconditions;
 
 /// Where a request points, and who sent it.

@@ -124,7 +124,8 @@ pub enum Error {
 /// # Errors
 /// When it cannot start.
 pub async fn run(args: Args) -> Result<(), Error> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(Error::Signals)?;
+    let mut terminate =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(Error::Signals)?;
     let server = Running::start(&args).await?;
     tokio::select! {
         _ = terminate.recv() => {}

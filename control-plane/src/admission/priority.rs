@@ -31,7 +31,9 @@ pub(super) fn admit(cache: &Cache, target: &Target<'_>, pod: &mut Value) -> Resu
     let policy = if policy.is_empty() { "PreemptLowerPriority" } else { policy };
     if path::int(pod, "spec.priority").is_some_and(|given| given != value) {
         let given = path::int(pod, "spec.priority").unwrap_or(0);
-        let text = format!("the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name");
+        let text = format!(
+            "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name"
+        );
         return Err(Status::forbidden(target.row, target.name, text));
     }
     let spec = path::entry(pod, "spec");

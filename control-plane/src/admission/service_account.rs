@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn no_volume_without_a_mount() {
-        let mut pod = json!({"spec": {"containers": [{"name": "b", "volumeMounts": [{"name": "own", "mountPath": MOUNT}]}]}});
+        let mut pod =
+            json!({"spec": {"containers": [{"name": "b", "volumeMounts": [{"name": "own", "mountPath": MOUNT}]}]}});
         mount_token(&mut pod);
         assert!(pod["spec"].get("volumes").is_none());
     }

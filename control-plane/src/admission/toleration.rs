@@ -13,7 +13,8 @@ pub(super) fn admit(pod: &mut Value) {
             (known == key || known.is_empty()) && (effect == "NoExecute" || effect.is_empty())
         };
         if !tolerations.iter().any(covers) {
-            tolerations.push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}));
+            tolerations
+                .push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS}));
         }
     }
     if tolerations.len() > before {

@@ -70,12 +70,15 @@ async fn node_ports_are_unique_by_protocol() {
     ]}});
     let given = create(&allocators, "n/a", both).await.expect("free ports");
     assert_eq!(path::list(&given, "spec.ports")[1]["nodePort"], 30001, "TCP and UDP share a port");
-    let taken = create(&allocators, "n/b", json!({"spec": {"type": "NodePort", "ports": [{"port": 1, "nodePort": 30001}]}})).await;
+    let taken =
+        create(&allocators, "n/b", json!({"spec": {"type": "NodePort", "ports": [{"port": 1, "nodePort": 30001}]}}))
+            .await;
     assert_eq!(
         taken.expect_err("a taken port"),
         "spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated"
     );
-    let outside = create(&allocators, "n/c", json!({"spec": {"type": "NodePort", "ports": [{"port": 1, "nodePort": 80}]}})).await;
+    let outside =
+        create(&allocators, "n/c", json!({"spec": {"type": "NodePort", "ports": [{"port": 1, "nodePort": 80}]}})).await;
     assert_eq!(
         outside.expect_err("a port outside"),
         "spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-30003"

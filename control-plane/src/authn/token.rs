@@ -70,7 +70,13 @@ impl Grant {
             iss: ISSUER.to_owned(),
             jti: uuid::Uuid::new_v4().to_string(),
             sub: format!("system:serviceaccount:{namespace}:{}", account.name),
-            private: Private { namespace: namespace.to_owned(), serviceaccount: account, pod: None, node: None, secret: None },
+            private: Private {
+                namespace: namespace.to_owned(),
+                serviceaccount: account,
+                pod: None,
+                node: None,
+                secret: None,
+            },
         }
     }
 

@@ -22,9 +22,10 @@ pub fn check(rbac: &Rbac, user: &User, row: &Row, object: &Value) -> Result<(), 
         allowed(rbac, &Question { user, verb, object })
     };
     let granted: Vec<Rule> = match row.resource {
-        "roles" | "clusterroles" if !may("escalate", row.resource, name) => {
-            api::path::list(object, "rules").iter().filter_map(|rule| serde_json::from_value(rule.clone()).ok()).collect()
-        }
+        "roles" | "clusterroles" if !may("escalate", row.resource, name) => api::path::list(object, "rules")
+            .iter()
+            .filter_map(|rule| serde_json::from_value(rule.clone()).ok())
+            .collect(),
         "rolebindings" | "clusterrolebindings" => {
             let role = api::path::str(object, "roleRef.name");
             let (resource, place) = match api::path::str(object, "roleRef.kind") {
@@ -89,7 +90,8 @@ fn holds_resource(rule: &Rule, wanted: &str) -> bool {
 
 fn holds_names(rule: &Rule, wanted: &Rule) -> bool {
     rule.resource_names.is_empty()
-        || (!wanted.resource_names.is_empty() && wanted.resource_names.iter().all(|name| rule.resource_names.contains(name)))
+        || (!wanted.resource_names.is_empty()
+            && wanted.resource_names.iter().all(|name| rule.resource_names.contains(name)))
 }
 
 fn describe(rule: &Rule) -> String {

@@ -209,7 +209,10 @@ impl Rbac {
         let mut grants: HashMap<Who, Vec<Grant>> = HashMap::new();
         let all = objects.cluster_bindings.iter().map(|(_, (_, binding))| ("", binding));
         let all = all.chain(
-            objects.bindings.iter().map(|(path, (_, binding))| (path.split_once('/').map_or("", |(ns, _)| ns), binding)),
+            objects
+                .bindings
+                .iter()
+                .map(|(path, (_, binding))| (path.split_once('/').map_or("", |(ns, _)| ns), binding)),
         );
         for (namespace, binding) in all {
             let role = &binding.role_ref;

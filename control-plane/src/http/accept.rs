@@ -31,7 +31,11 @@ impl<'a> Clause<'a> {
 
 fn clauses(headers: &HeaderMap) -> Vec<Clause<'_>> {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(|text| Clause::parse(text.trim())).filter(|c| !c.media.is_empty()).collect()
+    values
+        .flat_map(|value| value.split(','))
+        .map(|text| Clause::parse(text.trim()))
+        .filter(|c| !c.media.is_empty())
+        .collect()
 }
 
 /// The form for objects; the first that we can give, in the client's order.
@@ -71,7 +75,8 @@ pub(super) fn view(headers: &HeaderMap, query: &Query) -> Result<View, Status> {
 /// The aggregated discovery version that the client wants before the legacy form: `v2` or `v2beta1`.
 pub(super) fn aggregated(headers: &HeaderMap) -> Option<&'static str> {
     for clause in clauses(headers) {
-        let wanted = clause.parameter("as") == "APIGroupDiscoveryList" && clause.parameter("g") == "apidiscovery.k8s.io";
+        let wanted =
+            clause.parameter("as") == "APIGroupDiscoveryList" && clause.parameter("g") == "apidiscovery.k8s.io";
         match (clause.media, clause.parameter("v")) {
             ("application/json", "v2") if wanted => return Some("v2"),
             ("application/json", "") if clause.parameter("as").is_empty() => return None,
@@ -132,7 +137,10 @@ mod tests {
     fn the_first_that_fits_wins() {
         let table = View::Table { version: "v1", include: IncludeObject::Metadata };
         check("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Ok(table));
-        check("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io", Ok(table));
+        check(
+            "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1;g=meta.k8s.io",
+            Ok(table),
+        );
         check("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Ok(View::Metadata { version: "v1" }));
         check("application/vnd.kubernetes.protobuf, */*", Ok(View::Object));
         check("application/vnd.kubernetes.protobuf", Ok(View::Object));

@@ -22,7 +22,8 @@ impl Validation {
             "Ignore" => Ok(Self::Ignore),
             "Strict" => Ok(Self::Strict),
             other => {
-                let error = api::status::FieldError::not_supported("fieldValidation", other, &["Ignore", "Strict", "Warn"]);
+                let error =
+                    api::status::FieldError::not_supported("fieldValidation", other, &["Ignore", "Strict", "Warn"]);
                 Err(Status::invalid(("meta.k8s.io", kind_of_options(call.place.verb)), "", vec![error]))
             }
         }
@@ -137,8 +138,7 @@ impl Patch {
         let media = accept::content_type(&call.headers).to_owned();
         let body = call.body().await?;
         let value = || {
-            serde_json::from_slice(&body)
-                .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))
+            serde_json::from_slice(&body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))
         };
         match media.as_str() {
             "application/json-patch+json" => Ok(Self::Json(value()?)),
@@ -168,4 +168,3 @@ impl Patch {
         }
     }
 }
-

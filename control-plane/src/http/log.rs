@@ -72,7 +72,8 @@ fn container(pod: &Value, wanted: &str, name: &str) -> Result<String, Status> {
         return match (containers.as_slice(), init.is_empty()) {
             ([only], _) => Ok(only.clone()),
             (many, none) => {
-                let mut text = format!("a container name must be specified for pod {name}, choose one of: [{}]", many.join(" "));
+                let mut text =
+                    format!("a container name must be specified for pod {name}, choose one of: [{}]", many.join(" "));
                 if !none {
                     text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
                 }

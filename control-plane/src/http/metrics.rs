@@ -47,10 +47,12 @@ impl Metrics {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         out.push_str("# TYPE apiserver_request_total counter\n# TYPE apiserver_request_duration_seconds_sum counter\n");
         for ((label, code), counter) in requests.iter() {
-            let labels = format!("verb=\"{}\",resource=\"{}\",code=\"{code}\"", label.verb.to_uppercase(), label.resource);
+            let labels =
+                format!("verb=\"{}\",resource=\"{}\",code=\"{code}\"", label.verb.to_uppercase(), label.resource);
             // Writing to a String cannot fail.
             let _infallible = writeln!(out, "apiserver_request_total{{{labels}}} {}", counter.requests);
-            let _infallible = writeln!(out, "apiserver_request_duration_seconds_sum{{{labels}}} {:.6}", counter.seconds);
+            let _infallible =
+                writeln!(out, "apiserver_request_duration_seconds_sum{{{labels}}} {:.6}", counter.seconds);
         }
         out.push_str("# TYPE apiserver_storage_objects gauge\n");
         for (table, count) in cache.sizes() {

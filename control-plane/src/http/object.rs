@@ -151,7 +151,10 @@ pub(super) async fn delete_collection(server: &Server, row: &'static Row, mut ca
     let items: Vec<Value> = outcomes.iter().map(item).collect();
     let revision = server.registry.cache.applied().to_string();
     let meta = json!({"resourceVersion": revision});
-    Ok(reply::value(200, &json!({"kind": row.list_kind(), "apiVersion": row.api_version(), "metadata": meta, "items": items})))
+    Ok(reply::value(
+        200,
+        &json!({"kind": row.list_kind(), "apiVersion": row.api_version(), "metadata": meta, "items": items}),
+    ))
 }
 
 /// `pods/binding` and `bindings`: the scheduler's word.
@@ -161,7 +164,10 @@ pub(super) async fn bind(server: &Arc<Server>, _row: &'static Row, mut call: Cal
     let given = path::str(&binding, "metadata.name").to_owned();
     let name = if call.place.name.is_empty() { given } else { call.place.name.clone() };
     server.registry.bind(&call.user, &call.place.namespace, &name, &binding, dry_run).await?;
-    Ok(reply::value(201, &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})))
+    Ok(reply::value(
+        201,
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+    ))
 }
 
 /// `pods/eviction`: a delete that asks the disruption budgets first.
@@ -169,5 +175,8 @@ pub(super) async fn evict(server: &Arc<Server>, row: &'static Row, mut call: Cal
     let eviction = body::options(&mut call, "Eviction").await?;
     let options = body::read_delete_options(path::get(&eviction, "deleteOptions"), body::dry_run(&call)?)?;
     server.registry.evict(&Target { subresource: "", ..target(row, &call) }, &options).await?;
-    Ok(reply::value(201, &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})))
+    Ok(reply::value(
+        201,
+        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+    ))
 }

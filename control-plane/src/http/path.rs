@@ -42,7 +42,8 @@ pub(super) async fn handle(server: &Arc<Server>, call: Call) -> Result<Reply, St
 fn index() -> Reply {
     let groups = api::schema::groups().iter().filter(|(group, _)| !group.is_empty());
     let groups = groups.flat_map(|(group, versions)| {
-        std::iter::once(format!("/apis/{group}")).chain(versions.iter().map(move |version| format!("/apis/{group}/{version}")))
+        std::iter::once(format!("/apis/{group}"))
+            .chain(versions.iter().map(move |version| format!("/apis/{group}/{version}")))
     });
     let fixed = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"];
     let mut paths: Vec<String> = fixed.into_iter().map(str::to_owned).chain(groups).collect();
@@ -67,15 +68,18 @@ async fn health(server: &Server, call: &Call, parts: &[&str]) -> Reply {
         return reply::bytes(404, "text/plain; charset=utf-8", "404 page not found\n");
     }
     let excluded = call.query.all("exclude");
-    let run = || {
-        checks.iter().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name) && !excluded.contains(name))
-    };
+    let run =
+        || checks.iter().filter(|(name, _)| wanted.is_none_or(|wanted| wanted == *name) && !excluded.contains(name));
     let good = run().all(|(_, good)| *good);
     let code = if good { 200 } else { 500 };
     let verdict = if good { "passed" } else { "failed" };
     let text = if call.query.has("verbose") || !good {
         let lines: String = run()
-            .map(|(name, good)| if *good { format!("[+]{name} ok\n") } else { format!("[-]{name} failed: reason withheld\n") })
+            .map(
+                |(name, good)| {
+                    if *good { format!("[+]{name} ok\n") } else { format!("[-]{name} failed: reason withheld\n") }
+                },
+            )
             .collect();
         format!("{lines}{} check {verdict}\n", parts[0])
     } else {

@@ -120,7 +120,8 @@ mod tests {
         let (path, query) = url.split_once('?').unwrap_or((url, ""));
         let place = Place::parse(&method.parse::<Method>().expect("a method"), path, &Query::parse(query));
         let found = if place.is_resource {
-            let list = [&*place.group, &place.version, &place.namespace, &place.resource, &place.name, &place.subresource];
+            let list =
+                [&*place.group, &place.version, &place.namespace, &place.resource, &place.name, &place.subresource];
             format!("{} {}", place.verb, list.join(":"))
         } else {
             format!("{} {}", place.verb, place.path)

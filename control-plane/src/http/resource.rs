@@ -57,7 +57,8 @@ async fn subresource(server: &Arc<Server>, row: &'static Row, call: Call) -> Res
         (_, "scale", "get") => scale::get(server, row, call).await,
         (_, "scale", _) => scale::update(server, row, call).await,
         (_, "exec" | "attach" | "portforward" | "proxy", _) => {
-            let mut status = Status::new(501, "NotImplemented", format!("{}/{} is not supported yet", row.resource, known.name));
+            let mut status =
+                Status::new(501, "NotImplemented", format!("{}/{} is not supported yet", row.resource, known.name));
             status.details = None;
             Err(status)
         }

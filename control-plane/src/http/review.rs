@@ -14,7 +14,6 @@ use crate::authz::{self, Object, Question, Rule};
 /// A token's life when nobody says, and the shortest that is given.
 const TOKEN_SECONDS: i64 = 3600;
 const TOKEN_AT_LEAST: i64 = 600;
-/// As upstream: what a pod asks for when it means "an hour, and renew" lives a year, so that a late renewal hurts nobody.
 const TOKEN_AT_MOST: i64 = 1 << 32;
 
 pub(super) fn is_review(row: &Row) -> bool {
@@ -51,12 +50,17 @@ pub(super) async fn create(server: &Arc<Server>, row: &'static Row, mut call: Ca
 }
 
 fn named_user(spec: &Value) -> User {
-    let strings = |value: &Value| value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect();
+    let strings =
+        |value: &Value| value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect();
     User {
         name: path::str(spec, "user").to_owned(),
         uid: path::str(spec, "uid").to_owned(),
         groups: strings(path::get(spec, "groups")),
-        extra: path::map(spec, "extra").into_iter().flatten().map(|(key, value)| (key.clone(), strings(value))).collect(),
+        extra: path::map(spec, "extra")
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), strings(value)))
+            .collect(),
     }
 }
 
@@ -142,7 +146,11 @@ pub(super) async fn token(server: &Arc<Server>, row: &'static Row, mut call: Cal
     let given = path::int(&request, "spec.expirationSeconds");
     let seconds = given.unwrap_or(TOKEN_SECONDS);
     if !(TOKEN_AT_LEAST..=TOKEN_AT_MOST).contains(&seconds) {
-        let text = if seconds < TOKEN_AT_LEAST { "may not specify a duration less than 10 minutes" } else { "may not specify a duration larger than 2^32 seconds" };
+        let text = if seconds < TOKEN_AT_LEAST {
+            "may not specify a duration less than 10 minutes"
+        } else {
+            "may not specify a duration larger than 2^32 seconds"
+        };
         let error = FieldError::invalid("spec.expirationSeconds", seconds, text);
         return Err(Status::invalid(("authentication.k8s.io", "TokenRequest"), "", vec![error]));
     }
@@ -165,8 +173,14 @@ pub(super) async fn token(server: &Arc<Server>, row: &'static Row, mut call: Cal
     let whole = path::object(&mut request);
     whole.insert("kind".to_owned(), "TokenRequest".into());
     whole.insert("apiVersion".to_owned(), "authentication.k8s.io/v1".into());
-    whole.insert("metadata".to_owned(), json!({"name": call.place.name, "namespace": namespace, "creationTimestamp": crate::registry::now()}));
-    whole.insert("status".to_owned(), json!({"token": token, "expirationTimestamp": crate::registry::timestamp(grant.exp)}));
+    whole.insert(
+        "metadata".to_owned(),
+        json!({"name": call.place.name, "namespace": namespace, "creationTimestamp": crate::registry::now()}),
+    );
+    whole.insert(
+        "status".to_owned(),
+        json!({"token": token, "expirationTimestamp": crate::registry::timestamp(grant.exp)}),
+    );
     Ok(reply::value(201, &request))
 }
 
@@ -187,7 +201,9 @@ fn bind(server: &Server, grant: &mut Grant, namespace: &str, account: &str, refe
     let object = server.registry.find(table, namespace, name).ok_or_else(|| Status::not_found(resource, name))?;
     let found = path::str(&object, "metadata.uid");
     if !uid.is_empty() && uid != found {
-        let text = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
+        let text = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
         return Err(Status::conflict(resource, name, text));
     }
     let bound = Bound { name: name.to_owned(), uid: found.to_owned() };
@@ -197,7 +213,9 @@ fn bind(server: &Server, grant: &mut Grant, namespace: &str, account: &str, refe
     }
     let runs_as = path::str(&object, "spec.serviceAccountName");
     if runs_as != account {
-        let text = format!("cannot bind token for serviceaccount \"{account}\" to pod running with different serviceaccount name.");
+        let text = format!(
+            "cannot bind token for serviceaccount \"{account}\" to pod running with different serviceaccount name."
+        );
         return Err(Status::bad_request(text));
     }
     let node = path::str(&object, "spec.nodeName");

@@ -79,8 +79,11 @@ fn selector_text(selector: &Value) -> String {
     let Some(map) = selector.as_object() else { return String::new() };
     let plain = !map.contains_key("matchLabels") && !map.contains_key("matchExpressions");
     let labels = if plain { Some(map) } else { path::map(selector, "matchLabels") };
-    let mut terms: Vec<String> =
-        labels.into_iter().flatten().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    let mut terms: Vec<String> = labels
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
     for expression in path::list(selector, "matchExpressions") {
         let key = path::str(expression, "key");
         let values: Vec<&str> = path::list(expression, "values").iter().filter_map(Value::as_str).collect();

@@ -57,7 +57,12 @@ impl Registry {
             let entry = self.entry(target)?;
             let old = serve::parse(&entry.value, entry.revision);
             options.preconditions.check(target, &old)?;
-            let unchanged = || Outcome { value: entry.value.clone(), revision: Some(entry.revision), deleted: false, created: false };
+            let unchanged = || Outcome {
+                value: entry.value.clone(),
+                revision: Some(entry.revision),
+                deleted: false,
+                created: false,
+            };
             let expect = Expect::Revision(entry.revision);
             let written = match step(row, &old, options) {
                 Step::Wait => return Ok(unchanged()),

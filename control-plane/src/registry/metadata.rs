@@ -39,7 +39,9 @@ pub(super) fn prepare_new(target: &Target<'_>, object: &mut Value) -> Result<(),
     }
     let namespaced = target.row.namespaced();
     let metadata = of(object);
-    for key in ["resourceVersion", "uid", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields"] {
+    for key in
+        ["resourceVersion", "uid", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields"]
+    {
         metadata.shift_remove(key);
     }
     if namespaced {

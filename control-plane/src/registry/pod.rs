@@ -25,7 +25,8 @@ impl Registry {
         let row = row("", "v1", "pods").ok_or_else(Status::path_not_found)?;
         let target = Target { user, row, namespace, name, subresource: "binding" };
         let uid = path::str(binding, "metadata.uid");
-        let preconditions = Preconditions { uid: Some(uid.to_owned()).filter(|uid| !uid.is_empty()), resource_version: None };
+        let preconditions =
+            Preconditions { uid: Some(uid.to_owned()).filter(|uid| !uid.is_empty()), resource_version: None };
         let node = path::str(binding, "target.name");
         if node.is_empty() {
             let error = api::status::FieldError::required("target.name", "");
@@ -93,7 +94,9 @@ fn bound(pod: &Value, binding: &Value, node: &str) -> Value {
     }
     let mut conditions: Vec<Value> =
         path::list(&pod, "status.conditions").iter().filter(|known| known["type"] != "PodScheduled").cloned().collect();
-    conditions.push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": metadata::now()}));
+    conditions.push(
+        json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": metadata::now()}),
+    );
     path::entry(&mut pod, "status").insert("conditions".to_owned(), conditions.into());
     pod
 }

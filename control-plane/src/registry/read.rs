@@ -188,7 +188,11 @@ pub(super) fn parse_revision(text: &str) -> Result<u64, Status> {
 
 fn too_large(wanted: u64, current: u64) -> Status {
     let mut status = Status::timeout(format!("Too large resource version: {wanted}, current: {current}"), 1);
-    let cause = Cause { reason: "ResourceVersionTooLarge".to_owned(), message: "Too large resource version".to_owned(), ..Cause::default() };
+    let cause = Cause {
+        reason: "ResourceVersionTooLarge".to_owned(),
+        message: "Too large resource version".to_owned(),
+        ..Cause::default()
+    };
     status.details.get_or_insert_default().causes.push(cause);
     status
 }
@@ -198,9 +202,15 @@ fn check_options(target: &Target<'_>, options: &ListOptions) -> Result<(), Statu
     if !options.revision_match.is_empty() {
         let mut forbid = |text: &str| errors.push(FieldError::forbidden("resourceVersionMatch", text));
         match options.revision_match.as_str() {
-            _ if !options.continue_token.is_empty() => forbid("resourceVersionMatch is forbidden when continue is provided"),
-            _ if options.revision.is_empty() => forbid("resourceVersionMatch is forbidden unless resourceVersion is provided"),
-            "Exact" if options.revision == "0" => forbid("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""),
+            _ if !options.continue_token.is_empty() => {
+                forbid("resourceVersionMatch is forbidden when continue is provided")
+            }
+            _ if options.revision.is_empty() => {
+                forbid("resourceVersionMatch is forbidden unless resourceVersion is provided")
+            }
+            "Exact" if options.revision == "0" => {
+                forbid("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
+            }
             "Exact" | "NotOlderThan" => {}
             other => {
                 errors.push(FieldError::not_supported("resourceVersionMatch", other, &["Exact", "NotOlderThan", ""]));

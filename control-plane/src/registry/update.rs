@@ -25,11 +25,19 @@ impl Preconditions {
     /// 409 in upstream's words.
     pub fn check(&self, target: &Target<'_>, object: &Value) -> Result<(), Status> {
         let conflict = |name: &str, short: &str, wanted: &str, found: &str| {
-            let text = format!("the {short} in the precondition ({wanted}) does not match the {short} in record ({found}). The object might have been deleted and then recreated");
-            let text = if name == "uid" { format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}") } else { text };
+            let text = format!(
+                "the {short} in the precondition ({wanted}) does not match the {short} in record ({found}). The object might have been deleted and then recreated"
+            );
+            let text = if name == "uid" {
+                format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}")
+            } else {
+                text
+            };
             Err(Status::conflict(target.row, target.name, text))
         };
-        for (name, short, wanted) in [("uid", "UID", &self.uid), ("resourceVersion", "ResourceVersion", &self.resource_version)] {
+        for (name, short, wanted) in
+            [("uid", "UID", &self.uid), ("resourceVersion", "ResourceVersion", &self.resource_version)]
+        {
             let found = path::str(path::get(object, "metadata"), name);
             if let Some(wanted) = wanted.as_deref().filter(|&wanted| wanted != found) {
                 return conflict(name, short, wanted, found);
@@ -68,7 +76,12 @@ impl Registry {
                 }
             }
             let value = Bytes::from(serve::to_stored(&new));
-            let unchanged = || Outcome { value: entry.value.clone(), revision: Some(entry.revision), deleted: false, created: false };
+            let unchanged = || Outcome {
+                value: entry.value.clone(),
+                revision: Some(entry.revision),
+                deleted: false,
+                created: false,
+            };
             if value == entry.value || same(&new, &old) {
                 return Ok(unchanged());
             }
@@ -140,7 +153,10 @@ mod tests {
 
     #[test]
     fn the_revision_is_no_change() {
-        assert!(same(&json!({"metadata": {"name": "a"}, "b": 1}), &json!({"b": 1, "metadata": {"resourceVersion": "3", "name": "a"}})));
+        assert!(same(
+            &json!({"metadata": {"name": "a"}, "b": 1}),
+            &json!({"b": 1, "metadata": {"resourceVersion": "3", "name": "a"}})
+        ));
         assert!(!same(&json!({"metadata": {"name": "a"}, "b": 2}), &json!({"metadata": {"name": "a"}, "b": 1})));
     }
 

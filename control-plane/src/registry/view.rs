@@ -67,7 +67,9 @@ pub fn list(view: View, row: &Row, page: &Page) -> Vec<u8> {
         View::Metadata { version } => {
             let items: Vec<Value> = values(row, page).into_iter().map(|value| partial(value, version)).collect();
             let api_version = format!("meta.k8s.io/{version}");
-            to_bytes(&json!({"kind": "PartialObjectMetadataList", "apiVersion": api_version, "metadata": page.meta(), "items": items}))
+            to_bytes(
+                &json!({"kind": "PartialObjectMetadataList", "apiVersion": api_version, "metadata": page.meta(), "items": items}),
+            )
         }
     }
 }
@@ -145,11 +147,15 @@ mod tests {
         let row = row("", "v1", "configmaps").expect("a resource");
         let value = Bytes::from_static(br#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}"#);
         let item = || Item { path: "n/a".into(), entry: Arc::new(Entry { revision: 3, value: value.clone() }) };
-        let page = Page { items: vec![item(), item()], revision: 9, continue_token: Some("c".into()), remaining: Some(1) };
+        let page =
+            Page { items: vec![item(), item()], revision: 9, continue_token: Some("c".into()), remaining: Some(1) };
         let parsed: Value = serde_json::from_slice(&list(View::Object, row, &page)).expect("JSON");
         let item = json!({"metadata": {"resourceVersion": "3", "name": "a"}});
         let meta = json!({"resourceVersion": "9", "continue": "c", "remainingItemCount": 1});
-        assert_eq!(parsed, json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": meta, "items": [item, item]}));
+        assert_eq!(
+            parsed,
+            json!({"kind": "ConfigMapList", "apiVersion": "v1", "metadata": meta, "items": [item, item]})
+        );
         let parsed: Value = serde_json::from_slice(&list(View::Metadata { version: "v1" }, row, &page)).expect("JSON");
         assert_eq!(parsed["items"][0]["kind"], "PartialObjectMetadata");
     }

@@ -64,12 +64,7 @@ impl Registry {
     ///
     /// # Errors
     /// 400, 410 and 422 that are known before the first event.
-    pub async fn watch(
-        &self,
-        target: &Target<'_>,
-        list: &ListOptions,
-        options: WatchOptions,
-    ) -> Result<Watch, Status> {
+    pub async fn watch(&self, target: &Target<'_>, list: &ListOptions, options: WatchOptions) -> Result<Watch, Status> {
         check_options(list, &options)?;
         self.reach(&list.revision).await?;
         let table = self.cache.table(target.row.storage_key);
@@ -125,7 +120,10 @@ fn check_options(list: &ListOptions, options: &WatchOptions) -> Result<(), Statu
         (Some(_), _) => {
             invalid("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
         }
-        (None, _) => invalid("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"),
+        (None, _) => invalid(
+            "resourceVersionMatch",
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        ),
     }
 }
 
@@ -206,9 +204,8 @@ impl Watch {
         if self.selection.is_everything() {
             return (event.object.is_some(), event.previous.is_some());
         }
-        let (now, before) = event
-            .selectable
-            .get_or_init(|| (selectable(event.object.as_ref()), selectable(event.previous.as_ref())));
+        let (now, before) =
+            event.selectable.get_or_init(|| (selectable(event.object.as_ref()), selectable(event.previous.as_ref())));
         let matches = |side: &Option<Value>| side.as_ref().is_some_and(|object| self.selection.matches(object));
         (matches(now), matches(before))
     }

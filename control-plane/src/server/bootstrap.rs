@@ -18,8 +18,16 @@ pub(super) async fn run(registry: &Registry) -> Result<(), Status> {
         ensure(registry, ("", "v1", "namespaces"), object, false).await?;
     }
     for (name, value, about) in [
-        ("system-node-critical", 2_000_001_000_i64, "Used for system critical pods that must not be moved from their current node."),
-        ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
+        (
+            "system-node-critical",
+            2_000_001_000_i64,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
     ] {
         let object = json!({"metadata": {"name": name}, "value": value, "description": about, "preemptionPolicy": "PreemptLowerPriority"});
         ensure(registry, ("scheduling.k8s.io", "v1", "priorityclasses"), object, false).await?;

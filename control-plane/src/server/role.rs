@@ -16,38 +16,98 @@ fn paths(paths: &[&str]) -> Value {
     json!({"verbs": ["get"], "nonResourceURLs": paths})
 }
 
-fn role(name: &str, rules: Vec<Value>) -> Value {
+fn role(name: &str, rules: impl IntoIterator<Item = Value>) -> Value {
     json!({
         "metadata": {
             "name": name,
             "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
             "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
         },
-        "rules": rules,
+        "rules": rules.into_iter().collect::<Vec<Value>>(),
     })
 }
 
 pub(super) fn cluster_roles() -> Vec<Value> {
+    let mut roles = system_roles();
+    roles.extend([
+        role("admin", [view(), edit(), admin()].concat()),
+        role("edit", [view(), edit()].concat()),
+        role("view", view()),
+    ]);
+    roles
+}
+
+fn system_roles() -> Vec<Value> {
     let everything = rule(&["*"], &["*"], &["*"]);
     let every_path = json!({"verbs": ["*"], "nonResourceURLs": ["*"]});
     vec![
         role("cluster-admin", vec![everything, every_path]),
-        role("system:discovery", vec![paths(&["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version", "/version/"])]),
-        role("system:public-info-viewer", vec![paths(&["/healthz", "/healthz/*", "/livez", "/livez/*", "/readyz", "/readyz/*", "/version", "/version/"])]),
-        role("system:monitoring", vec![paths(&["/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/metrics/slis", "/readyz", "/readyz/*"])]),
-        role("system:basic-user", vec![
-            rule(&["create"], &["authorization.k8s.io"], &["selfsubjectaccessreviews", "selfsubjectrulesreviews"]),
-            rule(&["create"], &["authentication.k8s.io"], &["selfsubjectreviews"]),
-        ]),
-        role("system:auth-delegator", vec![
-            rule(&["create"], &["authentication.k8s.io"], &["tokenreviews"]),
-            rule(&["create"], &["authorization.k8s.io"], &["subjectaccessreviews"]),
-        ]),
-        role("system:service-account-issuer-discovery", vec![paths(&["/.well-known/openid-configuration", "/.well-known/openid-configuration/", "/openid/v1/jwks", "/openid/v1/jwks/"])]),
+        role(
+            "system:discovery",
+            vec![paths(&[
+                "/api",
+                "/api/*",
+                "/apis",
+                "/apis/*",
+                "/healthz",
+                "/livez",
+                "/openapi",
+                "/openapi/*",
+                "/readyz",
+                "/version",
+                "/version/",
+            ])],
+        ),
+        role(
+            "system:public-info-viewer",
+            vec![paths(&[
+                "/healthz",
+                "/healthz/*",
+                "/livez",
+                "/livez/*",
+                "/readyz",
+                "/readyz/*",
+                "/version",
+                "/version/",
+            ])],
+        ),
+        role(
+            "system:monitoring",
+            vec![paths(&[
+                "/healthz",
+                "/healthz/*",
+                "/livez",
+                "/livez/*",
+                "/metrics",
+                "/metrics/slis",
+                "/readyz",
+                "/readyz/*",
+            ])],
+        ),
+        role(
+            "system:basic-user",
+            vec![
+                rule(&["create"], &["authorization.k8s.io"], &["selfsubjectaccessreviews", "selfsubjectrulesreviews"]),
+                rule(&["create"], &["authentication.k8s.io"], &["selfsubjectreviews"]),
+            ],
+        ),
+        role(
+            "system:auth-delegator",
+            vec![
+                rule(&["create"], &["authentication.k8s.io"], &["tokenreviews"]),
+                rule(&["create"], &["authorization.k8s.io"], &["subjectaccessreviews"]),
+            ],
+        ),
+        role(
+            "system:service-account-issuer-discovery",
+            vec![paths(&[
+                "/.well-known/openid-configuration",
+                "/.well-known/openid-configuration/",
+                "/openid/v1/jwks",
+                "/openid/v1/jwks/",
+            ])],
+        ),
         role("system:node", node()),
-        role("admin", [view(), edit(), admin()].concat()),
-        role("edit", [view(), edit()].concat()),
-        role("view", view()),
     ]
 }
 
@@ -55,7 +115,11 @@ fn node() -> Vec<Value> {
     vec![
         rule(&["create"], &["authentication.k8s.io"], &["tokenreviews"]),
         rule(&["create"], &["authorization.k8s.io"], &["subjectaccessreviews", "localsubjectaccessreviews"]),
-        rule(READ, &[""], &["services", "configmaps", "secrets", "persistentvolumeclaims", "persistentvolumes", "namespaces"]),
+        rule(
+            READ,
+            &[""],
+            &["services", "configmaps", "secrets", "persistentvolumeclaims", "persistentvolumes", "namespaces"],
+        ),
         rule(&["create", "get", "list", "watch", "update", "patch"], &[""], &["nodes"]),
         rule(&["update", "patch"], &[""], &["nodes/status"]),
         rule(&["create", "get", "list", "watch", "delete"], &[""], &["pods"]),
@@ -74,18 +138,51 @@ fn node() -> Vec<Value> {
 
 fn view() -> Vec<Value> {
     vec![
-        rule(READ, &[""], &[
-            "configmaps", "endpoints", "persistentvolumeclaims", "persistentvolumeclaims/status", "pods",
-            "replicationcontrollers", "replicationcontrollers/scale", "serviceaccounts", "services", "services/status",
-            "bindings", "events", "limitranges", "namespaces/status", "pods/log", "pods/status",
-            "replicationcontrollers/status", "resourcequotas", "resourcequotas/status", "namespaces",
-        ]),
+        rule(
+            READ,
+            &[""],
+            &[
+                "configmaps",
+                "endpoints",
+                "persistentvolumeclaims",
+                "persistentvolumeclaims/status",
+                "pods",
+                "replicationcontrollers",
+                "replicationcontrollers/scale",
+                "serviceaccounts",
+                "services",
+                "services/status",
+                "bindings",
+                "events",
+                "limitranges",
+                "namespaces/status",
+                "pods/log",
+                "pods/status",
+                "replicationcontrollers/status",
+                "resourcequotas",
+                "resourcequotas/status",
+                "namespaces",
+            ],
+        ),
         rule(READ, &["discovery.k8s.io"], &["endpointslices"]),
-        rule(READ, &["apps"], &[
-            "controllerrevisions", "daemonsets", "daemonsets/status", "deployments", "deployments/scale",
-            "deployments/status", "replicasets", "replicasets/scale", "replicasets/status", "statefulsets",
-            "statefulsets/scale", "statefulsets/status",
-        ]),
+        rule(
+            READ,
+            &["apps"],
+            &[
+                "controllerrevisions",
+                "daemonsets",
+                "daemonsets/status",
+                "deployments",
+                "deployments/scale",
+                "deployments/status",
+                "replicasets",
+                "replicasets/scale",
+                "replicasets/status",
+                "statefulsets",
+                "statefulsets/scale",
+                "statefulsets/status",
+            ],
+        ),
         rule(READ, &["autoscaling"], &["horizontalpodautoscalers", "horizontalpodautoscalers/status"]),
         rule(READ, &["batch"], &["cronjobs", "cronjobs/status", "jobs", "jobs/status"]),
         rule(READ, &["policy"], &["poddisruptionbudgets", "poddisruptionbudgets/status"]),
@@ -99,14 +196,35 @@ fn edit() -> Vec<Value> {
         rule(&["impersonate"], &[""], &["serviceaccounts"]),
         rule(WRITE, &[""], &["pods", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy"]),
         rule(&["create"], &[""], &["pods/eviction", "serviceaccounts/token"]),
-        rule(WRITE, &[""], &[
-            "configmaps", "events", "persistentvolumeclaims", "replicationcontrollers", "replicationcontrollers/scale",
-            "secrets", "serviceaccounts", "services", "services/proxy",
-        ]),
-        rule(WRITE, &["apps"], &[
-            "daemonsets", "deployments", "deployments/rollback", "deployments/scale", "replicasets", "replicasets/scale",
-            "statefulsets", "statefulsets/scale",
-        ]),
+        rule(
+            WRITE,
+            &[""],
+            &[
+                "configmaps",
+                "events",
+                "persistentvolumeclaims",
+                "replicationcontrollers",
+                "replicationcontrollers/scale",
+                "secrets",
+                "serviceaccounts",
+                "services",
+                "services/proxy",
+            ],
+        ),
+        rule(
+            WRITE,
+            &["apps"],
+            &[
+                "daemonsets",
+                "deployments",
+                "deployments/rollback",
+                "deployments/scale",
+                "replicasets",
+                "replicasets/scale",
+                "statefulsets",
+                "statefulsets/scale",
+            ],
+        ),
         rule(WRITE, &["autoscaling"], &["horizontalpodautoscalers"]),
         rule(WRITE, &["batch"], &["cronjobs", "jobs"]),
         rule(WRITE, &["policy"], &["poddisruptionbudgets"]),

@@ -92,12 +92,7 @@ impl Cache {
         let (newest, oldest) = storage.revision().await?;
         let mut changes = storage.watch(oldest).await?;
         let (revision, objects) = storage.list().await?;
-        let cache = Self {
-            storage,
-            tables: RwLock::default(),
-            applied: watch::Sender::new(revision),
-            oldest,
-        };
+        let cache = Self { storage, tables: RwLock::default(), applied: watch::Sender::new(revision), oldest };
         for stored in objects {
             let entry = Arc::new(Entry { revision: stored.revision, value: stored.value });
             let table = cache.table(&stored.key.table);
@@ -108,7 +103,9 @@ impl Cache {
         }
         tracing::debug!(revision, newest, oldest, "the store is read");
         let cache = Arc::new(cache);
-        if newest > oldest && let Some(batch) = changes.recv().await {
+        if newest > oldest
+            && let Some(batch) = changes.recv().await
+        {
             cache.apply(&batch, revision);
         }
         tokio::spawn(follow(Arc::downgrade(&cache), changes, revision));
@@ -176,10 +173,7 @@ impl Cache {
     /// The objects of a resource now.
     pub fn snapshot(&self, table: &str) -> Snapshot {
         let applied = self.applied(); // Before the lock: the map then holds at least this.
-        self.table(table).read(|state| Snapshot {
-            revision: applied.max(state.newest),
-            objects: state.objects.clone(),
-        })
+        self.table(table).read(|state| Snapshot { revision: applied.max(state.newest), objects: state.objects.clone() })
     }
 
     /// The objects of a resource as they were at `revision`.
@@ -239,8 +233,7 @@ impl Cache {
     /// # Errors
     /// When the backend cannot compact.
     pub async fn compact(&self, revision: u64) -> Result<()> {
-        let tables: Vec<_> =
-            self.tables.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let tables: Vec<_> = self.tables.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for table in tables {
             table.write(TableState::trim);
         }
@@ -307,10 +300,8 @@ impl TableState {
                 .as_ref()
                 .map(|(revision, value)| Arc::new(Entry { revision: *revision, value: value.clone() })),
         };
-        let object = change
-            .value
-            .as_ref()
-            .map(|value| Arc::new(Entry { revision: change.revision, value: value.clone() }));
+        let object =
+            change.value.as_ref().map(|value| Arc::new(Entry { revision: change.revision, value: value.clone() }));
         if new {
             match &object {
                 Some(entry) => self.objects.insert(Arc::clone(&path), Arc::clone(entry)),

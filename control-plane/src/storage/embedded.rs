@@ -236,9 +236,12 @@ impl Writer {
     fn due(&mut self) -> impl Iterator<Item = Write> + use<> {
         let now = now();
         let later = self.expiring.split_off(&(now + 1, Key::new("", "")));
-        std::mem::replace(&mut self.expiring, later)
-            .into_iter()
-            .map(|(expiry, key)| Write { key, value: None, expect: Expect::Any, expiry })
+        std::mem::replace(&mut self.expiring, later).into_iter().map(|(expiry, key)| Write {
+            key,
+            value: None,
+            expect: Expect::Any,
+            expiry,
+        })
     }
 
     fn commit(&mut self, batch: Vec<Waiting>) {

@@ -33,6 +33,8 @@ impl Cluster {
         let authority = Authority::open(directory.path()).expect("the server's authority");
         let pair = authority.client("admin", &["system:masters".to_owned()]).expect("a certificate");
         let admin = Client::new(running.addresses[0], &authority.certificate, Some((&pair.certificate, &pair.key)));
+        let root = "/api/v1/namespaces/default/configmaps/kube-root-ca.crt";
+        admin.until(root, "the controllers have begun", |answer| answer.code == 200).await;
         Self { admin, authority, running, directory }
     }
 

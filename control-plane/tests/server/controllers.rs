@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use crate::client::Cluster;
 
 fn deployment(replicas: u32) -> Value {
-    let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}});
+    let template =
+        json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}});
     let spec = json!({"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template});
     json!({"metadata": {"name": "web"}, "spec": spec})
 }
@@ -44,7 +45,10 @@ async fn a_deployment_becomes_pods_on_nodes() {
     let pod = &list["items"][0];
     assert_eq!(pod["status"]["qosClass"], "BestEffort");
     assert_eq!(pod["spec"]["serviceAccountName"], "default");
-    assert_eq!(pod["spec"]["containers"][0]["volumeMounts"][0]["mountPath"], "/var/run/secrets/kubernetes.io/serviceaccount");
+    assert_eq!(
+        pod["spec"]["containers"][0]["volumeMounts"][0]["mountPath"],
+        "/var/run/secrets/kubernetes.io/serviceaccount"
+    );
     assert_eq!(pod["spec"]["tolerations"].as_array().map(Vec::len), Some(2));
 
     // The pod is on a node: it ends gracefully, when the node says so.
@@ -79,8 +83,8 @@ async fn dependents_follow_their_owner() {
     let deployments = "/apis/apps/v1/namespaces/default/deployments";
     admin.post(deployments, deployment(2)).await.expect(201);
     let pods = "/api/v1/namespaces/default/pods?labelSelector=app%3Dweb";
-    let count = |wanted: usize| move |answer: &crate::client::Answer| {
-        answer.body["items"].as_array().is_some_and(|items| items.len() == wanted)
+    let count = |wanted: usize| {
+        move |answer: &crate::client::Answer| answer.body["items"].as_array().is_some_and(|items| items.len() == wanted)
     };
     admin.until(pods, "two pods", count(2)).await;
     admin.delete(&format!("{deployments}/web")).await.expect(200);

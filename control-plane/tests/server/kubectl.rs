@@ -13,9 +13,11 @@ fn kubeconfig(cluster: &Cluster) -> std::path::PathBuf {
     }
     let out = cluster.directory().join("kubeconfig");
     let server = format!("https://{}", cluster.address());
-    let arguments = ["pki", "kubeconfig", "--user", "kubernetes-admin", "--group", "system:masters", "--server", &server];
+    let arguments =
+        ["pki", "kubeconfig", "--user", "kubernetes-admin", "--group", "system:masters", "--server", &server];
     let paths = ["--data-dir".as_ref(), cluster.directory().as_os_str(), "--out".as_ref(), out.as_os_str()];
-    let cli = Cli::parse_from(arguments.iter().map(std::ffi::OsString::from).chain(paths.map(std::ffi::OsString::from)));
+    let cli =
+        Cli::parse_from(arguments.iter().map(std::ffi::OsString::from).chain(paths.map(std::ffi::OsString::from)));
     control_plane::pki::run(cli.pki).expect("a kubeconfig");
     out
 }
@@ -25,7 +27,10 @@ fn kubectl(config: &Path, arguments: &str, input: Option<&str>) -> Option<String
     let mut command = Command::new("kubectl");
     command.arg("--kubeconfig").arg(config).args(arguments.split_whitespace());
     command.env("KUBECTL_KUBERC", "false").env("HOME", config.parent()?);
-    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
     let mut child = command.spawn().ok()?;
     let mut stdin = child.stdin.take().expect("it is piped");
     stdin.write_all(input.unwrap_or_default().as_bytes()).expect("kubectl reads");

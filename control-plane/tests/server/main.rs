@@ -7,6 +7,7 @@ mod client;
 mod controllers;
 mod durability;
 mod kubectl;
+mod nodes;
 mod objects;
 mod services;
 mod watches;

@@ -25,7 +25,10 @@ async fn an_object_lives_and_dies() {
     let updated = admin.put(&format!("{MAPS}/m"), changed.clone()).await.expect(200);
     assert_ne!(updated["metadata"]["resourceVersion"], created["metadata"]["resourceVersion"]);
     let conflict = admin.put(&format!("{MAPS}/m"), changed).await.refused(409);
-    assert_eq!(conflict, "Operation cannot be fulfilled on configmaps \"m\": the object has been modified; please apply your changes to the latest version and try again");
+    assert_eq!(
+        conflict,
+        "Operation cannot be fulfilled on configmaps \"m\": the object has been modified; please apply your changes to the latest version and try again"
+    );
     let same = admin.put(&format!("{MAPS}/m"), updated.clone()).await.expect(200);
     assert_eq!(same["metadata"]["resourceVersion"], updated["metadata"]["resourceVersion"], "no change, no write");
 
@@ -98,7 +101,8 @@ async fn lists_in_pages_and_by_selectors() {
     assert_eq!(names(&next), ["m2", "m3"], "the page is of the first page's moment");
     assert_eq!(next["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
     let revision = first["metadata"]["resourceVersion"].as_str().expect("a revision");
-    let exact = admin.get(&format!("{MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact&labelSelector=odd")).await;
+    let exact =
+        admin.get(&format!("{MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact&labelSelector=odd")).await;
     assert_eq!(names(&exact.expect(200)).len(), 5);
     let counted = admin.get(&format!("{MAPS}?limit=1")).await.expect(200);
     assert_eq!(counted["metadata"]["remainingItemCount"], 4, "with kube-root-ca.crt");
@@ -144,8 +148,10 @@ async fn status_and_scale_are_apart() {
     let admin = &cluster.admin;
     let sets = "/apis/apps/v1/namespaces/default/statefulsets";
     let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
-    let spec = json!({"serviceName": "s", "replicas": 2, "selector": {"matchLabels": {"a": "b"}}, "template": template});
-    let set = admin.post(sets, json!({"metadata": {"name": "s"}, "spec": spec, "status": {"replicas": 9}})).await.expect(201);
+    let spec =
+        json!({"serviceName": "s", "replicas": 2, "selector": {"matchLabels": {"a": "b"}}, "template": template});
+    let set =
+        admin.post(sets, json!({"metadata": {"name": "s"}, "spec": spec, "status": {"replicas": 9}})).await.expect(201);
     assert_ne!(set["status"]["replicas"], 9, "a new object has no status of the client's");
     assert_eq!(set["metadata"]["generation"], 1);
     let path = format!("{sets}/s");
@@ -158,7 +164,10 @@ async fn status_and_scale_are_apart() {
     let scaled = admin.patch("merge", &format!("{path}/scale"), json!({"spec": {"replicas": 5}})).await.expect(200);
     assert_eq!(scaled["spec"]["replicas"], 5);
     let refused = admin.patch("merge", &format!("{path}/scale"), json!({"spec": {"replicas": -1}})).await.refused(422);
-    assert_eq!(refused, "Scale.autoscaling \"s\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0");
+    assert_eq!(
+        refused,
+        "Scale.autoscaling \"s\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0"
+    );
     let set = admin.get(&path).await.expect(200);
     assert_eq!((&set["spec"]["replicas"], &set["metadata"]["generation"]), (&json!(5), &json!(2)));
 }

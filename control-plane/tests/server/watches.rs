@@ -33,7 +33,8 @@ async fn a_watch_begins_with_what_is_there() {
     admin.delete(&format!("{MAPS}/a")).await.expect(200);
     let (kind, object) = events.next().await;
     assert_eq!((kind.as_str(), &object["data"]["x"]), ("DELETED", &json!("y")));
-    let revision = |object: &Value| object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse::<u64>().ok());
+    let revision =
+        |object: &Value| object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse::<u64>().ok());
     assert!(revision(&object) > revision(&before), "a deletion has a revision of its own");
 }
 
@@ -44,7 +45,8 @@ async fn a_selector_makes_objects_come_and_go() {
     let path = format!("{MAPS}/a");
     let list = admin.get(&format!("{MAPS}?labelSelector=color%3Dgreen")).await.expect(200);
     let revision = list["metadata"]["resourceVersion"].as_str().expect("a revision");
-    let mut events = admin.watch(&format!("{MAPS}?watch=1&labelSelector=color%3Dgreen&resourceVersion={revision}")).await;
+    let mut events =
+        admin.watch(&format!("{MAPS}?watch=1&labelSelector=color%3Dgreen&resourceVersion={revision}")).await;
     let paint = |color: &'static str| admin.patch("merge", &path, json!({"metadata": {"labels": {"color": color}}}));
     paint("green").await.expect(200);
     assert_eq!(events.brief().await, "ADDED a");
@@ -66,10 +68,14 @@ async fn a_watch_goes_on_after_a_restart() {
     cluster.admin.post(MAPS, map("b", "red")).await.expect(201);
     cluster.admin.delete(&format!("{MAPS}/a")).await.expect(200);
     let cluster = cluster.restart().await;
-    let mut events = cluster.admin.watch(&format!("{MAPS}?watch=1&labelSelector=color&resourceVersion={revision}")).await;
+    let mut events =
+        cluster.admin.watch(&format!("{MAPS}?watch=1&labelSelector=color&resourceVersion={revision}")).await;
     assert_eq!(events.brief().await, "ADDED b");
     assert_eq!(events.brief().await, "DELETED a");
-    let past = cluster.admin.get(&format!("{MAPS}?labelSelector=color&resourceVersionMatch=Exact&resourceVersion={revision}")).await;
+    let past = cluster
+        .admin
+        .get(&format!("{MAPS}?labelSelector=color&resourceVersionMatch=Exact&resourceVersion={revision}"))
+        .await;
     assert_eq!(past.expect(200)["items"][0]["metadata"]["name"], "a");
 }
 
@@ -77,11 +83,15 @@ async fn a_watch_goes_on_after_a_restart() {
 async fn bookmarks_and_ends() {
     let cluster = with(&["a"]).await;
     let admin = &cluster.admin;
-    let query = "watch=1&labelSelector=color&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
+    let query =
+        "watch=1&labelSelector=color&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan";
     let mut events = admin.watch(&format!("{MAPS}?{query}&timeoutSeconds=3")).await;
     assert_eq!(events.brief().await, "ADDED a");
     let (kind, object) = events.next().await;
-    assert_eq!((kind.as_str(), &object["metadata"]["annotations"]["k8s.io/initial-events-end"]), ("BOOKMARK", &json!("true")));
+    assert_eq!(
+        (kind.as_str(), &object["metadata"]["annotations"]["k8s.io/initial-events-end"]),
+        ("BOOKMARK", &json!("true"))
+    );
     assert_eq!(object["kind"], "ConfigMap");
     let (kind, _) = events.next().await;
     assert_eq!(kind, "BOOKMARK", "one comes shortly before the end");
