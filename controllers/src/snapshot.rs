@@ -302,3 +302,6 @@ fn first_selected(object: Option<&Object>) -> Option<(&str, &str)> {
     let Some(Object::Service(service)) = object else { return None };
     service.spec.selector.first_key_value().map(|(k, v)| (k.as_str(), v.as_str()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,6 @@ view! {
         cluster_ip: String,
         ip_families: Vec<String>,
         publish_not_ready_addresses: bool,
-        traffic_distribution: Option<String>,
     }
     ServicePort {
         name: String,
