@@ -11,6 +11,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::bundle;
+use crate::run::Payload;
 
 /// The process could not be started.
 const NOT_STARTED: i32 = 126;
@@ -31,6 +32,7 @@ fn start(dir: &Path, command: Vec<String>) -> Result<Pid, Box<dyn std::error::Er
     let config = bundle::read_config(dir)?;
     let pid = ContainerBuilder::new(config.id, SyscallType::default())
         .with_root_path(config.state_root)?
+        .with_executor(Payload)
         .as_tenant()
         .with_container_args(command)
         .with_detach(false)

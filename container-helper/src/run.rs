@@ -104,9 +104,10 @@ fn unblocked(pipe: OwnedFd) -> io::Result<File> {
     Ok(File::from(pipe))
 }
 
-/// Starts the payload so that it dies with the helper: without one, nobody would log, reap or remove the container.
+/// Starts the payload so that it dies with the helper: without one, nobody would log, reap or remove the container, and a
+/// probe that was given up would leave its process behind.
 #[derive(Clone)]
-struct Payload;
+pub(crate) struct Payload;
 
 impl Executor for Payload {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {

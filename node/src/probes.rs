@@ -87,6 +87,7 @@ impl Probes {
         for one in spec.init_containers.iter().flatten().chain(&spec.containers) {
             let running = containers.iter().find(|found| found.config.name == one.name && found.state == State::Running);
             let (Some(container), Some(ip)) = (running, ip) else { continue };
+            self.seed(pod, one, &container.id);
             let started = self.probed(Some(one), &container.id).started;
             let kinds = if started { &[Kind::Readiness, Kind::Liveness][..] } else { &[Kind::Startup][..] };
             for kind in kinds.iter().filter(|kind| kind.of(one).is_some()) {
@@ -103,9 +104,24 @@ impl Probes {
         self.verdicts.lock().expect("no panic happens under this lock").retain(|(id, _), _| running.contains(id.as_str()));
     }
 
+    /// A node that was restarted goes on with what it had said of the same container, until the probes say otherwise: its
+    /// restart makes nothing unready.
+    fn seed(&self, pod: &Pod, spec: &Spec, id: &str) {
+        let said = pod.status.iter().flat_map(|status| status.container_statuses.iter().chain(&status.init_container_statuses).flatten());
+        let before = said.into_iter().find(|one| one.container_id.as_deref().and_then(|full| full.strip_prefix("weft://")) == Some(id));
+        let mut verdicts = self.verdicts.lock().expect("no panic happens under this lock");
+        for kind in [Kind::Startup, Kind::Readiness, Kind::Liveness].into_iter().filter(|kind| kind.of(spec).is_some()) {
+            let good = match kind {
+                Kind::Startup => before.is_some_and(|one| one.started == Some(true)),
+                Kind::Readiness => before.is_some_and(|one| one.ready),
+                Kind::Liveness => false,
+            };
+            verdicts.entry((id.to_owned(), kind)).or_insert(good.then_some(true));
+        }
+    }
+
     fn start(&mut self, key: Key, node: &Arc<Node>, pod: &Arc<Pod>, spec: &Spec, container: &Container, ip: IpAddr) {
         let Some(probe) = key.1.of(spec).cloned() else { return };
-        self.verdicts.lock().expect("no panic happens under this lock").insert(key.clone(), None);
         let task = Task {
             node: node.clone(),
             pod: pod.clone(),
@@ -270,6 +286,20 @@ mod tests {
         check(1, 3, "+--+---", "+..+..-");
         check(2, 1, "-++", "-.+");
         check(0, 0, "--+", "..+");
+    }
+
+    #[test]
+    fn a_restart_keeps_what_was_said() {
+        let spec: Spec = serde_json::from_value(serde_json::json!({"name": "c", "readinessProbe": {}, "livenessProbe": {}, "startupProbe": {}})).expect("a container");
+        let status = serde_json::json!({"name": "c", "image": "", "imageID": "", "restartCount": 0, "ready": true, "started": true, "containerID": "weft://one"});
+        let pod: Pod = serde_json::from_value(serde_json::json!({"status": {"containerStatuses": [status]}})).expect("a pod");
+        let probes = Probes::new(Arc::new(Notify::new()));
+        for id in ["one", "two"] {
+            probes.seed(&pod, &spec, id);
+        }
+        assert_eq!(probes.probed(Some(&spec), "one"), Probed { started: true, ready: true });
+        assert_eq!(probes.probed(Some(&spec), "two"), Probed { started: false, ready: false });
+        assert_eq!((probes.failed("one"), probes.failed("two")), (None, None));
     }
 
     #[test]

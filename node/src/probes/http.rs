@@ -69,7 +69,7 @@ async fn exchange(target: &Target) -> Result<(StatusCode, String), String> {
 }
 
 async fn request<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, target: &Target) -> Result<(StatusCode, String), String> {
-    let text = |error: hyper::Error| if error.is_incomplete_message() { "EOF".to_owned() } else { error.to_string() };
+    let text = |error: hyper::Error| if error.is_incomplete_message() || error.is_canceled() { "EOF".to_owned() } else { error.to_string() };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
     let connection = tokio::spawn(connection);
     let mut request = Request::get(&target.path).header("Connection", "close");
