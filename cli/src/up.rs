@@ -82,6 +82,12 @@ fn cluster(args: &Args, progress: &mut Progress) -> anyhow::Result<Cluster> {
         Status::Running(cluster) => {
             matches_running(args, &spec, &cluster)?;
             eprintln!("cluster {} is running: bringing it up to date", args.name);
+            if !cluster.runs_this_program() {
+                eprintln!(
+                    "note: it was started by another build; to run this one: weft down --name {} first",
+                    args.name
+                );
+            }
             Ok(cluster)
         }
         _ => {

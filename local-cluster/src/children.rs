@@ -5,7 +5,7 @@
 use std::{
     ffi::OsString,
     fs, io,
-    os::fd::AsFd as _,
+    os::{fd::AsFd as _, unix::process::CommandExt as _},
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -148,7 +148,7 @@ impl Signals {
 pub fn this_program(args: &[OsString], log: &Path) -> io::Result<Command> {
     let log = fs::OpenOptions::new().create(true).append(true).open(log)?;
     let mut command = Command::new("/proc/self/exe");
-    command.args(args).current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.arg0("weft").args(args).current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     Ok(command)
 }
 

@@ -96,6 +96,14 @@ impl Cluster {
         State::read(&self.paths.state()).unwrap_or_default()
     }
 
+    /// Whether the cluster runs the program that this process is, not an earlier build of it.
+    pub fn runs_this_program(&self) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        let identity =
+            |process: &str| fs::metadata(format!("/proc/{process}/exe")).map(|file| (file.dev(), file.ino())).ok();
+        identity("self") == identity(&self.state().supervisor.to_string())
+    }
+
     /// The first process of a running node, as the host numbers it.
     pub fn node_pid(&self, node: &str) -> Result<i32, Error> {
         let pid = self.state().nodes.get(node).copied();

@@ -65,7 +65,8 @@ fn may_run() -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
         // Not `eprintln!`: the harness would swallow it.
-        writeln!(std::io::stderr(), "SKIPPED: needs root to make namespaces").unwrap();
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "SKIPPED: needs root to make namespaces").unwrap();
     }
     root
 }
@@ -120,7 +121,7 @@ fn leftovers(name: &str) -> Vec<String> {
 /// shared machine come and go.
 fn our_changes(before: &HostState) -> Vec<String> {
     let changes = before.changes(&HostState::read().unwrap());
-    let ours = |line: &String| !line.contains("listener") || line.contains("of exe") || line.contains("of weft");
+    let ours = |line: &String| !line.contains("listener") || line.contains("of exe");
     changes.into_iter().filter(ours).collect()
 }
 
@@ -236,6 +237,40 @@ fn down_after_the_supervisor_was_killed() {
     check_word(local(guard.api), "server");
     drop(guard);
     assert_eq!(leftovers("t-orphan"), Vec::<String>::new());
+}
+
+#[test]
+fn files_outlive_the_processes() {
+    if !may_run() {
+        return;
+    }
+    let _machine = MACHINE.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let guard = Guard::start("t-reboot", 1);
+    check_word(local(guard.api), "server");
+    // As after a restart of the machine: nothing runs, the files are there.
+    cgroup::end(&paths::cgroup("t-reboot").join("supervisor"), Duration::from_secs(10)).unwrap();
+    cgroup::end(&paths::cgroup("t-reboot"), Duration::from_secs(10)).unwrap();
+    assert!(matches!(Cluster::status("t-reboot").unwrap(), Status::Stopped(_)));
+    let refusal = stub(&["start", "t-reboot", "2"]).unwrap_err();
+    assert!(refusal.contains("exists with 1 nodes"), "{refusal}");
+    let ports = stub(&["start", "t-reboot", "1"]).unwrap();
+    assert_eq!(ports.trim(), format!("{} {}", guard.api, guard.published), "the same ports again");
+    check_word(local(guard.api), "server");
+    check_word(local(guard.published), "node-1");
+}
+
+#[test]
+fn a_taken_port() {
+    if !may_run() {
+        return;
+    }
+    let _machine = MACHINE.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let spec = local_cluster::Spec { api_port: port, ..local_cluster::Spec::new("t-port") };
+    let error = local_cluster::start(spec, Path::new("/proc/self/exe")).unwrap_err();
+    assert_eq!(error.to_string(), format!("port {port} on 127.0.0.1 is taken: choose another with --api-port"));
+    assert_eq!(leftovers("t-port"), Vec::<String>::new());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -32,9 +33,13 @@ pub(crate) async fn server(cluster: &Cluster, client: &Client, progress: &mut Pr
             Err(error) => Ok(Some(error.to_string())),
         }
     };
-    until(60, progress, look)
-        .await
-        .with_context(|| format!("the API server does not become ready; its log is {}", log.display()))
+    let more = || format!("the API server does not become ready; {} ends with: {}", log.display(), last_line(&log));
+    until(60, progress, look).await.with_context(more)
+}
+
+fn last_line(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    text.lines().last().unwrap_or("nothing").to_owned()
 }
 
 fn kube_request(path: &str) -> anyhow::Result<http::Request<Vec<u8>>> {
