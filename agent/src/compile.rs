@@ -154,13 +154,12 @@ fn policies(snapshot: &Snapshot, slots: &Slots, out: &mut Compiled) {
     host(snapshot, slots, out);
     let ids = places(snapshot, slots, out);
     for (attachment, id) in ids {
-        let known = snapshot.pods.get(&attachment.pod).filter(|pod| attachment.uid.is_empty() || attachment.uid == pod.uid);
+        let known =
+            snapshot.pods.get(&attachment.pod).filter(|pod| attachment.uid.is_empty() || attachment.uid == pod.uid);
         let policy = compiled.pods.get(&attachment.pod).filter(|_| known.is_some());
         let old = slots.pods.get(&id).filter(|row| is(row, attachment));
-        let generation = old.map_or_else(
-            || slots.pods.get(&id).map_or(1, |row| row.generation.wrapping_add(1)),
-            |row| row.generation,
-        );
+        let generation = old
+            .map_or_else(|| slots.pods.get(&id).map_or(1, |row| row.generation.wrapping_add(1)), |row| row.generation);
         let (set, isolated) = policy.map_or((0, 0), |policy| (policy.set, policy.isolated));
         let row = Pod {
             addr4: IpAddr::V4(attachment.address).into(),

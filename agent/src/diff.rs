@@ -99,7 +99,8 @@ impl PodRows {
             match old {
                 _ if new.flags & READY == 0 && new.ifindex == 0 => rows.free.push(last),
                 Some(old) if old.flags & READY != 0 => {
-                    let changes = old.policy_set[active] != new.policy_set[0] || old.isolated[active] != new.isolated[0];
+                    let changes =
+                        old.policy_set[active] != new.policy_set[0] || old.isolated[active] != new.isolated[0];
                     if changes {
                         rows.flip = true;
                         let mut half = *old;
@@ -122,13 +123,8 @@ struct Ops(Vec<Op>);
 
 impl Ops {
     /// Sets the rows that `have` has not or has otherwise, of those that `which` picks.
-    fn puts<K, V>(
-        &mut self,
-        table: Table,
-        have: &BTreeMap<K, V>,
-        want: &BTreeMap<K, V>,
-        which: impl Fn(&K, &V) -> bool,
-    ) where
+    fn puts<K, V>(&mut self, table: Table, have: &BTreeMap<K, V>, want: &BTreeMap<K, V>, which: impl Fn(&K, &V) -> bool)
+    where
         K: Ord + IntoBytes + Immutable,
         V: PartialEq + IntoBytes + Immutable,
     {

@@ -47,9 +47,11 @@ fn cluster() -> Snapshot {
         policies: store(&[POLICY]),
         services: store(&[r#"{"metadata":{"name":"web","namespace":"default"},
             "spec":{"type":"NodePort","clusterIP":"10.96.0.9","ports":[{"port":80,"nodePort":30080}]}}"#]),
-        slices: store(&[r#"{"metadata":{"name":"web-1","namespace":"default","labels":{"kubernetes.io/service-name":"web"}},
+        slices: store(&[
+            r#"{"metadata":{"name":"web-1","namespace":"default","labels":{"kubernetes.io/service-name":"web"}},
             "addressType":"IPv4","ports":[{"name":"","port":8080}],
-            "endpoints":[{"addresses":["10.244.0.2"],"nodeName":"n1"},{"addresses":["10.244.1.7"],"nodeName":"n2"}]}"#]),
+            "endpoints":[{"addresses":["10.244.0.2"],"nodeName":"n1"},{"addresses":["10.244.1.7"],"nodeName":"n2"}]}"#,
+        ]),
         nodes: store(&[
             r#"{"metadata":{"name":"n1"},"spec":{"podCIDR":"10.244.0.0/24"},
                 "status":{"addresses":[{"type":"InternalIP","address":"172.31.0.11"}]}}"#,

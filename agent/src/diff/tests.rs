@@ -143,7 +143,10 @@ fn every_prefix_gives_the_old_verdict_or_the_new_one_and_never_goes_back() {
             for (index, (pod, peer)) in cases.iter().enumerate() {
                 let (before, verdict) = (allowed(&old, *pod, *peer), allowed(&now, *pod, *peer));
                 let after = allowed(&end, *pod, *peer);
-                assert!(verdict == before || verdict == after, "seed {seed}: a third verdict for {pod} {peer} at {op:?}");
+                assert!(
+                    verdict == before || verdict == after,
+                    "seed {seed}: a third verdict for {pod} {peer} at {op:?}"
+                );
                 if before != after {
                     assert!(!turned[index] || verdict == after, "seed {seed}: back again for {pod} {peer} at {op:?}");
                     turned[index] |= verdict == after;

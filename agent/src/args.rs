@@ -1,0 +1,71 @@
+//! What `weft agent` is told on its command line.
+use std::{net::SocketAddr, path::PathBuf};
+
+use ipnetwork::IpNetwork;
+
+/// Flags of `weft agent`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Name of this node's Node object
+    #[arg(long, env = "NODE_NAME")]
+    pub node_name: String,
+    /// How to reach the API server; without it, as a pod's service account
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+    /// Where the ledger of addresses lies
+    #[arg(long, default_value = "/var/lib/weft/agent")]
+    pub state_dir: PathBuf,
+    /// Unix socket for the CNI plugin and the `weft` commands
+    #[arg(long, default_value = agent_api::SOCKET)]
+    pub socket: PathBuf,
+    /// Where a BPF file system is mounted
+    #[arg(long, default_value = "/sys/fs/bpf")]
+    pub bpffs: PathBuf,
+    /// Where the container runtime looks for network configurations
+    #[arg(long, default_value = "/etc/cni/net.d")]
+    pub cni_conf_dir: PathBuf,
+    /// Where the container runtime looks for CNI plugins
+    #[arg(long, default_value = "/opt/cni/bin")]
+    pub cni_bin_dir: PathBuf,
+    /// The `weft-cni` program that is put there; without it the plugin is expected to be there
+    #[arg(long)]
+    pub cni_plugin: Option<PathBuf>,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served
+    #[arg(long, default_value = "0.0.0.0:9465")]
+    pub metrics_listen: SocketAddr,
+    /// Name of the network device that carries the node's address, or `auto`
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Address range of all pods; may be repeated
+    #[arg(long, default_value = "10.244.0.0/16")]
+    pub cluster_cidr: Vec<IpNetwork>,
+    /// Address range of Services; may be repeated
+    #[arg(long, default_value = "10.96.0.0/16")]
+    pub service_cidr: Vec<IpNetwork>,
+    /// Ports that Services of type NodePort may have
+    #[arg(long, default_value = "30000-32767", value_parser = port_range)]
+    pub service_node_port_range: (u16, u16),
+    /// How programs are attached: tcx from Linux 6.6, else clsact
+    #[arg(long, default_value = "auto")]
+    pub attach: Attach,
+    /// Tell `weft monitor` of every new flow too
+    #[arg(long)]
+    pub flow_events: bool,
+}
+
+/// How programs are attached to devices.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Attach {
+    /// tcx where the kernel has it.
+    Auto,
+    /// A link, pinned (Linux 6.6).
+    Tcx,
+    /// A filter of the clsact qdisc.
+    Clsact,
+}
+
+fn port_range(text: &str) -> Result<(u16, u16), String> {
+    let parse = |port: &str| port.parse::<u16>().ok().filter(|port| *port > 0);
+    let range = text.split_once('-').and_then(|(first, last)| Some((parse(first)?, parse(last)?)));
+    range.filter(|(first, last)| first <= last).ok_or_else(|| format!("{text} is not a range like 30000-32767"))
+}

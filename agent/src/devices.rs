@@ -1,0 +1,166 @@
+//! The node's own devices and routes: `weft_host` ↔ `weft_net`, `weft_vxlan`, and which NIC carries the node's address.
+//!
+//! The host reaches pods and Services by routes through `weft_host`; at the far end of that pair, `weft_net`, the hook
+//! `from_host` takes the packets. All host-side devices have one MAC address, so whatever the datapath hands to the
+//! host's stack is already addressed to it. Everything here is idempotent: a restart changes nothing.
+use std::{fs, net::Ipv4Addr, path::Path};
+
+use abi::config::GATEWAY_MAC;
+use ipnetwork::{IpNetwork, Ipv4Network};
+
+use crate::netlink::{End, Link, Netlink, NetlinkError};
+
+/// The host's side of the pair that leads to pods and Services.
+pub const HOST: &str = "weft_host";
+/// The far side: hook `from_host`.
+pub const NET: &str = "weft_net";
+/// The overlay.
+pub const VXLAN: &str = "weft_vxlan";
+/// UDP port of the overlay, as flannel and Cilium use it on Linux.
+pub const VXLAN_PORT: u16 = 8472;
+/// Outer Ethernet, IPv4, UDP and VXLAN headers.
+pub const VXLAN_OVERHEAD: u32 = 50;
+/// Source of flows that come back to where they started.
+pub const HAIRPIN: Ipv4Addr = Ipv4Addr::new(169, 254, 42, 1);
+/// Gateway of the host's routes: a permanent neighbour on `weft_host`, never an address of anybody.
+const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(169, 254, 42, 2);
+
+/// What the node's devices are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Devices {
+    /// `weft_host`.
+    pub host: Link,
+    /// `weft_net`.
+    pub net: Link,
+    /// `weft_vxlan`.
+    pub vxlan: Link,
+    /// The NIC.
+    pub nic: Link,
+    /// Why this NIC.
+    pub reason: String,
+    /// MTU of pods.
+    pub pod_mtu: u32,
+}
+
+/// The node's devices cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DevicesError {
+    /// No device has the node's address.
+    #[error(
+        "no network device of this machine has the node's address {0}: check the Node's InternalIP, or pass --device"
+    )]
+    NoDevice(Ipv4Addr),
+    /// There is no device of the name that `--device` gives.
+    #[error("there is no network device {0} (given by --device)")]
+    UnknownDevice(String),
+    /// The kernel says that a device which was just made is not there.
+    #[error("the device {0} is gone again")]
+    Gone(&'static str),
+    /// A request failed.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+}
+
+/// Makes what is missing.
+///
+/// # Errors
+/// [`DevicesError`].
+pub async fn ensure(
+    netlink: &Netlink,
+    device: &str,
+    address: Ipv4Addr,
+    ranges: &[IpNetwork],
+) -> Result<Devices, DevicesError> {
+    let (nic, reason) = nic(netlink, device, address).await?;
+    let pod_mtu = nic.mtu.saturating_sub(VXLAN_OVERHEAD).max(1_280);
+    let host = pair(netlink, pod_mtu).await?;
+    let net = found(netlink, NET).await?;
+    let vxlan = vxlan(netlink, pod_mtu).await?;
+    for link in [&host, &net, &vxlan] {
+        quiet(&link.name);
+        if link.mac != GATEWAY_MAC || link.mtu != pod_mtu {
+            netlink.set(link, GATEWAY_MAC, pod_mtu).await?;
+        }
+        netlink.set_up(link).await?;
+    }
+    netlink.set_neighbour(&host, NEXT_HOP, GATEWAY_MAC).await?;
+    let own = Ipv4Network::new(HAIRPIN, 32).expect("32 bits");
+    let ranges = ranges.iter().filter_map(|range| match range {
+        IpNetwork::V4(range) => Some(*range),
+        IpNetwork::V6(_) => None,
+    });
+    for range in ranges.chain([own]) {
+        netlink.set_route(&host, range, Some(NEXT_HOP), Some(address)).await?;
+    }
+    Ok(Devices { host, net, vxlan, nic, reason, pod_mtu })
+}
+
+/// Removes the devices; the routes go with them.
+///
+/// # Errors
+/// What the kernel said.
+pub async fn remove(netlink: &Netlink) -> Result<(), NetlinkError> {
+    netlink.remove(HOST).await?;
+    netlink.remove(VXLAN).await
+}
+
+async fn nic(netlink: &Netlink, device: &str, address: Ipv4Addr) -> Result<(Link, String), DevicesError> {
+    if device != "auto" {
+        let link = netlink.link(device).await?.ok_or_else(|| DevicesError::UnknownDevice(device.to_owned()))?;
+        return Ok((link, "given by --device".to_owned()));
+    }
+    let link = netlink.link_of(address).await?.ok_or(DevicesError::NoDevice(address))?;
+    Ok((link, format!("has the node's address {address}")))
+}
+
+async fn pair(netlink: &Netlink, mtu: u32) -> Result<Link, DevicesError> {
+    if netlink.link(HOST).await?.is_none() {
+        let end = |name| End { name, mac: GATEWAY_MAC };
+        netlink.add_pair(end(HOST), end(NET), mtu, None).await?;
+    }
+    found(netlink, HOST).await
+}
+
+async fn vxlan(netlink: &Netlink, mtu: u32) -> Result<Link, DevicesError> {
+    if netlink.link(VXLAN).await?.is_none() {
+        netlink.add_vxlan(End { name: VXLAN, mac: GATEWAY_MAC }, VXLAN_PORT, mtu).await?;
+    }
+    found(netlink, VXLAN).await
+}
+
+async fn found(netlink: &Netlink, name: &'static str) -> Result<Link, DevicesError> {
+    netlink.link(name).await?.ok_or(DevicesError::Gone(name))
+}
+
+/// Our own devices only: answers may come back by another device than the kernel would choose, and IPv6's own chatter
+/// (router solicitations, multicast reports) has no place on them. Best effort: where `/proc/sys` is read-only these
+/// are the node's defaults, and `problems` tells when that matters.
+pub fn quiet(device: &str) {
+    let write = |path: String, value: &str| {
+        if Path::new(&path).exists()
+            && let Err(error) = fs::write(&path, value)
+        {
+            tracing::debug!(path, %error, "a setting of our own device cannot be written");
+        }
+    };
+    write(format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6"), "1");
+    write(format!("/proc/sys/net/ipv4/conf/{device}/rp_filter"), "0");
+    write(format!("/proc/sys/net/ipv4/conf/{device}/forwarding"), "1");
+}
+
+/// Settings of the node that stand in the way, each with what to do.
+pub fn problems() -> Vec<String> {
+    let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let mut problems = Vec::new();
+    if read("/proc/sys/net/ipv4/ip_forward") == "0" {
+        problems
+            .push("net.ipv4.ip_forward is 0: pods reach nothing outside; run `sysctl -w net.ipv4.ip_forward=1`".into());
+    }
+    if read("/proc/sys/net/ipv4/conf/all/rp_filter") == "1" {
+        problems.push(
+            "net.ipv4.conf.all.rp_filter is 1: answers to the host may be dropped; run `sysctl -w net.ipv4.conf.all.rp_filter=0`"
+                .into(),
+        );
+    }
+    problems
+}

@@ -1,0 +1,173 @@
+//! The flow tables as user space sees them: `weft flow list`, and the sweep of what has expired.
+//!
+//! An expired row is a miss for the datapath whether it is swept or not (`datapath::timeout` decides); the sweep only
+//! makes room. It waits a little longer than the datapath, so that it never takes what is still in use.
+use std::{io, path::Path};
+
+use abi::{
+    flow::{FIN, FlowKey, FlowValue, PAIRED, PROMOTED, RST, SEEN, SIDE_STACK, SIDE_WIRE, TWIN_STACK},
+    map,
+    pod::NONE,
+};
+use agent_api::v1;
+use nix::time::{ClockId, clock_getres, clock_gettime};
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::{
+    apply::syscall::RawMap,
+    load::{self, LoadError},
+    names::Namer,
+};
+
+/// The flow tables.
+pub struct Flows {
+    established: RawMap,
+    half_open: RawMap,
+    hz: u64,
+}
+
+const TCP: u8 = 6;
+/// Seconds that the sweep waits beyond the datapath: user space knows the kernel's clock only roughly.
+const MARGIN: u64 = 5;
+
+impl Flows {
+    /// Opens the pinned tables.
+    ///
+    /// # Errors
+    /// [`LoadError::Map`].
+    pub fn open(bpffs: &Path) -> Result<Flows, LoadError> {
+        let (established, half_open) = (load::open(bpffs, &map::FLOWS)?, load::open(bpffs, &map::HALFOPEN)?);
+        Ok(Flows { established, half_open, hz: u64::from(jiffies_per_second()) })
+    }
+
+    /// Rows of each table.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn counts(&self) -> io::Result<[u32; 2]> {
+        Ok([self.established.count()?, self.half_open.count()?])
+    }
+
+    /// Removes expired rows; how many.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn sweep(&self) -> io::Result<usize> {
+        let now = jiffies(self.hz);
+        let mut expired = Vec::new();
+        self.established.for_each(|key, value| {
+            if let (Ok(key), Ok(value)) = (FlowKey::read_from_bytes(key), FlowValue::read_from_bytes(value))
+                && self.over(&key, &value, now)
+            {
+                expired.extend_from_slice(key.as_bytes());
+            }
+        })?;
+        self.established.delete_batch(&mut expired)?;
+        Ok(expired.len() / size_of::<FlowKey>())
+    }
+
+    fn over(&self, key: &FlowKey, value: &FlowValue, now: u64) -> bool {
+        let limit = (seconds(value, key.proto) + MARGIN) * self.hz;
+        let idle = |last: u64| now.saturating_sub(last) > limit;
+        // A translated flow lives as long as either half is used.
+        idle(value.last) && self.twin(key, value).is_none_or(|twin| idle(twin.last))
+    }
+
+    fn twin(&self, key: &FlowKey, value: &FlowValue) -> Option<FlowValue> {
+        if value.flags & PAIRED == 0 {
+            return None;
+        }
+        let side = if value.flags & TWIN_STACK != 0 { SIDE_STACK } else { SIDE_WIRE };
+        let (twin, _) = value.to.key(key.proto, side);
+        let row = self.established.get(twin.as_bytes()).ok()??;
+        FlowValue::read_from_bytes(&row).ok()
+    }
+
+    /// Flows by their first packet's direction, at most `limit`.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn list(&self, namer: &Namer, limit: usize, pod: &str) -> io::Result<Vec<v1::Flow>> {
+        let now = jiffies(self.hz);
+        let mut flows = Vec::new();
+        for (table, state) in [(&self.established, "established"), (&self.half_open, "half-open")] {
+            table.for_each(|key, value| {
+                let row = FlowKey::read_from_bytes(key).ok().zip(FlowValue::read_from_bytes(value).ok());
+                let Some((key, value)) = row else { return };
+                // Of a translated flow, the half of the first packet's direction; of a promoted one, the promoted row.
+                let forward = value.forward();
+                let shown = value.legs[forward].device != 0 && (state == "established" || value.flags & PROMOTED == 0);
+                if flows.len() < limit && shown {
+                    let flow = self.flow(&key, &value, namer, state, now);
+                    let ends = [&flow.source, &flow.destination, &flow.translated];
+                    if pod.is_empty() || ends.into_iter().flatten().any(|end| end.name == pod) {
+                        flows.push(flow);
+                    }
+                }
+            })?;
+        }
+        Ok(flows)
+    }
+
+    fn flow(&self, key: &FlowKey, value: &FlowValue, namer: &Namer, state: &str, now: u64) -> v1::Flow {
+        let tuple = key.tuple(value.forward());
+        let paired = value.flags & PAIRED != 0;
+        let translated = paired.then(|| {
+            let changed_source = value.to.src != tuple.src;
+            let (addr, port) = if changed_source && value.to.dst == tuple.dst {
+                (value.to.src, value.to.sport)
+            } else {
+                (value.to.dst, value.to.dport)
+            };
+            namer.endpoint(addr, port, NONE)
+        });
+        let idle = now.saturating_sub(value.last);
+        let source = namer.endpoint(tuple.src, tuple.sport, NONE);
+        let destination = namer.endpoint(tuple.dst, tuple.dport, NONE);
+        let proto = crate::text::proto(key.proto);
+        let text = format!("{proto} {tuple:?} {value:?}");
+        v1::Flow {
+            proto,
+            source: Some(source),
+            destination: Some(destination),
+            translated,
+            state: state.to_owned(),
+            packets: value.packets,
+            bytes: value.bytes,
+            idle_ms: idle * 1_000 / self.hz.max(1),
+            policies: namer.allowed_by(value.rules),
+            text,
+        }
+    }
+}
+
+/// As `datapath::timeout::seconds`, never shorter.
+fn seconds(value: &FlowValue, proto: u8) -> u64 {
+    let fins = value.seen & (FIN | FIN << 1);
+    let both = SEEN | SEEN << 1;
+    if proto != TCP {
+        return 180;
+    }
+    if value.seen & (RST | RST << 1) != 0 || fins == FIN | FIN << 1 {
+        30
+    } else if fins != 0 {
+        3_600
+    } else if value.flags & PROMOTED != 0 || value.seen & both == both {
+        15_000
+    } else {
+        60
+    }
+}
+
+/// `CONFIG_HZ`: the coarse clock ticks once a jiffy.
+pub fn jiffies_per_second() -> u32 {
+    let tick = clock_getres(ClockId::CLOCK_REALTIME_COARSE).map_or(0, |time| time.tv_nsec());
+    u32::try_from(1_000_000_000_i64.checked_div(tick.into()).unwrap_or(1_000)).unwrap_or(1_000)
+}
+
+/// `jiffies_64` now, to within a few ticks: it starts 300 s before 2^32 (`INITIAL_JIFFIES`) and goes with the clock.
+fn jiffies(hz: u64) -> u64 {
+    let up = clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_or(0, |time| time.tv_sec().cast_unsigned() * hz + time.tv_nsec().cast_unsigned() * hz / 1_000_000_000);
+    (1 << 32) - 300 * hz + up
+}

@@ -1,0 +1,257 @@
+//! The BPF object into the kernel: settings, pinned maps, stages. Hooks are attached by `load::attach`.
+//!
+//! Under `<bpffs>/weft`: `maps/` holds every map that outlives the agent, `links/` the attachments, `progs/` the array
+//! of stages that the attached hooks call. A start reuses the maps as they are and replaces programs through the links.
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use abi::{
+    config::Settings,
+    map::{self, MapSpec},
+};
+use aya::{
+    Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{MapData, ProgramArray},
+    programs::SchedClassifier,
+};
+use zerocopy::IntoBytes;
+
+use crate::{
+    apply::{kernel::AyaStore, syscall::RawMap},
+    tables::Table,
+};
+
+pub mod attach;
+
+/// The object, as `cargo xtask build` made it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WEFT_BPF_OBJECT"));
+
+/// Linux that we need (design: Debian 12's own).
+const FLOOR: (u8, u8) = (6, 1);
+
+/// The programs cannot be loaded or attached.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The kernel is older than the floor.
+    #[error("this kernel is older than Linux {}.{}, which Weft needs", FLOOR.0, FLOOR.1)]
+    OldKernel,
+    /// There is no BPF file system.
+    #[error("{0} is not a BPF file system: run `mount -t bpf bpf {0}`")]
+    NoBpffs(PathBuf),
+    /// Something under the BPF file system.
+    #[error("cannot {operation} {path}")]
+    Path {
+        /// "create", "remove".
+        operation: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The object or one of its maps.
+    #[error("cannot load the BPF object")]
+    Object(#[source] Box<aya::EbpfError>),
+    /// A program that the object should have is not there: agent and object are not of one build.
+    #[error("the BPF object has no {0}: agent and object are not of one build")]
+    Missing(&'static str),
+    /// A program.
+    #[error("cannot load the program {name}")]
+    Program {
+        /// Its name.
+        name: &'static str,
+        /// Why, the verifier's words included.
+        #[source]
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// A map.
+    #[error("cannot open the map {name}")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: Box<aya::maps::MapError>,
+    },
+    /// An attachment.
+    #[error("cannot attach {program} to {device}")]
+    Attach {
+        /// The hook.
+        program: &'static str,
+        /// The device.
+        device: String,
+        /// Why.
+        #[source]
+        source: Box<attach::AttachError>,
+    },
+}
+
+/// What is loaded.
+pub struct Programs {
+    pub(crate) bpf: Ebpf,
+    /// `<bpffs>/weft`.
+    pub(crate) root: PathBuf,
+    /// Name of the pin of the array of stages.
+    stages: String,
+    pub(crate) tcx: bool,
+}
+
+/// Loads the programs with these settings. No hook runs them yet.
+///
+/// # Errors
+/// [`LoadError`].
+pub fn load(bpffs: &Path, settings: &Settings, attach: crate::args::Attach) -> Result<Programs, LoadError> {
+    if !kernel_is(FLOOR) {
+        return Err(LoadError::OldKernel);
+    }
+    let root = root(bpffs)?;
+    let maps = root.join("maps");
+    for spec in map::ALL.iter().filter(|spec| spec.pinned) {
+        discard_other_layout(&maps, spec)?;
+    }
+    let mut global = [0; size_of::<Settings>()];
+    global.copy_from_slice(settings.as_bytes());
+    let mut bpf = EbpfLoader::new()
+        .default_map_pin_directory(&maps)
+        .override_global(map::SETTINGS, &global, true)
+        .verifier_log_level(VerifierLogLevel::empty())
+        .load(OBJECT)
+        .map_err(|source| LoadError::Object(Box::new(source)))?;
+    for name in abi::event::Hook::ALL.map(abi::event::Hook::name).into_iter().chain(map::STAGES) {
+        program(&mut bpf, name)?.load().map_err(|source| LoadError::Program { name, source: Box::new(source) })?;
+    }
+    let stages = stages(&mut bpf, &root)?;
+    let tcx = match attach {
+        crate::args::Attach::Auto => kernel_is((6, 6)),
+        other => other == crate::args::Attach::Tcx,
+    };
+    Ok(Programs { bpf, root, stages, tcx })
+}
+
+/// True for this release of Linux or a later one; also where the release cannot be read.
+fn kernel_is((major, minor): (u8, u8)) -> bool {
+    aya::util::KernelVersion::current().map_or(true, |now| now >= aya::util::KernelVersion::new(major, minor, 0))
+}
+
+/// Opens the pinned maps of the compiled tables.
+///
+/// # Errors
+/// [`LoadError::Map`].
+pub fn store(bpffs: &Path) -> Result<AyaStore, LoadError> {
+    let open = |table: &Table| Ok((*table, open(bpffs, table.spec())?));
+    Ok(AyaStore::new(Table::ALL.iter().map(open).collect::<Result<BTreeMap<_, _>, LoadError>>()?))
+}
+
+/// Opens one pinned map.
+///
+/// # Errors
+/// [`LoadError::Map`].
+pub fn open(bpffs: &Path, spec: &MapSpec) -> Result<RawMap, LoadError> {
+    let failed = |source| LoadError::Map { name: spec.name, source: Box::new(source) };
+    let data = MapData::from_pin(maps_dir(bpffs).join(spec.name)).map_err(failed)?;
+    let fd = data.fd().as_fd().try_clone_to_owned().map_err(|source| failed(aya::maps::MapError::IoError(source)))?;
+    let cpus = aya::util::nr_cpus().unwrap_or(1);
+    Ok(RawMap::new(fd, spec, cpus))
+}
+
+/// Where the maps are pinned.
+pub fn maps_dir(bpffs: &Path) -> PathBuf {
+    bpffs.join("weft/maps")
+}
+
+pub(crate) fn program<'a>(bpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, LoadError> {
+    let program = bpf.program_mut(name).ok_or(LoadError::Missing(name))?;
+    program.try_into().map_err(|source| LoadError::Program { name, source: Box::new(source) })
+}
+
+/// Fills the array of stages and pins it: the kernel empties it when no user space holds it.
+fn stages(bpf: &mut Ebpf, root: &Path) -> Result<String, LoadError> {
+    let name = map::PROGS.name;
+    let failed = |source| LoadError::Map { name, source: Box::new(source) };
+    let map = bpf.take_map(name).ok_or(LoadError::Missing(name))?;
+    let mut array = ProgramArray::try_from(map).map_err(failed)?;
+    for (index, stage) in map::STAGES.into_iter().enumerate() {
+        let index = u32::try_from(index).expect("a handful of stages");
+        let fd = program(bpf, stage)?.fd().and_then(|fd| Ok(fd.try_clone()?));
+        let fd = fd.map_err(|source| LoadError::Program { name: stage, source: Box::new(source) })?;
+        array.set(index, &fd, 0).map_err(failed)?;
+    }
+    // A name that no earlier start has: its hooks still run, and call the stages of its own array.
+    let taken = names(&progs_dir(root));
+    let free = (0_u32..).map(|number| format!("{name}.{number}")).find(|name| !taken.contains(name));
+    let own = free.expect("there are fewer pins than numbers");
+    let pinned = array.pin(progs_dir(root).join(&own));
+    pinned.map_err(|error| failed(aya::maps::MapError::PinError { name: Some(name.into()), error }))?;
+    Ok(own)
+}
+
+impl Programs {
+    /// Forgets the stages of earlier starts. Only once every hook runs the programs of this one.
+    ///
+    /// # Errors
+    /// [`LoadError::Path`].
+    pub fn forget_old_stages(&self) -> Result<(), LoadError> {
+        let directory = progs_dir(&self.root);
+        names(&directory).iter().filter(|name| **name != self.stages).try_for_each(|name| remove(&directory.join(name)))
+    }
+
+    /// Takes the ring buffer of events out; once.
+    ///
+    /// # Errors
+    /// [`LoadError::Missing`], [`LoadError::Map`].
+    pub fn events(&mut self) -> Result<aya::maps::RingBuf<MapData>, LoadError> {
+        let name = map::EVENTS.name;
+        let map = self.bpf.take_map(name).ok_or(LoadError::Missing(name))?;
+        map.try_into().map_err(|source| LoadError::Map { name, source: Box::new(source) })
+    }
+}
+
+fn progs_dir(root: &Path) -> PathBuf {
+    root.join("progs")
+}
+
+fn root(bpffs: &Path) -> Result<PathBuf, LoadError> {
+    const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+    let kind = nix::sys::statfs::statfs(bpffs).map(|fs| fs.filesystem_type().0 as i64);
+    if kind != Ok(BPF_FS_MAGIC) {
+        return Err(LoadError::NoBpffs(bpffs.into()));
+    }
+    let root = bpffs.join("weft");
+    for path in ["maps", "links", "progs"].map(|part| root.join(part)) {
+        fs::create_dir_all(&path).map_err(|source| LoadError::Path { operation: "create", path, source })?;
+    }
+    Ok(root)
+}
+
+/// A pinned map of another layout is another version's: tables are written anew in full, so it goes. Programs that
+/// still run keep theirs until they are replaced.
+fn discard_other_layout(maps: &Path, spec: &MapSpec) -> Result<(), LoadError> {
+    let path = maps.join(spec.name);
+    let Ok(info) = MapData::from_pin(&path).and_then(|data| data.info()) else { return Ok(()) };
+    let same = info.key_size() == spec.key as u32
+        && info.value_size() == spec.value as u32
+        && info.max_entries() == spec.max_entries;
+    if !same {
+        tracing::info!(map = spec.name, "the pinned map has another layout and is made anew");
+        remove(&path)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn remove(path: &Path) -> Result<(), LoadError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(LoadError::Path { operation: "remove", path: path.into(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}

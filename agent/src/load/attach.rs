@@ -1,0 +1,159 @@
+//! Hooks onto devices: one function with two bodies.
+//!
+//! tcx (Linux 6.6): a link, pinned under a name of device and program, whose program a restart replaces in place. clsact:
+//! a filter of fixed priority and handle, replaced in place too. Neither goes away with the agent.
+use std::{io, path::PathBuf};
+
+use abi::event::Hook;
+use aya::{
+    programs::{
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        links::{FdLink, LinkError, PinnedLink},
+        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
+    },
+    sys::SyscallError,
+};
+
+use super::{LoadError, Programs, names, program, remove};
+
+/// Priority of our filters: before others that leave it to the kernel (49152 and down).
+const PRIORITY: u16 = 87;
+/// Their handle.
+const HANDLE: TcHandle = TcHandle::new(0, 1);
+
+/// A program cannot be attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The attachment itself.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// An earlier attachment, or the pin of this one.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The pin.
+    #[error(transparent)]
+    Pin(#[from] aya::pin::PinError),
+    /// The clsact qdisc.
+    #[error("cannot add the clsact qdisc")]
+    Qdisc(#[source] TcError),
+    /// The device.
+    #[error("cannot find the device")]
+    Device(#[source] io::Error),
+}
+
+impl Programs {
+    /// "tcx" or "clsact".
+    pub fn kind(&self) -> &'static str {
+        if self.tcx { "tcx" } else { "clsact" }
+    }
+
+    /// Attaches a hook to a device, or replaces its program there.
+    ///
+    /// # Errors
+    /// [`LoadError::Attach`].
+    pub fn attach(&mut self, hook: Hook, device: &str) -> Result<(), LoadError> {
+        let pin = self.pin(hook, device);
+        let name = hook.name();
+        let tcx = self.tcx;
+        let program = program(&mut self.bpf, name)?;
+        let result = if tcx { attach_tcx(program, hook, device, pin) } else { attach_clsact(program, hook, device) };
+        let device = device.to_owned();
+        result.map_err(|source| LoadError::Attach { program: name, device, source: Box::new(source) })
+    }
+
+    /// Forgets the pins of a device that is gone.
+    ///
+    /// # Errors
+    /// [`LoadError::Path`].
+    pub fn forget(&self, device: &str) -> Result<(), LoadError> {
+        Hook::ALL.iter().try_for_each(|hook| remove(&self.pin(*hook, device)))
+    }
+
+    /// What is pinned: program and device.
+    pub fn attached(&self) -> Vec<(String, String)> {
+        let split = |name: String| name.split_once('@').map(|(hook, device)| (hook.to_owned(), device.to_owned()));
+        names(&self.root.join("links")).into_iter().filter_map(split).collect()
+    }
+
+    fn pin(&self, hook: Hook, device: &str) -> PathBuf {
+        self.root.join("links").join(format!("{}@{device}", hook.name()))
+    }
+}
+
+/// Which way the hook looks at its device.
+fn direction(hook: Hook) -> TcAttachType {
+    match hook {
+        Hook::ToPod | Hook::ToNetdev => TcAttachType::Egress,
+        Hook::FromPod | Hook::FromHost | Hook::FromOverlay | Hook::FromNetdev => TcAttachType::Ingress,
+    }
+}
+
+fn attach_tcx(program: &mut SchedClassifier, hook: Hook, device: &str, pin: PathBuf) -> Result<(), AttachError> {
+    match PinnedLink::from_pin(&pin) {
+        Ok(pinned) => {
+            let link = SchedClassifierLink::try_from(FdLink::from(pinned))?;
+            match program.attach_to_link(link) {
+                Ok(id) => {
+                    // The pin keeps the link; ours is one more reference to it.
+                    drop(program.take_link(id)?);
+                    return Ok(());
+                }
+                // The device of that name was another one and is gone.
+                Err(error) if errno(&error) == Some(libc::ENOLINK) => {
+                    std::fs::remove_file(&pin).map_err(AttachError::Device)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(LinkError::SyscallError(SyscallError { io_error, .. })) if io_error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let id = program.attach_with_options(device, direction(hook), options)?;
+    let link: FdLink = program.take_link(id)?.try_into()?;
+    link.pin(pin)?;
+    Ok(())
+}
+
+fn attach_clsact(program: &mut SchedClassifier, hook: Hook, device: &str) -> Result<(), AttachError> {
+    match tc::qdisc_add_clsact(device) {
+        Ok(()) => {}
+        Err(TcError::AlreadyAttached) => {}
+        Err(error) if source_errno(&error) == Some(libc::EEXIST) => {}
+        Err(error) => return Err(AttachError::Qdisc(error)),
+    }
+    let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
+    let id = match program.attach_with_options(device, direction(hook), TcAttachOptions::Netlink(options)) {
+        Err(error) if errno(&error) == Some(libc::EEXIST) => {
+            let there = SchedClassifierLink::attached(device, direction(hook), PRIORITY, HANDLE, None);
+            program.attach_to_link(there.map_err(AttachError::Device)?)?
+        }
+        other => other?,
+    };
+    // Dropping this would detach it, and the filter outlives the agent.
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}
+
+/// Removes our filters from a device; no error if there is none.
+pub(crate) fn detach_clsact(device: &str) {
+    for hook in Hook::ALL {
+        let _ = tc::qdisc_detach_program(device, direction(hook), hook.name());
+    }
+}
+
+/// The error number at the bottom of an error.
+fn errno(error: &ProgramError) -> Option<i32> {
+    source_errno(error)
+}
+
+fn source_errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return io.raw_os_error();
+        }
+        next = error.source();
+    }
+    None
+}

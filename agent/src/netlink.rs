@@ -1,0 +1,294 @@
+//! The few rtnetlink requests that the agent needs, each idempotent, each error naming what was asked.
+//!
+//! A [`Netlink`] speaks for the network namespace of the thread that made it, for ever.
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use futures::TryStreamExt;
+use ipnetwork::Ipv4Network;
+use netlink_packet_route::{
+    AddressFamily,
+    address::AddressAttribute,
+    link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage},
+    route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope},
+};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder};
+
+/// `rtm_protocol` of our routes ("weft" has no number of its own): how cleanup knows them.
+pub const PROTOCOL: RouteProtocol = RouteProtocol::Other(87);
+
+/// A request that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {object}")]
+pub struct NetlinkError {
+    /// "add the device", "read the routes of", …
+    pub operation: &'static str,
+    /// Name, address or prefix.
+    pub object: String,
+    /// What the kernel said.
+    #[source]
+    pub source: io::Error,
+}
+
+impl NetlinkError {
+    /// True if the object was there already.
+    pub fn exists(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::EEXIST)
+    }
+}
+
+/// A network device.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// Name.
+    pub name: String,
+    /// Interface index.
+    pub index: u32,
+    /// MAC address; zero if it has none.
+    pub mac: [u8; 6],
+    /// MTU.
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+}
+
+/// One end of a pair to be.
+#[derive(Clone, Debug)]
+pub struct End<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// MAC address.
+    pub mac: [u8; 6],
+}
+
+/// A connection to the kernel.
+#[derive(Clone, Debug)]
+pub struct Netlink {
+    handle: Handle,
+}
+
+impl Netlink {
+    /// Opens a connection for the network namespace of this thread. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// No socket.
+    pub fn open() -> Result<Netlink, NetlinkError> {
+        let failed = |source| NetlinkError { operation: "open", object: "rtnetlink".into(), source };
+        let (connection, handle, _) = rtnetlink::new_connection().map_err(failed)?;
+        tokio::spawn(connection);
+        Ok(Netlink { handle })
+    }
+
+    /// All devices.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
+        let links = self.handle.link().get().execute().try_collect::<Vec<_>>().await;
+        Ok(links.map_err(refused("list", "devices"))?.iter().map(link).collect())
+    }
+
+    /// The device of that name.
+    ///
+    /// # Errors
+    /// What the kernel said, that there is none apart.
+    pub async fn link(&self, name: &str) -> Result<Option<Link>, NetlinkError> {
+        let found = self.handle.link().get().match_name(name).execute().try_next().await;
+        match found.map_err(refused("read the device", name)) {
+            Ok(found) => Ok(found.as_ref().map(link)),
+            Err(error) if error.source.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The device that has this address.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn link_of(&self, address: Ipv4Addr) -> Result<Option<Link>, NetlinkError> {
+        let rows = self.handle.address().get().execute().try_collect::<Vec<_>>().await;
+        let is = |a: &AddressAttribute| matches!(a, AddressAttribute::Local(ip) if *ip == IpAddr::V4(address));
+        let rows = rows.map_err(refused("list", "addresses"))?;
+        let Some(row) = rows.iter().find(|row| row.attributes.iter().any(is)) else { return Ok(None) };
+        Ok(self.links().await?.into_iter().find(|link| link.index == row.header.index))
+    }
+
+    /// Adds a veth pair, the peer in another network namespace if one is given.
+    ///
+    /// # Errors
+    /// What the kernel said; see [`NetlinkError::exists`].
+    pub async fn add_pair(
+        &self,
+        near: End<'_>,
+        far: End<'_>,
+        mtu: u32,
+        far_netns: Option<BorrowedFd<'_>>,
+    ) -> Result<(), NetlinkError> {
+        let mut peer: LinkMessage =
+            LinkMessageBuilder::<LinkUnspec>::new().name(far.name).address(far.mac.to_vec()).mtu(mtu).build();
+        if let Some(netns) = far_netns {
+            peer.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
+        }
+        let message = LinkVeth::new(near.name, far.name)
+            .address(near.mac.to_vec())
+            .mtu(mtu)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .build();
+        self.handle.link().add(message).execute().await.map_err(refused("add the device", near.name))
+    }
+
+    /// Adds the flow-based VXLAN device: whom a packet goes to is said packet by packet.
+    ///
+    /// # Errors
+    /// What the kernel said; see [`NetlinkError::exists`].
+    pub async fn add_vxlan(&self, end: End<'_>, port: u16, mtu: u32) -> Result<(), NetlinkError> {
+        let message = LinkMessageBuilder::<LinkVxlan>::new(end.name)
+            .collect_metadata(true)
+            .port(port)
+            .learning(false)
+            .address(end.mac.to_vec())
+            .mtu(mtu)
+            .build();
+        self.handle.link().add(message).execute().await.map_err(refused("add the device", end.name))
+    }
+
+    /// Sets a device up.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn set_up(&self, link: &Link) -> Result<(), NetlinkError> {
+        let message = LinkUnspec::new_with_index(link.index).up().build();
+        self.handle.link().set(message).execute().await.map_err(refused("set up the device", &link.name))
+    }
+
+    /// Sets a device's MTU and MAC address.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn set(&self, link: &Link, mac: [u8; 6], mtu: u32) -> Result<(), NetlinkError> {
+        let message =
+            LinkUnspec::new_with_index(link.index).address(mac.to_vec()).mtu(mtu).build();
+        self.handle.link().set(message).execute().await.map_err(refused("change the device", &link.name))
+    }
+
+    /// Removes a device; no error if it is not there.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn remove(&self, name: &str) -> Result<(), NetlinkError> {
+        let Some(link) = self.link(name).await? else { return Ok(()) };
+        match self.handle.link().del(link.index).execute().await.map_err(refused("remove the device", name)) {
+            Err(error) if error.source.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Adds an address; no error if it is there.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn add_address(&self, link: &Link, address: Ipv4Addr, prefix: u8) -> Result<(), NetlinkError> {
+        let request = self.handle.address().add(link.index, IpAddr::V4(address), prefix).replace();
+        request.execute().await.map_err(refused("add the address", &address.to_string()))
+    }
+
+    /// True if the device has the address.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn has_address(&self, link: &Link, address: Ipv4Addr) -> Result<bool, NetlinkError> {
+        let rows = self.handle.address().get().set_link_index_filter(link.index).execute().try_collect::<Vec<_>>();
+        let rows = rows.await.map_err(refused("list", "addresses"))?;
+        let is = |a: &AddressAttribute| matches!(a, AddressAttribute::Local(ip) if *ip == IpAddr::V4(address));
+        Ok(rows.iter().any(|row| row.attributes.iter().any(is)))
+    }
+
+    /// A neighbour that is never asked for.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn set_neighbour(&self, link: &Link, address: Ipv4Addr, mac: [u8; 6]) -> Result<(), NetlinkError> {
+        let request = self.handle.neighbours().add(link.index, IpAddr::V4(address)).link_layer_address(&mac);
+        request.replace().execute().await.map_err(refused("set the neighbour", &address.to_string()))
+    }
+
+    /// A route through `gateway`, which need not be on a network of the device.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn set_route(
+        &self,
+        link: &Link,
+        to: Ipv4Network,
+        gateway: Option<Ipv4Addr>,
+        source: Option<Ipv4Addr>,
+    ) -> Result<(), NetlinkError> {
+        let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(to.network(), to.prefix())
+            .output_interface(link.index)
+            .protocol(PROTOCOL);
+        route = match gateway {
+            Some(gateway) => route.gateway(gateway).onlink(),
+            None => route.scope(RouteScope::Link),
+        };
+        if let Some(source) = source {
+            route = route.pref_source(source);
+        }
+        let request = self.handle.route().add(route.build()).replace();
+        request.execute().await.map_err(refused("set the route to", &to.to_string()))
+    }
+
+    /// Our routes by that device: destinations.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn our_routes(&self, link: &Link) -> Result<Vec<RouteMessage>, NetlinkError> {
+        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let routes = self.handle.route().get(all).execute().try_collect::<Vec<_>>().await;
+        let ours = |route: &RouteMessage| {
+            let by = |a: &RouteAttribute| matches!(a, RouteAttribute::Oif(index) if *index == link.index);
+            route.header.protocol == PROTOCOL
+                && route.header.address_family == AddressFamily::Inet
+                && route.attributes.iter().any(by)
+        };
+        Ok(routes.map_err(refused("list", "routes"))?.into_iter().filter(ours).collect())
+    }
+
+    /// Removes a route; no error if it is not there.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn remove_route(&self, route: RouteMessage) -> Result<(), NetlinkError> {
+        match self.handle.route().del(route).execute().await.map_err(refused("remove", "a route")) {
+            Err(error) if error.source.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+fn link(message: &LinkMessage) -> Link {
+    let up = message.header.flags.contains(LinkFlags::Up);
+    let mut link = Link { name: String::new(), index: message.header.index, mac: [0; 6], mtu: 0, up };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
+            _ => {}
+        }
+    }
+    link
+}
+
+fn refused(operation: &'static str, object: &str) -> impl FnOnce(rtnetlink::Error) -> NetlinkError {
+    move |error| {
+        let source = match &error {
+            rtnetlink::Error::NetlinkError(message) => io::Error::from_raw_os_error(-message.raw_code()),
+            other => io::Error::other(other.to_string()),
+        };
+        NetlinkError { operation, object: object.to_owned(), source }
+    }
+}

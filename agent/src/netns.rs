@@ -1,0 +1,78 @@
+//! Work inside another network namespace: on a thread of its own, since a namespace belongs to a thread and the
+//! runtime's workers must keep theirs.
+use std::{
+    fs::File,
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+};
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::netlink::{Netlink, NetlinkError};
+
+/// Something inside a network namespace failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetnsError {
+    /// The path is not there or is no namespace.
+    #[error("cannot open the network namespace {path}")]
+    Open {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel does not let us in.
+    #[error("cannot enter the network namespace {path}")]
+    Enter {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A request inside failed.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+}
+
+/// Opens a namespace by its path.
+///
+/// # Errors
+/// [`NetnsError::Open`].
+pub fn open(path: &Path) -> Result<File, NetnsError> {
+    File::open(path).map_err(|source| NetnsError::Open { path: path.into(), source })
+}
+
+/// Runs `work` with a connection to the namespace at `path`.
+///
+/// # Errors
+/// That the namespace cannot be entered, or what `work` says.
+pub async fn within<F, Fut, T>(path: &Path, work: F) -> Result<T, NetnsError>
+where
+    F: FnOnce(Netlink) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<T, NetnsError>>,
+    T: Send + 'static,
+{
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let (file, path) = (open(path)?, path.to_path_buf());
+    let entered = path.clone();
+    let enter = |source| NetnsError::Enter { path: path.clone(), source };
+    let thread = std::thread::Builder::new().name("netns".into()).spawn(move || {
+        let _ = sender.send(run(&file, &entered, work));
+    });
+    thread.map_err(&enter)?;
+    receiver.await.unwrap_or_else(|_| Err(enter(io::Error::other("the thread for it ended early"))))
+}
+
+fn run<F, Fut, T>(netns: &File, path: &Path, work: F) -> Result<T, NetnsError>
+where
+    F: FnOnce(Netlink) -> Fut,
+    Fut: Future<Output = Result<T, NetnsError>>,
+{
+    let enter = |source| NetnsError::Enter { path: path.into(), source };
+    setns(netns, CloneFlags::CLONE_NEWNET).map_err(|errno| enter(errno.into()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(enter)?;
+    runtime.block_on(async { work(Netlink::open()?).await })
+}

@@ -1,0 +1,266 @@
+//! The start, in the one safe order, and the end.
+//!
+//! Watches → the node's address → devices → maps and programs → pods of before → the first full round → hooks → CNI
+//! configuration. A restart meets hooks of an earlier agent that run all the while: tables come before programs, and
+//! programs are replaced one by one through their links.
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use abi::{
+    Addr,
+    config::{FEATURE_EVENTS, FEATURE_FLOW_EVENTS, GATEWAY_MAC, Settings},
+    event::Hook,
+};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use objects::Key;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{broadcast, watch as latest},
+};
+
+use crate::{
+    Args, Shared, Started, apply,
+    apply::StoreError,
+    conflist::{self, ConflistError},
+    devices::{self, Devices, DevicesError, HAIRPIN, VXLAN_PORT},
+    engine::{self, InForce, Inbox},
+    events,
+    flows::{self, Flows},
+    http::{self, HttpError},
+    ipam::{IpamError, Ledger},
+    issues,
+    load::{self, LoadError},
+    names::Addresses,
+    netlink::{Netlink, NetlinkError},
+    pods::{PodError, Pods},
+    slots::LOCAL_NODE,
+    snapshot::NodeFacts,
+    socket::{self, SocketError},
+    watch,
+};
+
+/// Source ports of masqueraded flows: Linux' own range for clients starts here too, and a port that a socket of the
+/// host has is left out flow by flow.
+const MASQUERADE: (u16, u16) = (32_768, 65_535);
+/// Between two sweeps of expired flows.
+const SWEEP: Duration = Duration::from_secs(15);
+
+/// The agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The kubeconfig.
+    #[error("cannot read the kubeconfig {0}")]
+    Kubeconfig(String, #[source] Box<kube::config::KubeconfigError>),
+    /// The service account.
+    #[error("no --kubeconfig is given, and this is no pod with a service account")]
+    InCluster(#[source] Box<kube::config::InClusterError>),
+    /// The client.
+    #[error("cannot make a client of the API server")]
+    Client(#[source] Box<kube::Error>),
+    /// Devices and routes.
+    #[error(transparent)]
+    Devices(#[from] DevicesError),
+    /// A request to the kernel.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// Programs and maps.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The tables.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The ledger.
+    #[error(transparent)]
+    Ipam(#[from] IpamError),
+    /// Pods of before.
+    #[error(transparent)]
+    Pod(#[from] PodError),
+    /// The CNI configuration.
+    #[error(transparent)]
+    Conflist(#[from] ConflistError),
+    /// `/metrics`.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+}
+
+/// Runs the agent until it is told to stop. Traffic goes on without it.
+///
+/// # Errors
+/// [`RunError`]: it cannot start.
+pub async fn run(args: Args) -> Result<(), RunError> {
+    let client = client(args.kubeconfig.as_deref()).await?;
+    let inbox = Arc::new(Inbox::default());
+    let board = watch::start(&client, &inbox);
+    let (publish, in_force) = latest::channel(InForce::default());
+    let (sender, _) = broadcast::channel(events::BACKLOG);
+    let shared = Arc::new(Shared {
+        args,
+        inbox,
+        board,
+        in_force,
+        events: sender,
+        addresses: Addresses::default(),
+        waiting_for: Mutex::default(),
+        started: std::sync::OnceLock::new(),
+        devices: Mutex::default(),
+    });
+    http::serve(shared.clone()).await?;
+    socket::serve(shared.clone()).await?;
+    tracing::info!(node = shared.args.node_name, socket = %shared.args.socket.display(), "the agent has begun");
+    tokio::select! {
+        started = start(&shared, &client, publish) => {
+            started?;
+            tracing::info!("the node's network is ready");
+            end().await;
+        }
+        () = end() => {}
+    }
+    tracing::info!("the agent ends; traffic goes on");
+    Ok(())
+}
+
+async fn client(kubeconfig: Option<&Path>) -> Result<Client, RunError> {
+    let config = match kubeconfig {
+        Some(path) => {
+            let failed = |error| RunError::Kubeconfig(path.display().to_string(), Box::new(error));
+            let file = Kubeconfig::read_from(path).map_err(failed)?;
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(failed)?
+        }
+        None => Config::incluster().map_err(|error| RunError::InCluster(Box::new(error)))?,
+    };
+    Client::try_from(config).map_err(|error| RunError::Client(Box::new(error)))
+}
+
+async fn start(shared: &Arc<Shared>, client: &Client, publish: latest::Sender<InForce>) -> Result<(), RunError> {
+    let args = &shared.args;
+    let netlink = Netlink::open()?;
+    let address = address(shared).await;
+    let ranges: Vec<_> = args.cluster_cidr.iter().chain(&args.service_cidr).copied().collect();
+    let devices = devices::ensure(&netlink, &args.device, address, &ranges).await?;
+    let mut programs = load::load(&args.bpffs, &settings(args, address, &devices), args.attach)?;
+    let ring = programs.events()?;
+    let programs = Arc::new(Mutex::new(programs));
+    let store = load::store(&args.bpffs)?;
+    let have = apply::read(&store)?;
+    let facts = NodeFacts {
+        name: args.node_name.as_str().into(),
+        address,
+        host_ifindex: devices.host.index,
+        cluster_cidrs: args.cluster_cidr.clone(),
+        service_cidrs: args.service_cidr.clone(),
+    };
+    shared.inbox.change(|state| state.node = Arc::new(facts));
+    let ledger = Ledger::open(&args.state_dir, &boot())?;
+    let (inbox, in_force) = (shared.inbox.clone(), shared.in_force.clone());
+    let pods = Pods::new(netlink, programs.clone(), ledger, inbox, in_force, devices.pod_mtu);
+    let recovered = pods.recover().await?;
+    // Nothing is compiled on half the truth, so nothing is deleted that is only not known yet.
+    shared.board.wait().await;
+    tokio::spawn(engine::run(shared.inbox.clone(), store, have, publish));
+    wait_for_first_round(shared).await;
+    attach(&programs, &devices)?;
+    pods.attach_all()?;
+    programs.lock().expect("no holder panics").forget_old_stages()?;
+    let (flows, counters) = (Flows::open(&args.bpffs)?, load::open(&args.bpffs, &abi::map::COUNTERS)?);
+    let started = Started { devices, programs, pods, flows, counters };
+    assert!(shared.started.set(started).is_ok(), "the start happens once");
+    tracing::info!(pods = recovered, "hooks are attached");
+    tokio::spawn(events::read(ring, shared.clone(), shared.events.clone()));
+    tokio::spawn(sweep(shared.clone()));
+    let (node, inbox, in_force) = (args.node_name.clone(), shared.inbox.clone(), shared.in_force.clone());
+    tokio::spawn(issues::tell(client.clone(), node, inbox, in_force));
+    if let Some(plugin) = &args.cni_plugin {
+        conflist::install(plugin, &args.cni_bin_dir)?;
+    }
+    conflist::write(&args.cni_conf_dir, &args.socket)?;
+    Ok(())
+}
+
+/// The address of this node's Node object, as soon as there is one.
+async fn address(shared: &Shared) -> Ipv4Addr {
+    let key = Key::cluster(shared.args.node_name.as_str());
+    let wait = format!("there is no Node {} with an InternalIP (IPv4) yet", shared.args.node_name);
+    shared.waiting_for.lock().expect("no holder panics").push(wait);
+    loop {
+        let nodes = shared.inbox.snapshot().nodes;
+        let ips = nodes.get(&key).map(|node| node.internal_ips.clone()).unwrap_or_default();
+        let v4 = ips.iter().find_map(|ip| if let IpAddr::V4(v4) = ip { Some(*v4) } else { None });
+        if let Some(address) = v4 {
+            shared.waiting_for.lock().expect("no holder panics").clear();
+            return address;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn wait_for_first_round(shared: &Shared) {
+    let mut in_force = shared.in_force.clone();
+    // An error means that the engine is gone, and that it has said why.
+    let _ = in_force.wait_for(|state| state.rounds > 0).await;
+}
+
+fn attach(programs: &Mutex<load::Programs>, devices: &Devices) -> Result<(), LoadError> {
+    let mut programs = programs.lock().expect("no holder panics");
+    programs.attach(Hook::FromOverlay, &devices.vxlan.name)?;
+    programs.attach(Hook::FromHost, &devices.net.name)?;
+    programs.attach(Hook::FromNetdev, &devices.nic.name)?;
+    programs.attach(Hook::ToNetdev, &devices.nic.name)
+}
+
+fn settings(args: &Args, address: Ipv4Addr, devices: &Devices) -> Settings {
+    Settings {
+        host4: IpAddr::V4(address).into(),
+        host6: Addr::ANY,
+        hairpin4: IpAddr::V4(HAIRPIN).into(),
+        hairpin6: Addr::ANY,
+        node: LOCAL_NODE,
+        host_ifindex: devices.host.index,
+        overlay_ifindex: devices.vxlan.index,
+        nic_ifindex: devices.nic.index,
+        overlay_port: VXLAN_PORT.to_be(),
+        node_port_first: args.service_node_port_range.0,
+        node_port_last: args.service_node_port_range.1,
+        masquerade_first: MASQUERADE.0,
+        masquerade_last: MASQUERADE.1,
+        gateway_mac: GATEWAY_MAC,
+        features: FEATURE_EVENTS | if args.flow_events { FEATURE_FLOW_EVENTS } else { 0 },
+        jiffies_per_second: flows::jiffies_per_second(),
+    }
+}
+
+/// This boot of the machine: what had an address before it has none now.
+fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+async fn sweep(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let shared = shared.clone();
+        let swept = tokio::task::spawn_blocking(move || shared.started.get().map(|started| started.flows.sweep()));
+        match swept.await {
+            Ok(Some(Ok(count))) => tracing::debug!(count, "expired flows are swept"),
+            Ok(Some(Err(error))) => tracing::warn!(%error, "expired flows could not be swept"),
+            _ => {}
+        }
+    }
+}
+
+/// Returns when somebody wants the agent to end.
+async fn end() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
