@@ -26,6 +26,10 @@ pub(crate) enum Command {
     Server(control_plane::server::Args),
     /// The node side: runs the pods that are bound to this node
     Node(node::Args),
+    /// The networking of this node: compiles objects into the datapath's tables
+    Agent(agent::Args),
+    /// Remove every trace of the agent from this node
+    Cleanup(agent::cleanup::Args),
     /// Is a cluster on this machine what Weft promises?
     Check(check::Args),
     /// What the agent of this node does, and whether it is well

@@ -45,6 +45,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Pki(args) => Ok(control_plane::pki::run(args)?),
         Command::Server(args) => daemon(async || Ok(control_plane::server::run(args).await?)),
         Command::Node(args) => daemon(async || Ok(node::run(args).await?)),
+        Command::Agent(args) => daemon(async || Ok(agent::run(args).await?)),
+        Command::Cleanup(args) => daemon(async || Ok(agent::cleanup::run(args).await?)),
         Command::Check(args) => acceptance(&args),
         Command::Status(args) => ask::status::run(&args),
         Command::Monitor(args) => ask::monitor::run(args),

@@ -110,6 +110,8 @@ fn archive(files: &[(&str, &[u8], u32)]) -> anyhow::Result<Vec<u8>> {
         header.set_size(bytes.len() as u64);
         header.set_mode(*mode);
         header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
         archive.append_data(&mut header, name, *bytes).with_context(|| format!("packing {name}"))?;
     }
     archive.into_inner().context("packing")
