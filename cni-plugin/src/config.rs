@@ -1,87 +1,88 @@
-//! The network configuration from standard input: what this program reads of it. The rest goes to the agent as it is.
-use std::time::Duration;
+//! The network configuration on standard input.
+use std::path::PathBuf;
 
-use agent_api::code;
+use agent_api::{code, v1::cni_gc_request::Attachment};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::Value;
 
-use crate::{VERSIONS, environment::Command, failure::Failure};
+use crate::failure::Failure;
 
-/// How long the agent may take, if the configuration does not say. A runtime gives up after minutes; a pod that waits
-/// for its policy needs seconds.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Versions that are spoken.
+pub(crate) const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+/// The newest of them.
+pub(crate) const NEWEST: &str = "1.1.0";
 
-/// An attachment that GC must keep.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Attachment {
-    #[serde(rename = "containerID")]
-    pub(crate) container_id: String,
-    pub(crate) ifname: String,
+/// A network configuration.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Config {
+    /// `cniVersion`, one of [`VERSIONS`].
+    pub(crate) version: String,
+    /// Our own `socket`.
+    pub(crate) socket: Option<PathBuf>,
+    /// `dns`, handed on in the result.
+    pub(crate) dns: Value,
+    /// `prevResult`.
+    pub(crate) previous: Value,
+    /// `cni.dev/valid-attachments`, for GC.
+    pub(crate) valid: Vec<Attachment>,
+    /// As it came.
+    pub(crate) text: String,
 }
 
-/// The fields that we know.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Config {
-    pub(crate) cni_version: String,
+struct Wire {
+    #[serde(default)]
+    cni_version: String,
     #[serde(default)]
     name: String,
-    pub(crate) prev_result: Option<Box<RawValue>>,
-    #[serde(rename = "cni.dev/valid-attachments")]
-    pub(crate) valid: Option<Vec<Attachment>>,
-    /// The agent's socket; ours.
-    #[serde(default = "default_socket")]
-    pub(crate) socket: String,
-    /// Ours.
-    timeout_seconds: Option<u64>,
+    r#type: String,
+    socket: Option<PathBuf>,
+    #[serde(default)]
+    dns: Value,
+    #[serde(default)]
+    prev_result: Value,
+    #[serde(default, rename = "cni.dev/valid-attachments")]
+    valid: Vec<WireAttachment>,
 }
 
-fn default_socket() -> String {
-    agent_api::SOCKET.to_owned()
+#[derive(Deserialize)]
+struct WireAttachment {
+    #[serde(rename = "containerID")]
+    container_id: String,
+    ifname: String,
 }
 
 impl Config {
     /// From JSON.
-    pub(crate) fn parse(input: &[u8]) -> Result<Config, Failure> {
-        serde_json::from_slice(input).map_err(|error| {
-            Failure::new(code::DECODE, format!("the network configuration on standard input: {error}"))
-        })
-    }
-
-    /// Refuses what the command cannot work with.
-    pub(crate) fn check(&self, command: Command) -> Result<(), Failure> {
-        if !VERSIONS.contains(&self.cni_version.as_str()) {
-            let text =
-                format!("cniVersion {:?} is not supported, use one of {}", self.cni_version, VERSIONS.join(", "));
-            return Err(Failure::new(code::INCOMPATIBLE_VERSION, text));
+    pub(crate) fn parse(text: &str) -> Result<Config, Failure> {
+        let wire: Wire = serde_json::from_str(text).map_err(|error| {
+            Failure::new(code::DECODE, "standard input is no network configuration", error.to_string())
+        })?;
+        let version = if wire.cni_version.is_empty() { "0.1.0".to_owned() } else { wire.cni_version };
+        if !VERSIONS.contains(&version.as_str()) {
+            let details = format!("{version:?} is none of {}", VERSIONS.join(", "));
+            return Err(Failure::new(code::INCOMPATIBLE_VERSION, "cniVersion is not supported", details));
         }
-        if self.name.is_empty() {
-            return Err(Failure::new(code::INVALID_CONFIG, "the network configuration has no name"));
+        if wire.name.is_empty() || wire.r#type.is_empty() {
+            let details = "name and type must not be empty";
+            return Err(Failure::new(code::INVALID_CONFIG, "the network configuration is not valid", details));
         }
-        let since = match command {
-            Command::Check => "0.4.0",
-            Command::Gc | Command::Status => "1.1.0",
-            _ => return Ok(()),
-        };
-        // The versions that we take sort as text.
-        if self.cni_version.as_str() < since {
-            let text = format!("cniVersion {} has no such command, it came with {since}", self.cni_version);
-            return Err(Failure::new(code::INCOMPATIBLE_VERSION, text));
+        if wire.socket.as_ref().is_some_and(|socket| !socket.is_absolute()) {
+            return Err(Failure::new(code::INVALID_CONFIG, "socket is not an absolute path", ""));
         }
-        Ok(())
-    }
-
-    /// How long to wait for the agent.
-    pub(crate) fn patience(&self) -> Duration {
-        self.timeout_seconds.map_or(PATIENCE, |seconds| Duration::from_secs(seconds.clamp(1, 300)))
+        let attachment = |a: WireAttachment| Attachment { container_id: a.container_id, ifname: a.ifname };
+        let valid = wire.valid.into_iter().map(attachment).collect();
+        let (socket, dns, previous) = (wire.socket, wire.dns, wire.prev_result);
+        Ok(Config { version, socket, dns, previous, valid, text: text.to_owned() })
     }
 }
 
-/// The version that a VERSION call asks in; the newest if it says nothing usable.
-pub(crate) fn version_of(input: &[u8]) -> String {
-    let object: Option<serde_json::Value> = serde_json::from_slice(input).ok();
-    let asked = object.as_ref().and_then(|object| object["cniVersion"].as_str());
-    asked.filter(|asked| VERSIONS.contains(asked)).unwrap_or(VERSIONS[VERSIONS.len() - 1]).to_owned()
+/// The version that an answer to this input is in, however broken the rest of it is.
+pub(crate) fn spoken(text: &str) -> String {
+    let value: Value = serde_json::from_str(text).unwrap_or_default();
+    let version = value["cniVersion"].as_str().filter(|version| VERSIONS.contains(version));
+    version.unwrap_or(NEWEST).to_owned()
 }
 
 #[cfg(test)]
@@ -89,27 +90,28 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(json: &str, command: Command, expected: Option<u32>) {
-        let found = Config::parse(json.as_bytes()).and_then(|config| config.check(command));
-        assert_eq!(found.err().map(|failure| failure.code), expected, "{json}");
+    fn check(text: &str, expected: Result<&str, u32>) {
+        let parsed = Config::parse(text);
+        assert_eq!(parsed.as_ref().map(|config| config.version.as_str()).map_err(|failure| failure.code), expected);
     }
 
     #[test]
-    fn configurations() {
-        check(r#"{"cniVersion":"1.1.0","name":"weft"}"#, Command::Add, None);
-        check(r#"{"cniVersion":"0.3.1","name":"weft"}"#, Command::Del, None);
-        check(r#"{"cniVersion":"0.2.0","name":"weft"}"#, Command::Add, Some(code::INCOMPATIBLE_VERSION));
-        check(r#"{"cniVersion":"1.1.0"}"#, Command::Add, Some(code::INVALID_CONFIG));
-        check(r#"{"cniVersion":"1.0.0","name":"weft"}"#, Command::Gc, Some(code::INCOMPATIBLE_VERSION));
-        check(r#"{"cniVersion":"0.3.1","name":"weft"}"#, Command::Check, Some(code::INCOMPATIBLE_VERSION));
-        check("{", Command::Add, Some(code::DECODE));
-        check(r#"{"name":"weft"}"#, Command::Add, Some(code::DECODE));
+    fn parsed_or_refused() {
+        check(r#"{"cniVersion":"1.1.0","name":"weft","type":"weft-cni","socket":"/run/s"}"#, Ok("1.1.0"));
+        check(r#"{"cniVersion":"0.3.1","name":"weft","type":"weft-cni","unknown":[1]}"#, Ok("0.3.1"));
+        check(r#"{"cniVersion":"0.2.0","name":"weft","type":"weft-cni"}"#, Err(code::INCOMPATIBLE_VERSION));
+        check(r#"{"name":"weft","type":"weft-cni"}"#, Err(code::INCOMPATIBLE_VERSION));
+        check(r#"{"cniVersion":"1.1.0","name":"","type":"weft-cni"}"#, Err(code::INVALID_CONFIG));
+        check(r#"{"cniVersion":"1.1.0","name":"w","type":"t","socket":"s"}"#, Err(code::INVALID_CONFIG));
+        check(r#"{"cniVersion":"1.1.0"}"#, Err(code::DECODE));
+        check("", Err(code::DECODE));
+        check("[]", Err(code::DECODE));
     }
 
     #[test]
-    fn version_answers_in_the_version_asked() {
-        assert_eq!(version_of(br#"{"cniVersion":"0.4.0"}"#), "0.4.0");
-        assert_eq!(version_of(br#"{"cniVersion":"9.9.9"}"#), "1.1.0");
-        assert_eq!(version_of(b""), "1.1.0");
+    fn attachments_of_gc() {
+        let text = r#"{"cniVersion":"1.1.0","name":"w","type":"t",
+            "cni.dev/valid-attachments":[{"containerID":"a","ifname":"eth0"}]}"#;
+        assert_eq!(Config::parse(text).expect("valid").valid[0].container_id, "a");
     }
 }

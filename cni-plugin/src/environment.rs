@@ -1,140 +1,186 @@
-//! What the runtime says by environment, checked as the specification asks ("Parameters", error code 4).
-use std::collections::HashMap;
+//! The CNI_ variables, strictly: what is missing, wrong or dangerous in a path is refused with code 4.
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Component, Path},
+};
 
 use agent_api::code;
 
 use crate::failure::Failure;
 
-/// What to do.
+/// How variables are looked up.
+pub(crate) type Vars<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// `CNI_COMMAND`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Command {
+    /// Make an interface.
     Add,
+    /// Remove it.
     Del,
+    /// Is it as ADD made it?
     Check,
+    /// Release what is not listed.
     Gc,
+    /// Would ADD succeed?
     Status,
+    /// Which versions are spoken?
     Version,
 }
 
-/// The parameters.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Environment {
-    pub(crate) command: Command,
-    pub(crate) container_id: String,
-    pub(crate) netns: String,
-    pub(crate) ifname: String,
-    pub(crate) args: HashMap<String, String>,
-}
-
-impl Environment {
-    /// Reads and checks the variables that the command needs.
-    pub(crate) fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Environment, Failure> {
-        let get = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let name = get("CNI_COMMAND").unwrap_or_default();
-        let command = match name.as_str() {
+impl Command {
+    /// From the environment.
+    pub(crate) fn read(vars: Vars) -> Result<Command, Failure> {
+        Ok(match required(vars, "CNI_COMMAND")?.as_str() {
             "ADD" => Command::Add,
             "DEL" => Command::Del,
             "CHECK" => Command::Check,
             "GC" => Command::Gc,
             "STATUS" => Command::Status,
             "VERSION" => Command::Version,
-            other => return Err(wrong("CNI_COMMAND", other, "one of ADD, DEL, CHECK, GC, STATUS, VERSION")),
-        };
+            other => {
+                let details = format!("{other:?} is none of ADD, DEL, CHECK, GC, STATUS, VERSION");
+                return Err(invalid("CNI_COMMAND is not known", details));
+            }
+        })
+    }
+}
+
+/// What the runtime says about the interface.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Environment {
+    /// What to do.
+    pub(crate) command: Command,
+    /// Empty for GC and STATUS.
+    pub(crate) container_id: String,
+    /// Empty for GC and STATUS; may be empty for DEL.
+    pub(crate) netns: String,
+    /// Empty for GC and STATUS.
+    pub(crate) ifname: String,
+    /// `CNI_ARGS`.
+    pub(crate) args: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// From the environment.
+    pub(crate) fn read(command: Command, vars: Vars) -> Result<Environment, Failure> {
         let mut environment = Environment {
             command,
-            container_id: get("CNI_CONTAINERID").unwrap_or_default(),
-            netns: get("CNI_NETNS").unwrap_or_default(),
-            ifname: get("CNI_IFNAME").unwrap_or_default(),
-            args: HashMap::new(),
+            container_id: String::new(),
+            netns: String::new(),
+            ifname: String::new(),
+            args: BTreeMap::new(),
         };
-        if matches!(command, Command::Add | Command::Del | Command::Check) {
-            environment.args = arguments(&get("CNI_ARGS").unwrap_or_default())?;
-            environment.check()?;
+        if matches!(command, Command::Gc | Command::Status | Command::Version) {
+            return Ok(environment);
         }
+        environment.container_id = container_id(required(vars, "CNI_CONTAINERID")?)?;
+        environment.ifname = ifname(required(vars, "CNI_IFNAME")?)?;
+        environment.netns = match command {
+            Command::Del => text(vars, "CNI_NETNS")?.unwrap_or_default(),
+            _ => netns(required(vars, "CNI_NETNS")?)?,
+        };
+        environment.args = args(&text(vars, "CNI_ARGS")?.unwrap_or_default())?;
         Ok(environment)
     }
+}
 
-    fn check(&self) -> Result<(), Failure> {
-        let id = &self.container_id;
-        let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-        if !id.starts_with(|c: char| c.is_ascii_alphanumeric()) || !id.chars().all(plain) {
-            return Err(wrong("CNI_CONTAINERID", id, "letters, digits, '_', '.', '-', and a letter or digit first"));
-        }
-        let name = &self.ifname;
-        let odd = |c: char| c == '/' || c == ':' || c.is_whitespace();
-        if name.is_empty() || name.len() > 15 || name == "." || name == ".." || name.chars().any(odd) {
-            return Err(wrong(
-                "CNI_IFNAME",
-                name,
-                "an interface name of 1 to 15 characters without '/', ':' and spaces",
-            ));
-        }
-        // DEL must succeed when the namespace is gone, and then it may not be named.
-        if self.netns.is_empty() && self.command != Command::Del {
-            return Err(wrong("CNI_NETNS", "", "the path of the container's network namespace"));
-        }
-        Ok(())
+fn text(vars: Vars, name: &str) -> Result<Option<String>, Failure> {
+    let text = vars(name).map(OsString::into_string).transpose();
+    text.map_err(|_| invalid(format!("{name} is not UTF-8"), "")).map(|text| text.filter(|text| !text.is_empty()))
+}
+
+fn required(vars: Vars, name: &str) -> Result<String, Failure> {
+    text(vars, name)?.ok_or_else(|| invalid(format!("{name} is missing"), "the runtime must set it"))
+}
+
+/// Starts with a letter or digit, goes on with these or `.`, `_`, `-` (specification, "Parameters").
+fn container_id(id: String) -> Result<String, Failure> {
+    let rest = id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if rest && id.as_bytes()[0].is_ascii_alphanumeric() && id.len() <= 255 {
+        return Ok(id);
     }
+    Err(invalid("CNI_CONTAINERID is not valid", format!("{id:?}")))
 }
 
-/// `K=V;K=V`.
-fn arguments(text: &str) -> Result<HashMap<String, String>, Failure> {
+/// As the kernel wants names: at most 15 bytes, no `/`, no `:`, no space, not `.` or `..`.
+fn ifname(name: String) -> Result<String, Failure> {
+    let bad = |b: u8| matches!(b, b'/' | b':') || b.is_ascii_whitespace() || b.is_ascii_control();
+    if name.len() <= 15 && !name.bytes().any(bad) && name != "." && name != ".." {
+        return Ok(name);
+    }
+    Err(invalid("CNI_IFNAME is not valid", format!("{name:?}")))
+}
+
+fn netns(path: String) -> Result<String, Failure> {
+    let checked = Path::new(&path);
+    if checked.is_absolute() && !checked.components().any(|part| part == Component::ParentDir) {
+        return Ok(path);
+    }
+    Err(invalid("CNI_NETNS is not an absolute path", format!("{path:?}")))
+}
+
+/// `KEY=VALUE;KEY=VALUE`.
+fn args(text: &str) -> Result<BTreeMap<String, String>, Failure> {
     let pairs = text.split(';').filter(|pair| !pair.is_empty());
-    let split = pairs.map(|pair| match pair.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(wrong("CNI_ARGS", pair, "KEY=VALUE pairs with ';' between them")),
-    });
-    split.collect()
+    pairs
+        .map(|pair| {
+            let pair = pair.split_once('=').filter(|(key, _)| !key.is_empty());
+            pair.map(|(key, value)| (key.to_owned(), value.to_owned()))
+        })
+        .collect::<Option<_>>()
+        .ok_or_else(|| invalid("CNI_ARGS is not KEY=VALUE;KEY=VALUE", format!("{text:?}")))
 }
 
-fn wrong(variable: &str, value: &str, expected: &str) -> Failure {
-    let message = format!("{variable} is {value:?}, expected {expected}");
-    Failure::new(code::INVALID_ENVIRONMENT, message)
+fn invalid(msg: impl Into<String>, details: impl Into<String>) -> Failure {
+    Failure::new(code::INVALID_ENVIRONMENT, msg, details)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const GOOD: [(&str, &str); 5] = [
-        ("CNI_COMMAND", "ADD"),
-        ("CNI_CONTAINERID", "abc-1"),
-        ("CNI_NETNS", "/run/netns/a"),
-        ("CNI_IFNAME", "eth0"),
-        ("CNI_ARGS", "K8S_POD_NAME=a;IgnoreUnknown=1"),
-    ];
+    fn read(vars: &[(&str, &str)]) -> Result<Environment, Failure> {
+        let vars: BTreeMap<&str, &str> = vars.iter().copied().collect();
+        let look = move |name: &str| vars.get(name).map(OsString::from);
+        let command = Command::read(&look)?;
+        Environment::read(command, &look)
+    }
 
-    /// `GOOD` with some variables replaced; the variable that the error names, or none.
     #[track_caller]
-    fn check(changes: &[(&str, &str)], named: Option<&str>) {
-        let find = |list: &[(&str, &str)], name: &str| {
-            list.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
-        };
-        let found = Environment::read(|name| find(changes, name).or_else(|| find(&GOOD, name)));
-        match (found, named) {
-            (Ok(_), None) => {}
-            (Err(failure), Some(name)) => {
-                assert_eq!(failure.code, code::INVALID_ENVIRONMENT);
-                assert!(failure.message.starts_with(name), "{}", failure.message);
-            }
-            (found, named) => panic!("{found:?}, expected {named:?}"),
+    fn check(changes: &[(&str, &str)], expected: Result<(), &str>) {
+        let mut vars = vec![
+            ("CNI_COMMAND", "ADD"),
+            ("CNI_CONTAINERID", "abc-1"),
+            ("CNI_NETNS", "/run/netns/x"),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAME=p"),
+        ];
+        vars.extend_from_slice(changes);
+        let result = read(&vars);
+        assert_eq!(result.as_ref().map(|_| ()).map_err(|failure| failure.msg.as_str()), expected);
+        if let Err(failure) = result {
+            assert_eq!(failure.code, code::INVALID_ENVIRONMENT);
         }
     }
 
     #[test]
-    fn variables() {
-        check(&[], None);
-        check(&[("CNI_COMMAND", "add")], Some("CNI_COMMAND"));
-        check(&[("CNI_CONTAINERID", "")], Some("CNI_CONTAINERID"));
-        check(&[("CNI_CONTAINERID", "-a")], Some("CNI_CONTAINERID"));
-        check(&[("CNI_CONTAINERID", "a/b")], Some("CNI_CONTAINERID"));
-        check(&[("CNI_IFNAME", "a-name-of-16-ch.")], Some("CNI_IFNAME"));
-        check(&[("CNI_IFNAME", "..")], Some("CNI_IFNAME"));
-        check(&[("CNI_IFNAME", "a b")], Some("CNI_IFNAME"));
-        check(&[("CNI_NETNS", "")], Some("CNI_NETNS"));
-        check(&[("CNI_NETNS", ""), ("CNI_COMMAND", "DEL")], None);
-        check(&[("CNI_ARGS", "novalue")], Some("CNI_ARGS"));
-        check(&[("CNI_ARGS", "")], None);
-        check(&[("CNI_COMMAND", "GC"), ("CNI_CONTAINERID", ""), ("CNI_IFNAME", "")], None);
+    fn what_a_runtime_sets() {
+        check(&[], Ok(()));
+        check(&[("CNI_COMMAND", "")], Err("CNI_COMMAND is missing"));
+        check(&[("CNI_COMMAND", "add")], Err("CNI_COMMAND is not known"));
+        check(&[("CNI_CONTAINERID", "")], Err("CNI_CONTAINERID is missing"));
+        check(&[("CNI_CONTAINERID", "../x")], Err("CNI_CONTAINERID is not valid"));
+        check(&[("CNI_CONTAINERID", "-x")], Err("CNI_CONTAINERID is not valid"));
+        check(&[("CNI_IFNAME", "a/b")], Err("CNI_IFNAME is not valid"));
+        check(&[("CNI_IFNAME", "sixteen-letters-")], Err("CNI_IFNAME is not valid"));
+        check(&[("CNI_IFNAME", "..")], Err("CNI_IFNAME is not valid"));
+        check(&[("CNI_NETNS", "")], Err("CNI_NETNS is missing"));
+        check(&[("CNI_NETNS", "netns")], Err("CNI_NETNS is not an absolute path"));
+        check(&[("CNI_ARGS", "x")], Err("CNI_ARGS is not KEY=VALUE;KEY=VALUE"));
+        check(&[("CNI_ARGS", "")], Ok(()));
+        check(&[("CNI_COMMAND", "DEL"), ("CNI_NETNS", "")], Ok(()));
+        check(&[("CNI_COMMAND", "GC"), ("CNI_IFNAME", "")], Ok(()));
     }
 }

@@ -1,37 +1,29 @@
-//! An error as CNI tells it ("Error": cniVersion, code, msg, details).
-use agent_api::{code, v1::CniError};
+//! Errors in CNI's own form (specification, "Error").
 use serde_json::json;
 
-/// What went wrong, by CNI's code.
-#[derive(Debug, PartialEq, Eq)]
+/// What went wrong, in CNI's terms.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Failure {
+    /// One of `agent_api::code`.
     pub(crate) code: u32,
-    pub(crate) message: String,
+    /// A short sentence.
+    pub(crate) msg: String,
+    /// More, or empty.
     pub(crate) details: String,
 }
 
 impl Failure {
-    pub(crate) fn new(code: u32, message: impl Into<String>) -> Failure {
-        Failure { code, message: message.into(), details: String::new() }
+    /// A failure.
+    pub(crate) fn new(code: u32, msg: impl Into<String>, details: impl Into<String>) -> Failure {
+        Failure { code, msg: msg.into(), details: details.into() }
     }
 
-    /// Reading or writing failed.
-    pub(crate) fn io(doing: &str, error: &std::io::Error) -> Failure {
-        Failure::new(code::IO, format!("{doing}: {error}"))
-    }
-
-    /// The JSON for standard output.
-    pub(crate) fn to_json(&self, version: &str) -> String {
-        let mut object = json!({"cniVersion": version, "code": self.code, "msg": self.message});
+    /// As it is printed.
+    pub(crate) fn json(&self, version: &str) -> String {
+        let mut error = json!({ "cniVersion": version, "code": self.code, "msg": self.msg });
         if !self.details.is_empty() {
-            object["details"] = self.details.clone().into();
+            error["details"] = self.details.as_str().into();
         }
-        object.to_string()
-    }
-}
-
-impl From<CniError> for Failure {
-    fn from(error: CniError) -> Failure {
-        Failure { code: error.code, message: error.msg, details: error.details }
+        error.to_string() + "\n"
     }
 }

@@ -1,62 +1,59 @@
-//! `weft-cni`: turns one CNI call into one call on the agent's socket, and its answer into CNI's JSON.
+//! `weft-cni`: the CNI plugin that container runtimes execute (https://www.cni.dev/docs/spec/, 0.3.1 to 1.1.0).
 //!
-//! Specification: https://www.cni.dev/docs/spec/ (1.1.0). The program keeps no state and decides nothing: the agent
-//! gives addresses, makes devices and answers an ADD only when the pod's policy is in force. Input comes by environment
-//! and standard input; the result or the error goes to standard output, and a failure exits with 1.
-mod call;
+//! It checks what it is given, asks the agent over its socket, and prints the answer in the version that was asked for.
+//! It decides nothing and keeps nothing; all that can go wrong is told in CNI's own error form on standard output.
+use std::{
+    io::{Read, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use agent_api::code;
+
+mod ask;
 mod config;
 mod environment;
 mod failure;
 mod result;
 
-use std::{
-    io::{self, Read as _},
-    process::ExitCode,
-};
-
+use config::Config;
 use environment::{Command, Environment};
 use failure::Failure;
 
-/// Versions that we take, oldest first.
-pub(crate) const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
-/// The largest configuration that is read, in bytes.
-const LARGEST: u64 = 1 << 20;
+/// Standard input larger than this is no network configuration.
+const MAX_INPUT: u64 = 1 << 20;
 
 fn main() -> ExitCode {
-    if std::env::var_os("CNI_COMMAND").is_none() {
-        eprintln!(
-            "weft-cni {} speaks CNI {}; a container runtime calls it.",
-            env!("CARGO_PKG_VERSION"),
-            VERSIONS.join(", ")
-        );
-        return ExitCode::from(2);
-    }
-    // An error is told in the caller's version once that is known.
-    let mut version = VERSIONS[VERSIONS.len() - 1].to_owned();
-    match run(&mut version) {
-        Ok(text) => {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(failure) => {
-            println!("{}", failure.to_json(&version));
-            ExitCode::FAILURE
-        }
-    }
+    let vars = |name: &str| std::env::var_os(name);
+    let (output, code) = match run(&vars) {
+        Ok(output) => (output, ExitCode::SUCCESS),
+        Err((failure, version)) => (failure.json(&version), ExitCode::FAILURE),
+    };
+    let mut stdout = std::io::stdout().lock();
+    // There is nobody left to tell if standard output is closed.
+    let _ = stdout.write_all(output.as_bytes()).and_then(|()| stdout.flush());
+    code
 }
 
-/// The text of the result; empty for commands that have none.
-fn run(version: &mut String) -> Result<String, Failure> {
-    let environment = Environment::read(|name| std::env::var(name).ok())?;
-    let mut input = Vec::new();
-    io::stdin().take(LARGEST).read_to_end(&mut input).map_err(|error| Failure::io("reading standard input", &error))?;
-    if environment.command == Command::Version {
-        return Ok(result::versions(&config::version_of(&input)));
+/// What is printed; on a failure with the version that the caller speaks, as far as it is known.
+fn run(vars: environment::Vars) -> Result<String, (Failure, String)> {
+    let newest = || config::NEWEST.to_owned();
+    let command = Command::read(vars).map_err(|failure| (failure, newest()))?;
+    let mut input = String::new();
+    let read = std::io::stdin().lock().take(MAX_INPUT).read_to_string(&mut input);
+    read.map_err(|error| (Failure::new(code::IO, "cannot read standard input", error.to_string()), newest()))?;
+    if command == Command::Version {
+        return Ok(result::versions(&config::spoken(&input)));
     }
-    let config = config::Config::parse(&input)?;
-    config.cni_version.clone_into(version);
-    config.check(environment.command)?;
+    let config = Config::parse(&input).map_err(|failure| (failure, config::spoken(&input)))?;
+    let version = config.version.clone();
+    let environment = Environment::read(command, vars).map_err(|failure| (failure, version.clone()))?;
+    answer(&config, &environment).map_err(|failure| (failure, version))
+}
+
+fn answer(config: &Config, environment: &Environment) -> Result<String, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::io("starting", &error))?;
-    runtime.block_on(call::agent(&environment, &config, &input))
+    let runtime = runtime.map_err(|error| Failure::new(code::IO, "cannot start", error.to_string()))?;
+    let socket = config.socket.clone().unwrap_or_else(|| PathBuf::from(agent_api::SOCKET));
+    runtime.block_on(ask::ask(&socket, config, environment))
 }

@@ -1,91 +1,98 @@
-//! Results as CNI writes them ("Success"), in the form of the caller's version.
+//! The agent's answer in the words of a CNI version.
 use agent_api::v1::CniResult;
 use serde_json::{Map, Value, json};
 
-use crate::VERSIONS;
+use crate::config::{Config, VERSIONS};
 
 /// The answer to VERSION.
-pub(crate) fn versions(asked: &str) -> String {
-    json!({"cniVersion": asked, "supportedVersions": VERSIONS}).to_string()
+pub(crate) fn versions(version: &str) -> String {
+    json!({ "cniVersion": version, "supportedVersions": VERSIONS }).to_string() + "\n"
 }
 
-/// The answer to ADD: what an earlier plugin made, then ours.
-pub(crate) fn added(version: &str, made: &CniResult, previous: Option<&Value>) -> String {
-    let earlier = |field: &str| previous.and_then(|result| result[field].as_array()).cloned().unwrap_or_default();
-    let mut interfaces = earlier("interfaces");
-    let first = interfaces.len();
-    interfaces.extend(made.interfaces.iter().map(|interface| {
-        let mut object = json!({"name": interface.name, "mac": interface.mac});
-        // The field came with 1.1.0.
-        if version >= "1.1.0" && interface.mtu > 0 {
-            object["mtu"] = interface.mtu.into();
-        }
-        if !interface.sandbox.is_empty() {
-            object["sandbox"] = interface.sandbox.clone().into();
-        }
-        object
-    }));
-    let mut ips = earlier("ips");
-    ips.extend(made.ips.iter().map(|ip| {
-        let mut object = json!({"address": ip.address, "interface": first + ip.interface as usize});
-        if !ip.gateway.is_empty() {
-            object["gateway"] = ip.gateway.clone().into();
-        }
-        // Up to 0.4.0 each address said its family.
-        if version < "1.0.0" {
-            object["version"] = if ip.address.contains(':') { "6" } else { "4" }.into();
-        }
-        object
-    }));
-    let mut routes = earlier("routes");
-    routes.extend(made.routes.iter().map(|route| match route.gw.as_str() {
-        "" => json!({"dst": route.dst}),
-        gw => json!({"dst": route.dst, "gw": gw}),
-    }));
-    let mut object = Map::new();
-    object.insert("cniVersion".into(), version.into());
-    object.insert("interfaces".into(), interfaces.into());
-    object.insert("ips".into(), ips.into());
-    object.insert("routes".into(), routes.into());
-    object.insert("dns".into(), previous.map_or_else(|| json!({}), |result| result["dns"].clone()));
-    Value::Object(object).to_string()
+/// The result of ADD. Before 1.0.0 an address tells its family; only 1.1.0 knows the MTU of an interface.
+pub(crate) fn added(result: &CniResult, config: &Config) -> String {
+    let version = config.version.as_str();
+    let interfaces: Vec<Value> = result
+        .interfaces
+        .iter()
+        .map(|interface| {
+            let mut value = json!({ "name": interface.name, "mac": interface.mac });
+            if !interface.sandbox.is_empty() {
+                value["sandbox"] = interface.sandbox.as_str().into();
+            }
+            if version == "1.1.0" && interface.mtu > 0 {
+                value["mtu"] = interface.mtu.into();
+            }
+            value
+        })
+        .collect();
+    let ips: Vec<Value> = result
+        .ips
+        .iter()
+        .map(|ip| {
+            let mut value = json!({ "address": ip.address, "interface": ip.interface });
+            if !ip.gateway.is_empty() {
+                value["gateway"] = ip.gateway.as_str().into();
+            }
+            if version.starts_with("0.") {
+                value["version"] = if ip.address.contains(':') { "6" } else { "4" }.into();
+            }
+            value
+        })
+        .collect();
+    let routes: Vec<Value> = result
+        .routes
+        .iter()
+        .map(|route| {
+            if route.gw.is_empty() { json!({ "dst": route.dst }) } else { json!({ "dst": route.dst, "gw": route.gw }) }
+        })
+        .collect();
+    let dns = if config.dns.is_object() { config.dns.clone() } else { Value::Object(Map::new()) };
+    json!({ "cniVersion": version, "interfaces": interfaces, "ips": ips, "routes": routes, "dns": dns }).to_string()
+        + "\n"
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use agent_api::v1::cni_result::{Interface, Ip, Route};
 
-    fn made() -> CniResult {
+    use super::*;
+
+    #[track_caller]
+    fn check(version: &str, path: &str, expected: Option<Value>) {
         let interface = |name: &str, sandbox: &str| Interface {
             name: name.into(),
-            mac: "02:00:00:00:00:01".into(),
+            mac: "ee:ee:ee:ee:ee:ee".into(),
             mtu: 1450,
             sandbox: sandbox.into(),
         };
-        CniResult {
-            interfaces: vec![interface("weft1", ""), interface("eth0", "/run/netns/a")],
-            ips: vec![Ip { address: "10.244.0.5/32".into(), gateway: "169.254.1.1".into(), interface: 1 }],
+        let result = CniResult {
+            interfaces: vec![interface("weft1", ""), interface("eth0", "/run/netns/x")],
+            ips: vec![Ip { address: "10.244.0.2/32".into(), gateway: "169.254.1.1".into(), interface: 1 }],
             routes: vec![Route { dst: "0.0.0.0/0".into(), gw: "169.254.1.1".into() }],
-        }
-    }
-
-    #[track_caller]
-    fn check(version: &str, pointer: &str, expected: &Value) {
-        let previous = json!({"interfaces": [{"name": "lo"}], "dns": {"nameservers": ["1.1.1.1"]}});
-        let result: Value = serde_json::from_str(&added(version, &made(), Some(&previous))).unwrap();
-        assert_eq!(result.pointer(pointer).unwrap_or(&Value::Null), expected, "{result}");
+        };
+        let text =
+            format!(r#"{{"cniVersion":"{version}","name":"w","type":"t","dns":{{"nameservers":["10.96.0.10"]}}}}"#);
+        let printed = added(&result, &Config::parse(&text).expect("valid"));
+        let printed: Value = serde_json::from_str(&printed).expect("JSON");
+        assert_eq!(printed.pointer(path).cloned(), expected, "{path} in {version}");
     }
 
     #[test]
-    fn results_by_version() {
-        check("1.1.0", "/cniVersion", &"1.1.0".into());
-        check("1.1.0", "/interfaces/0/name", &"lo".into());
-        check("1.1.0", "/interfaces/2/mtu", &1450.into());
-        check("1.1.0", "/ips/0/interface", &2.into());
-        check("1.1.0", "/ips/0/version", &Value::Null);
-        check("1.1.0", "/dns/nameservers/0", &"1.1.1.1".into());
-        check("0.4.0", "/ips/0/version", &"4".into());
-        check("0.4.0", "/interfaces/2/mtu", &Value::Null);
+    fn each_version_in_its_own_words() {
+        for version in VERSIONS {
+            check(version, "/cniVersion", Some(version.into()));
+            check(version, "/ips/0/address", Some("10.244.0.2/32".into()));
+            check(version, "/ips/0/interface", Some(1.into()));
+            check(version, "/interfaces/1/sandbox", Some("/run/netns/x".into()));
+            check(version, "/interfaces/0/sandbox", None);
+            check(version, "/routes/0/gw", Some("169.254.1.1".into()));
+            check(version, "/dns/nameservers/0", Some("10.96.0.10".into()));
+        }
+        check("0.3.1", "/ips/0/version", Some("4".into()));
+        check("0.4.0", "/ips/0/version", Some("4".into()));
+        check("1.0.0", "/ips/0/version", None);
+        check("1.0.0", "/interfaces/0/mtu", None);
+        check("1.1.0", "/interfaces/0/mtu", Some(1450.into()));
     }
 }
