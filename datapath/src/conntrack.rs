@@ -179,7 +179,9 @@ pub fn resume(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> 
         return Ok(Step::Slow(Stage::Policy));
     }
     tables.touch(&entry, touch(&state.packet, direction, state.now));
-    promote(tables, state, &key, &entry, direction);
+    if entry.flags & PROMOTED == 0 && proven(tables, state, &entry, direction) {
+        promote(tables, state, &key);
+    }
     Ok(Step::Done(rewrite::plan(tables, &entry, direction, &state.packet)?))
 }
 
@@ -245,35 +247,29 @@ fn still_there(tables: &impl Tables, leg: &Leg, addr: &Addr) -> bool {
 /// Moves a flow into `FLOWS` once it has proven itself: TCP when the handshake is complete, others after packets both
 /// ways over two seconds. If the table is full, the flow stays where it can be evicted.
 #[inline(always)]
-fn promote<T: Tables>(tables: &T, state: &mut State, key: &FlowKey, entry: &T::Entry, direction: usize) {
-    let packet = &state.packet;
-    if entry.flags & PROMOTED != 0 || !proven(tables, state, entry, direction) {
+fn promote(tables: &impl Tables, state: &mut State, key: &FlowKey) {
+    let Some(entry) = tables.half_open(key) else {
         return;
-    }
-    let proto = packet.proto;
-    state.key = *key;
-    state.value = **entry;
+    };
+    state.value = *entry;
     state.value.flags |= PROMOTED;
-    if entry.flags & PAIRED != 0 {
-        let twin_key = twin_key(entry, proto);
-        let Some(twin) = tables.half_open(&twin_key) else {
-            return;
-        };
-        if twin.seen & (SEEN | SEEN << 1) == 0 {
-            return; // Nothing has come back yet.
-        }
-        state.twin = *twin;
-        state.twin.flags |= PROMOTED;
-        if !tables.put_flow(&twin_key, &state.twin) {
-            return;
-        }
-        if !tables.put_flow(&state.key, &state.value) {
-            tables.remove_flow(&twin_key);
+    if state.value.flags & PAIRED == 0 {
+        if state.value.seen & (SEEN | SEEN << 1) == SEEN | SEEN << 1 {
+            tables.put_flow(key, &state.value);
         }
         return;
     }
-    if entry.seen & (SEEN | SEEN << 1) == SEEN | SEEN << 1 {
-        tables.put_flow(&state.key, &state.value);
+    let twin_key = twin_key(&state.value, state.packet.proto);
+    let Some(twin) = tables.half_open(&twin_key) else {
+        return;
+    };
+    state.twin = *twin;
+    state.twin.flags |= PROMOTED;
+    if state.twin.seen & (SEEN | SEEN << 1) == 0 || !tables.put_flow(&twin_key, &state.twin) {
+        return; // Nothing has come back yet, or there is no room.
+    }
+    if !tables.put_flow(key, &state.value) {
+        tables.remove_flow(&twin_key);
     }
 }
 

@@ -7,7 +7,7 @@
 //! place: edits are data, applied by the caller once there is a verdict.
 #![no_std]
 #![forbid(unsafe_code)]
-#[cfg(any(test, feature = "std"))]
+#[cfg(feature = "std")]
 extern crate std;
 
 pub mod admit;
@@ -22,6 +22,8 @@ pub mod record;
 pub mod rewrite;
 pub mod route;
 pub mod service;
+#[cfg(feature = "std")]
+pub mod sim;
 pub mod state;
 pub mod step;
 pub mod tables;

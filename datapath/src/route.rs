@@ -19,6 +19,9 @@ pub fn choose(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> 
     let way = if state.dest != NONE { near(tables, state)? } else { far(tables, kernel, state)? };
     state.legs[0] = Leg { device, ..way };
     state.legs[1].device = answers_by(tables, state)?;
+    if state.legs[0].next == NEXT_PASS {
+        state.legs[1].next = NEXT_PASS; // The host's stack answers, and its answers are on their way out already.
+    }
     routed(state);
     if state.source == state.dest && state.source != NONE {
         state.flow.src = tables.setting(|s| &s.hairpin4);

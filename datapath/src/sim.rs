@@ -1,0 +1,180 @@
+//! A node in memory: the datapath without a kernel, for tests and for `weft policy simulate`.
+//!
+//! [`Node`] holds the tables and what a kernel would know; [`Node::run`] takes a packet through the same stages as the
+//! programs do, in a loop instead of by tail calls, and applies the edits to the bytes.
+use crate::{
+    Kernel, Outcome, Packet, Stage, State, Step, Verdict, hook,
+    kernel::Tunnel,
+    parse::parse,
+};
+use abi::{
+    Addr, DropReason,
+    addr::Prefix,
+    config::Settings,
+    event::Hook,
+    flow::{FlowKey, FlowValue, Tuple},
+    peer::Class,
+    pod::{Pod, PodId},
+    policy::{PolicyKey, PolicyValue},
+    route::{Node as NodeRow, NodeId, Route},
+    service::{Backend, BackendId, Service, ServiceKey},
+};
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashSet},
+    vec::Vec,
+};
+
+pub mod frame;
+pub mod lpm;
+mod tables;
+
+pub use frame::Bytes;
+pub use lpm::Lpm;
+
+/// A node: every table of `abi`, and a model of its kernel. All fields may be changed between packets.
+#[derive(Clone, Default)]
+pub struct Node {
+    /// The constants.
+    pub settings: Settings,
+    /// `CONFIG`.
+    pub epoch: u64,
+    /// `PODS`.
+    pub pods: BTreeMap<Addr, PodId>,
+    /// `POD`.
+    pub pod: BTreeMap<PodId, Pod>,
+    /// `ROUTES`.
+    pub routes: Lpm<16, Route>,
+    /// `NODES`.
+    pub nodes: BTreeMap<NodeId, NodeRow>,
+    /// `PEERS`.
+    pub peers: BTreeMap<Addr, Class>,
+    /// `CIDRS`.
+    pub cidrs: Lpm<16, Class>,
+    /// `POLICY`, by the bytes of the key after its prefix length.
+    pub policy: Lpm<12, PolicyValue>,
+    /// `SERVICES`.
+    pub services: BTreeMap<ServiceKey, Service>,
+    /// `SLOTS`.
+    pub slots: BTreeMap<u32, BackendId>,
+    /// `BACKENDS`.
+    pub backends: BTreeMap<BackendId, Backend>,
+    /// `FLOWS`.
+    pub flows: RefCell<BTreeMap<FlowKey, FlowValue>>,
+    /// `HALFOPEN`.
+    pub half_open: RefCell<BTreeMap<FlowKey, FlowValue>>,
+    /// Rows that fit into `FLOWS`; none: any number.
+    pub flow_room: Option<usize>,
+    /// Jiffies.
+    pub now: u64,
+    /// What the next random numbers are: counted up.
+    pub random: Cell<u32>,
+    /// The kernel's routing table: prefix → interface index.
+    pub fib: Lpm<16, u32>,
+    /// Tuples that a socket of the host takes.
+    pub sockets: HashSet<(Tuple, u8)>,
+}
+
+/// What became of a packet.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Where it goes, or why it is dropped.
+    pub verdict: Result<Verdict, DropReason>,
+    /// Its bytes then; of a dropped packet as they came.
+    pub frame: Vec<u8>,
+    /// The stages it went through after the hook program.
+    pub stages: Vec<Stage>,
+    /// The slow path's state at its end, for events and attribution; untouched on the established path.
+    pub state: State,
+}
+
+impl Node {
+    /// A row of `ROUTES`.
+    pub fn route(&mut self, prefix: Prefix, route: Route) {
+        self.routes.put(prefix.prefix_len, prefix.addr.bytes(), route);
+    }
+
+    /// A row of `CIDRS`.
+    pub fn cidr(&mut self, prefix: Prefix, class: Class) {
+        self.cidrs.put(prefix.prefix_len, prefix.addr.bytes(), class);
+    }
+
+    /// A row of `POLICY`.
+    pub fn rule(&mut self, key: &PolicyKey, value: PolicyValue) {
+        self.policy.put(key.prefix_len, tables::policy_bytes(key), value);
+    }
+
+    /// One packet through one hook.
+    pub fn run(&self, at: Hook, ifindex: u32, bytes: &[u8], tunnel: Option<Tunnel>) -> Answer {
+        let kernel = Lent { node: self, tunnel };
+        let mut answer = Answer {
+            verdict: Err(DropReason::Malformed),
+            frame: bytes.to_vec(),
+            stages: Vec::new(),
+            state: State::default(),
+        };
+        let mut packet = Packet::default();
+        if let Err(reason) = parse(&Bytes { bytes, ifindex }, &mut packet) {
+            answer.verdict = if hook::lenient(at) { Ok(Verdict::Pass) } else { Err(reason) };
+            return answer;
+        }
+        let mut step = hook::enter(at, self, &kernel, &packet);
+        if matches!(step, Ok(Step::Slow(_))) {
+            answer.state.start(at, &packet, self, &kernel);
+        }
+        while let Ok(Step::Slow(stage)) = step {
+            assert!(answer.stages.len() < 33, "the kernel ends a chain of 33 tail calls");
+            answer.stages.push(stage);
+            step = hook::run_stage(stage, self, &kernel, &mut answer.state);
+        }
+        answer.verdict = match step {
+            Ok(Step::Done(outcome)) => {
+                self.apply(&mut answer.frame, &packet, &outcome);
+                Ok(outcome.verdict)
+            }
+            Ok(Step::Slow(_)) => unreachable!("the loop ends on anything else"),
+            Err(reason) => Err(reason),
+        };
+        answer
+    }
+
+    fn apply(&self, bytes: &mut [u8], packet: &Packet, outcome: &Outcome) {
+        let gateway = self.settings.gateway_mac;
+        match outcome.verdict {
+            Verdict::Pod { mac, .. } => frame::relink(bytes, mac, gateway),
+            Verdict::Host | Verdict::Encap { .. } => frame::relink(bytes, gateway, gateway),
+            Verdict::Pass | Verdict::Nic { .. } => {}
+        }
+        frame::edit(bytes, packet, &outcome.edits);
+    }
+}
+
+/// The kernel's services for one packet.
+struct Lent<'a> {
+    node: &'a Node,
+    tunnel: Option<Tunnel>,
+}
+
+impl Kernel for Lent<'_> {
+    fn now(&self) -> u64 {
+        self.node.now
+    }
+
+    fn random(&self) -> u32 {
+        let number = self.node.random.get();
+        self.node.random.set(number.wrapping_add(1));
+        number
+    }
+
+    fn fib(&self, _src: Addr, dst: Addr) -> Option<u32> {
+        self.node.fib.get(&dst.bytes()).copied()
+    }
+
+    fn tunnel(&self) -> Option<Tunnel> {
+        self.tunnel
+    }
+
+    fn socket_takes(&self, tuple: &Tuple, proto: u8) -> bool {
+        self.node.sockets.contains(&(*tuple, proto))
+    }
+}

@@ -1,0 +1,194 @@
+//! What a scenario says: a packet goes in here, and this comes out.
+use abi::{
+    Addr, DropReason,
+    config::{VNI_POD, VNI_SERVICE},
+    event::Hook,
+    flow::Tuple,
+};
+use datapath::{
+    kernel::Tunnel,
+    parse::{ICMP, TCP, UDP},
+    sim::{
+        Node,
+        frame::{Make, sums_right},
+    },
+};
+use std::net::SocketAddr;
+
+use super::world;
+
+/// What was seen of a verdict.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Seen {
+    Pass,
+    Pod(u32),
+    Host,
+    Encap(Addr, u32),
+    Nic(u32),
+    Drop(DropReason),
+}
+
+/// Something that takes packets: the model, or the programs in the kernel.
+pub(crate) trait Bench {
+    fn start(node: Node) -> Self;
+    fn change(&mut self, change: impl FnOnce(&mut Node));
+    fn send(&mut self, at: Hook, ifindex: u32, bytes: &[u8], tunnel: Option<Tunnel>) -> (Seen, Vec<u8>);
+}
+
+/// Where a packet comes in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum From {
+    Pod(u32),
+    ToPod(u32),
+    Host,
+    Overlay(&'static str),
+    Service(&'static str),
+    Nic,
+    ToNic,
+}
+
+impl From {
+    fn place(self) -> (Hook, u32, Option<Tunnel>) {
+        let tunnel = |node: &str, vni| Some(Tunnel { source: addr(node), vni });
+        match self {
+            From::Pod(ifindex) => (Hook::FromPod, ifindex, None),
+            From::ToPod(ifindex) => (Hook::ToPod, ifindex, None),
+            From::Host => (Hook::FromHost, world::NET, None),
+            From::Overlay(node) => (Hook::FromOverlay, world::OVERLAY, tunnel(node, VNI_POD)),
+            From::Service(node) => (Hook::FromOverlay, world::OVERLAY, tunnel(node, VNI_SERVICE)),
+            From::Nic => (Hook::FromNetdev, world::NIC, None),
+            From::ToNic => (Hook::ToNetdev, world::NIC, None),
+        }
+    }
+}
+
+pub(crate) fn addr(text: &str) -> Addr {
+    text.parse::<std::net::IpAddr>().unwrap().into()
+}
+
+/// `"10.0.0.1:80 > 10.0.0.2:90"`; a port of `*` is 0.
+pub(crate) fn tuple(text: &str) -> Tuple {
+    let (src, dst) = text.split_once(" > ").unwrap();
+    let end = |text: &str| text.replace('*', "0").parse::<SocketAddr>().unwrap();
+    let (src, dst) = (end(src), end(dst));
+    Tuple { src: src.ip().into(), dst: dst.ip().into(), sport: src.port().to_be(), dport: dst.port().to_be() }
+}
+
+pub(crate) const SYN: u8 = 2;
+pub(crate) const SYN_ACK: u8 = 0x12;
+pub(crate) const ACK: u8 = 0x10;
+pub(crate) const FIN: u8 = 0x11;
+pub(crate) const RST: u8 = 4;
+
+/// A bench with words for scenarios.
+pub(crate) struct Test<B>(pub(crate) B);
+
+impl<B: Bench> Test<B> {
+    pub(crate) fn new() -> Test<B> {
+        Test(B::start(world::node()))
+    }
+
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Node)) {
+        self.0.change(change);
+    }
+
+    pub(crate) fn make(text: &str, proto: u8, flags: u8) -> Make {
+        Make { tuple: tuple(text), proto, flags, ttl: 64, link: [world::GATEWAY, world::POD_MAC], unsummed: false }
+    }
+
+    #[track_caller]
+    pub(crate) fn tcp(&mut self, from: From, text: &str, flags: u8) -> Got {
+        self.send(from, &Self::make(text, TCP, flags))
+    }
+
+    #[track_caller]
+    pub(crate) fn udp(&mut self, from: From, text: &str) -> Got {
+        self.send(from, &Self::make(text, UDP, 0))
+    }
+
+    #[track_caller]
+    pub(crate) fn ping(&mut self, from: From, text: &str) -> Got {
+        self.send(from, &Self::make(text, ICMP, 8))
+    }
+
+    #[track_caller]
+    pub(crate) fn pong(&mut self, from: From, text: &str) -> Got {
+        self.send(from, &Self::make(text, ICMP, 0))
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, from: From, make: &Make) -> Got {
+        self.raw(from, &make.bytes())
+    }
+
+    #[track_caller]
+    pub(crate) fn raw(&mut self, from: From, sent: &[u8]) -> Got {
+        let (at, ifindex, tunnel) = from.place();
+        let (seen, bytes) = self.0.send(at, ifindex, sent, tunnel);
+        if let Seen::Drop(_) = seen {
+            assert_eq!(bytes, sent, "a dropped packet is never half rewritten");
+        }
+        Got { seen, bytes }
+    }
+
+    /// A connection's three first packets, `there` and `back` as each side sends and sees them.
+    #[track_caller]
+    pub(crate) fn connect(&mut self, there: (From, &str, Seen, &str), back: (From, &str, Seen, &str)) {
+        self.tcp(there.0, there.1, SYN).gives(there.2, there.3);
+        self.tcp(back.0, back.1, SYN_ACK).gives(back.2, back.3);
+        self.tcp(there.0, there.1, ACK).gives(there.2, there.3);
+        self.tcp(back.0, back.1, ACK).gives(back.2, back.3);
+        self.tcp(there.0, there.1, ACK).gives(there.2, there.3);
+    }
+}
+
+/// What came out.
+pub(crate) struct Got {
+    pub(crate) seen: Seen,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Got {
+    /// The verdict, and the packet's addresses and ports then.
+    #[track_caller]
+    pub(crate) fn gives(self, seen: Seen, text: &str) -> Got {
+        assert_eq!((self.seen, self.text(text)), (seen, text.to_owned()));
+        assert!(sums_right(&self.bytes), "checksums of {:02x?}", self.bytes);
+        let (to, from) = (&self.bytes[..6], &self.bytes[6..12]);
+        match seen {
+            Seen::Pod(ifindex) => assert_eq!((to, from), (&world::mac(ifindex)[..], &world::GATEWAY[..])),
+            Seen::Host | Seen::Encap(..) => assert_eq!((to, from), (&world::GATEWAY[..], &world::GATEWAY[..])),
+            _ => {}
+        }
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn drops(self, reason: DropReason) {
+        assert_eq!(self.seen, Seen::Drop(reason));
+    }
+
+    /// The source port that it left with, host byte order.
+    pub(crate) fn sport(&self) -> u16 {
+        let at = if self.bytes[23] == ICMP { 38 } else { 34 };
+        u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]])
+    }
+
+    pub(crate) fn ttl(&self) -> u8 {
+        self.bytes[22]
+    }
+
+    /// The packet's ends, with `*` where the expectation has it.
+    fn text(&self, expected: &str) -> String {
+        let icmp = self.bytes[23] == ICMP;
+        let (source, dest) = if icmp { (38, 38) } else { (34, 36) };
+        let wild = expected.split(" > ").map(|end| end.ends_with(":*")).collect::<Vec<_>>();
+        let end = |ip: usize, port: usize, wild: bool| {
+            let b = &self.bytes;
+            let port = u16::from_be_bytes([b[port], b[port + 1]]);
+            let port = if wild { "*".to_owned() } else { port.to_string() };
+            format!("{}.{}.{}.{}:{port}", b[ip], b[ip + 1], b[ip + 2], b[ip + 3])
+        };
+        format!("{} > {}", end(26, source, wild[0]), end(30, dest, wild[1]))
+    }
+}

@@ -1,0 +1,15 @@
+//! One test per scenario, for a given bench.
+macro_rules! scenarios {
+    ($bench:ty; $($name:ident)*) => { $(#[test] fn $name() { cases::$name::<$bench>(); })* };
+    ($bench:ty) => { scenarios!($bench;
+        pod_to_pod pod_to_other_node pod_to_itself pod_to_hosts pod_to_outside host_to_pods
+        cluster_ip_from_a_pod cluster_ip_from_the_host hairpins udp_and_ping unsummed_udp
+        node_port_from_outside node_port_from_a_pod node_port_of_a_host_backend node_port_elsewhere
+        forwarded_by_another_node overlay_trust spoofing not_ready no_backend unknown_addresses
+        ingress_policy egress_policy policy_sees_the_backend policy_precedence policy_by_prefix probes_pass
+        policy_change_stops_a_flow answers_outlive_an_epoch generations a_pod_that_is_replaced a_backend_that_goes
+        taken_answers_move_the_port a_host_flow_gives_way a_socket_keeps_its_port masqueraded_ports_differ
+        nic_passes_the_hosts_own own_addresses_from_outside fragments_and_nonsense time_to_live
+        errors_about_flows to_pod_from_the_stack pod_to_overlay_port reopened_connection
+    ); };
+}

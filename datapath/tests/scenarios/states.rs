@@ -1,0 +1,231 @@
+//! Scenarios of what flows remember: generations, reservations, and packets that are nobody's.
+use super::{HOST, node2};
+use crate::{
+    bench::{ACK, Bench, FIN, From, RST, SYN, SYN_ACK, Seen, Test, addr, tuple},
+    world::{A, B, NET, NIC, POD_A, POD_B, pod, service},
+};
+use abi::{
+    DropReason,
+    config::VNI_POD,
+    pod::{HOST as HOST_POD, READY},
+    service::ALIVE,
+};
+use datapath::parse::{ICMP, TCP, UDP};
+
+const THERE: (From, &str, Seen, &str) =
+    (From::Pod(A), "10.244.1.2:1 > 10.96.0.10:80", Seen::Pod(B), "10.244.1.2:1 > 10.244.1.3:8080");
+const BACK: (From, &str, Seen, &str) =
+    (From::Pod(B), "10.244.1.3:8080 > 10.244.1.2:1", Seen::Pod(A), "10.96.0.10:80 > 10.244.1.2:1");
+
+pub(crate) fn generations<T: Bench>() {
+    let mut t = Test::<T>::new();
+    t.connect(THERE, BACK);
+    // Rules may have changed for a pod, a tunnel for a node: judged anew, and on it goes.
+    t.change(|node| node.pod.get_mut(&POD_B).unwrap().generation += 1);
+    t.tcp(BACK.0, BACK.1, ACK).gives(BACK.2, BACK.3);
+    t.tcp(THERE.0, THERE.1, ACK).gives(THERE.2, THERE.3);
+    t.tcp(From::Pod(A), "10.244.1.2:1 > 10.244.2.2:80", SYN).gives(node2(VNI_POD), "10.244.1.2:1 > 10.244.2.2:80");
+    t.change(|node| {
+        let row = node.nodes.get_mut(&2).unwrap();
+        (row.generation, row.tunnel) = (2, addr("172.31.0.22"));
+    });
+    let moved = Seen::Encap(addr("172.31.0.22"), VNI_POD);
+    t.tcp(From::Pod(A), "10.244.1.2:1 > 10.244.2.2:80", SYN).gives(moved, "10.244.1.2:1 > 10.244.2.2:80");
+}
+
+pub(crate) fn a_pod_that_is_replaced<T: Bench>() {
+    let mut t = Test::<T>::new();
+    t.connect(THERE, BACK);
+    // The slot of B is another pod's now, with another address.
+    t.change(|node| {
+        node.pods.remove(&addr("10.244.1.3"));
+        pod(node, POD_B, "10.244.1.9", B, READY);
+        node.pod.get_mut(&POD_B).unwrap().generation = 9;
+    });
+    t.tcp(BACK.0, BACK.1, ACK).drops(DropReason::SpoofedSource);
+    t.tcp(THERE.0, THERE.1, ACK).drops(DropReason::UnknownPod);
+}
+
+pub(crate) fn a_backend_that_goes<T: Bench>() {
+    let mut t = Test::<T>::new();
+    t.connect(THERE, BACK);
+    t.change(|node| {
+        let row = node.backends.get_mut(&10).unwrap();
+        (row.flags, row.generation) = (row.flags & !ALIVE, 2);
+        service(node, 20, "10.96.0.10:80", TCP, &[("10.244.2.2:8080", 0, 2)]);
+    });
+    // Its last packets still come back translated; the client's next one finds the new backend.
+    t.tcp(BACK.0, BACK.1, FIN).gives(BACK.2, BACK.3);
+    t.tcp(THERE.0, THERE.1, ACK).gives(node2(VNI_POD), "10.244.1.2:1 > 10.244.2.2:8080");
+}
+
+/// Two services with one backend, from the same source port: the answers must be told apart.
+pub(crate) fn taken_answers_move_the_port<T: Bench>() {
+    let mut t = Test::<T>::new();
+    t.connect(THERE, BACK);
+    let second = "10.244.1.2:1 > 10.96.0.15:80";
+    let port = t.tcp(From::Pod(A), second, SYN).gives(Seen::Pod(B), "10.244.1.2:* > 10.244.1.3:8080").sport();
+    assert_ne!(port, 1);
+    t.tcp(From::Pod(B), &format!("10.244.1.3:8080 > 10.244.1.2:{port}"), SYN_ACK)
+        .gives(Seen::Pod(A), "10.96.0.15:80 > 10.244.1.2:1");
+    t.tcp(THERE.0, THERE.1, ACK).gives(THERE.2, THERE.3);
+    t.tcp(BACK.0, BACK.1, ACK).gives(BACK.2, BACK.3);
+    // With a second backend that one is taken instead, and the port stays.
+    t.change(|node| {
+        service(node, 30, "10.96.0.30:80", TCP, &[("10.244.1.3:8080", POD_B, 1)]);
+        service(node, 31, "10.96.0.31:80", TCP, &[("10.244.1.3:8080", POD_B, 1), ("10.244.2.2:8080", 0, 2)]);
+    });
+    t.tcp(From::Pod(A), "10.244.1.2:5 > 10.96.0.30:80", SYN).gives(Seen::Pod(B), "10.244.1.2:5 > 10.244.1.3:8080");
+    t.tcp(From::Pod(A), "10.244.1.2:5 > 10.96.0.31:80", SYN);
+}
+
+/// A host flow whose answers a masqueraded pod's flow would take moves its port, and gets its answers back.
+pub(crate) fn a_host_flow_gives_way<T: Bench>() {
+    let mut t = Test::<T>::new();
+    let port = t.tcp(From::Pod(A), "10.244.1.2:1 > 172.31.0.2:80", SYN).sport();
+    let host = format!("172.31.0.11:{port} > 172.31.0.2:80");
+    let moved = t.tcp(From::ToNic, &host, SYN).gives(Seen::Pass, "172.31.0.11:* > 172.31.0.2:80").sport();
+    assert_ne!(moved, port);
+    t.tcp(From::Nic, &format!("172.31.0.2:80 > 172.31.0.11:{moved}"), SYN_ACK)
+        .gives(Seen::Pass, &format!("172.31.0.2:80 > 172.31.0.11:{port}"));
+    t.tcp(From::ToNic, &host, ACK).gives(Seen::Pass, &format!("172.31.0.11:{moved} > 172.31.0.2:80"));
+    t.tcp(From::Nic, &format!("172.31.0.2:80 > 172.31.0.11:{port}"), SYN_ACK)
+        .gives(Seen::Pod(A), "172.31.0.2:80 > 10.244.1.2:1");
+    // Another destination is no concern.
+    let other = format!("172.31.0.11:{port} > 172.31.0.2:81");
+    t.tcp(From::ToNic, &other, SYN).gives(Seen::Pass, &other);
+}
+
+pub(crate) fn a_socket_keeps_its_port<T: Bench>() {
+    let mut t = Test::<T>::new();
+    // Only one port to choose from, and a socket of the host has it.
+    t.change(|node| {
+        (node.settings.masquerade_first, node.settings.masquerade_last) = (61_000, 61_000);
+        let answer = tuple("172.31.0.2:80 > 172.31.0.11:61000");
+        node.sockets.insert((answer, TCP));
+        node.sockets.insert((answer, UDP));
+    });
+    t.tcp(From::Pod(A), "10.244.1.2:1 > 172.31.0.2:80", SYN).drops(DropReason::NoPort);
+    t.udp(From::Pod(A), "10.244.1.2:1 > 172.31.0.2:80").drops(DropReason::NoPort);
+}
+
+pub(crate) fn masqueraded_ports_differ<T: Bench>() {
+    let mut t = Test::<T>::new();
+    let mut ports = Vec::new();
+    for client in 1..40 {
+        let text = format!("10.244.1.2:{client} > 172.31.0.2:80");
+        let port = t.tcp(From::Pod(A), &text, SYN).gives(Seen::Nic(NIC), "172.31.0.11:* > 172.31.0.2:80").sport();
+        assert!(!ports.contains(&port), "{port} twice");
+        ports.push(port);
+    }
+}
+
+pub(crate) fn nic_passes_the_hosts_own<T: Bench>() {
+    let mut t = Test::<T>::new();
+    for (from, text) in [
+        (From::Nic, "172.31.0.2:1 > 172.31.0.11:22"),
+        (From::Nic, "172.31.0.12:1 > 172.31.0.11:6443"),
+        (From::ToNic, "172.31.0.11:22 > 172.31.0.2:1"),
+        (From::ToNic, "172.31.0.11:40000 > 172.31.0.2:443"),
+        (From::ToNic, "172.31.0.11:62000 > 172.31.0.2:443"),
+    ] {
+        t.tcp(from, text, SYN).gives(Seen::Pass, text);
+        t.tcp(from, text, ACK).gives(Seen::Pass, text);
+        t.udp(from, text).gives(Seen::Pass, text);
+    }
+    t.udp(From::Nic, "172.31.0.12:5555 > 172.31.0.11:8472").gives(Seen::Pass, "172.31.0.12:5555 > 172.31.0.11:8472");
+    t.udp(From::ToNic, "172.31.0.11:5555 > 172.31.0.12:8472").gives(Seen::Pass, "172.31.0.11:5555 > 172.31.0.12:8472");
+}
+
+pub(crate) fn own_addresses_from_outside<T: Bench>() {
+    let mut t = Test::<T>::new();
+    let bad = DropReason::OwnAddressFromOutside;
+    for source in ["10.244.1.2", "10.244.2.2", "10.244.9.9", "10.96.0.10", "172.31.0.11"] {
+        t.tcp(From::Nic, &format!("{source}:1 > 172.31.0.11:30080"), SYN).drops(bad);
+        t.udp(From::Nic, &format!("{source}:1 > 172.31.0.11:22")).drops(bad);
+    }
+}
+
+pub(crate) fn fragments_and_nonsense<T: Bench>() {
+    let mut t = Test::<T>::new();
+    let good = Test::<T>::make("10.244.1.2:1 > 10.244.1.3:80", UDP, 0).bytes();
+    let with = |at: usize, value: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = value;
+        bytes
+    };
+    t.raw(From::Pod(A), &with(21, 1)).drops(DropReason::Fragment);
+    t.raw(From::Pod(A), &with(12, 0x86)).drops(DropReason::UnsupportedProtocol);
+    t.raw(From::Pod(A), &with(23, 132)).drops(DropReason::UnsupportedProtocol);
+    t.raw(From::Pod(A), &with(14, 0x35)).drops(DropReason::Malformed);
+    t.raw(From::Pod(A), &with(14, 0x44)).drops(DropReason::Malformed);
+    t.raw(From::Pod(A), &with(17, 200)).drops(DropReason::Malformed);
+    for at in [12, 14, 17, 21, 23] {
+        assert_eq!(t.raw(From::Nic, &with(at, 200)).seen, Seen::Pass, "byte {at}: the host's business");
+    }
+}
+
+pub(crate) fn time_to_live<T: Bench>() {
+    let mut t = Test::<T>::new();
+    let mut hop = |from, text, ttl: u8| {
+        let mut make = Test::<T>::make(text, UDP, 0);
+        make.ttl = ttl;
+        t.send(from, &make)
+    };
+    assert_eq!(hop(From::Pod(A), "10.244.1.2:1 > 10.244.1.3:80", 64).ttl(), 63);
+    assert_eq!(hop(From::Pod(A), "10.244.1.2:1 > 10.244.1.3:80", 2).ttl(), 1);
+    assert_eq!(hop(From::Pod(A), "10.244.1.2:1 > 172.31.0.2:80", 9).ttl(), 8);
+    assert_eq!(hop(From::Overlay("172.31.0.12"), "10.244.2.2:1 > 10.244.1.3:80", 9).ttl(), 8);
+    // To and from the host itself there is no router between.
+    assert_eq!(hop(From::Pod(A), "10.244.1.2:1 > 172.31.0.11:80", 1).ttl(), 1);
+    assert_eq!(hop(HOST, "172.31.0.11:1 > 10.244.1.3:80", 64).ttl(), 64);
+    hop(From::Pod(A), "10.244.1.2:1 > 10.244.1.3:80", 1).drops(DropReason::TtlExceeded);
+}
+
+/// ICMP errors follow the flow that they are about.
+pub(crate) fn errors_about_flows<T: Bench>() {
+    let mut t = Test::<T>::new();
+    let quoted = Test::<T>::make("10.244.1.2:1 > 10.244.1.3:80", UDP, 0).bytes();
+    t.raw(From::Pod(A), &quoted).gives(Seen::Pod(B), "10.244.1.2:1 > 10.244.1.3:80");
+    let mut error = Test::<T>::make("10.244.1.3:0 > 10.244.1.2:0", ICMP, 3).bytes();
+    error.truncate(42);
+    error.extend_from_slice(&quoted[14..]);
+    error[17] = (error.len() - 14) as u8;
+    assert_eq!(t.raw(From::Pod(B), &error).seen, Seen::Pod(A));
+    assert_eq!(t.raw(From::Pod(A), &error).seen, Seen::Drop(DropReason::StaleFlow));
+    // About nothing that we know; and from somebody who does not own the address.
+    error[14 + 28 + 15] = 77;
+    t.raw(From::Pod(B), &error).drops(DropReason::StaleFlow);
+}
+
+pub(crate) fn to_pod_from_the_stack<T: Bench>() {
+    let mut t = Test::<T>::new();
+    let text = "172.31.0.11:1 > 10.244.1.2:80";
+    t.tcp(From::ToPod(A), text, SYN).gives(Seen::Pod(A), text);
+    t.tcp(From::ToPod(A), "10.244.1.3:1 > 10.244.1.2:80", SYN).drops(DropReason::SpoofedSource);
+    t.change(|node| {
+        assert_eq!(node.pods[&addr("172.31.0.11")], HOST_POD);
+        assert_ne!(node.settings.host_ifindex, NET);
+        node.pod.get_mut(&POD_A).unwrap().flags = 0;
+        node.pod.get_mut(&POD_A).unwrap().generation += 1;
+    });
+    t.tcp(From::ToPod(A), text, SYN).drops(DropReason::PodNotReady);
+}
+
+pub(crate) fn pod_to_overlay_port<T: Bench>() {
+    let mut t = Test::<T>::new();
+    for node in ["172.31.0.11", "172.31.0.12"] {
+        t.udp(From::Pod(A), &format!("10.244.1.2:1 > {node}:8472")).drops(DropReason::PodToOverlay);
+    }
+    t.udp(From::Pod(A), "10.244.1.2:1 > 10.244.1.3:8472").gives(Seen::Pod(B), "10.244.1.2:1 > 10.244.1.3:8472");
+}
+
+/// A port that is used again: a new connection, which may go to another backend.
+pub(crate) fn reopened_connection<T: Bench>() {
+    let mut t = Test::<T>::new();
+    t.connect(THERE, BACK);
+    t.change(|node| service(node, 20, "10.96.0.10:80", TCP, &[("10.244.2.2:8080", 0, 2)]));
+    t.tcp(THERE.0, THERE.1, SYN).gives(THERE.2, THERE.3); // Repeated or stray: the connection stays.
+    t.tcp(THERE.0, THERE.1, RST).gives(THERE.2, THERE.3);
+    t.tcp(THERE.0, THERE.1, SYN).gives(node2(VNI_POD), "10.244.1.2:1 > 10.244.2.2:8080");
+}
