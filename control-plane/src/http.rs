@@ -27,6 +27,7 @@ mod body;
 mod log;
 mod metrics;
 mod object;
+mod openapi_v2;
 mod path;
 mod place;
 mod query;

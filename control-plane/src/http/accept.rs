@@ -86,6 +86,11 @@ pub(super) fn aggregated(headers: &HeaderMap) -> Option<&'static str> {
     None
 }
 
+/// Whether the client names exactly this media type.
+pub(super) fn wants(headers: &HeaderMap, media: &str) -> bool {
+    clauses(headers).iter().any(|clause| clause.media == media)
+}
+
 /// Whether a long reply may be compressed.
 pub(super) fn gzip(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());

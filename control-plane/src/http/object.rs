@@ -20,6 +20,8 @@ use crate::registry::{Outcome, Preconditions, Target};
 
 /// As upstream: between one and two of these.
 const WATCH_AT_LEAST: u64 = 1800;
+/// Longer lists are rendered where they keep nobody else waiting.
+const LONG_LIST: usize = 500;
 
 pub(super) async fn get(server: &Server, row: &'static Row, call: Call) -> Result<Reply, Status> {
     let view = accept::view(&call.headers, &call.query)?;
@@ -31,7 +33,12 @@ pub(super) async fn list(server: &Server, row: &'static Row, call: Call) -> Resu
     let view = accept::view(&call.headers, &call.query)?;
     let options = list_options(row, &call)?;
     let page = server.registry.list(&target(row, &call), &options).await?;
-    Ok(reply::long_json(view::list(view, row, &page), accept::gzip(&call.headers)))
+    let gzip = accept::gzip(&call.headers);
+    if page.items.len() < LONG_LIST {
+        return Ok(reply::long_json(view::list(view, row, &page), gzip));
+    }
+    let rendered = tokio::task::spawn_blocking(move || reply::long_json(view::list(view, row, &page), gzip)).await;
+    rendered.map_err(|error| Status::internal(&error))
 }
 
 pub(super) async fn watch(server: &Server, row: &'static Row, call: Call) -> Result<Reply, Status> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::reply::{self, Reply};
-use super::{Call, Server, accept};
+use super::{Call, Server, accept, openapi_v2};
 
 /// The version of the API that is served.
 pub(super) const GIT_VERSION: &str = "v1.36.2+weft";
@@ -31,6 +31,7 @@ pub(super) async fn handle(server: &Arc<Server>, call: Call) -> Result<Reply, St
         ["api", version] => legacy(api::discovery::resources("", version)),
         ["apis", group] => legacy(api::discovery::group(group)),
         ["apis", group, version] => legacy(api::discovery::resources(group, version)),
+        ["openapi", "v2"] => Ok(openapi_v2(&call)),
         ["openapi", "v3"] => Ok(reply::value(200, &api::openapi::index())),
         ["openapi", "v3", rest @ ..] => openapi(&call, &rest.join("/")),
         ["openid", "v1", "jwks"] => Ok(reply::value(200, &server.tokens.key_set())),
@@ -45,7 +46,18 @@ fn index() -> Reply {
         std::iter::once(format!("/apis/{group}"))
             .chain(versions.iter().map(move |version| format!("/apis/{group}/{version}")))
     });
-    let fixed = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"];
+    let fixed = [
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ];
     let mut paths: Vec<String> = fixed.into_iter().map(str::to_owned).chain(groups).collect();
     paths.sort_unstable();
     reply::value(200, &json!({"paths": paths}))
@@ -127,6 +139,18 @@ fn openapi(call: &Call, path: &str) -> Result<Reply, Status> {
         reply.headers_mut().insert("cache-control", HeaderValue::from_static("public, immutable"));
     }
     Ok(reply)
+}
+
+fn openapi_v2(call: &Call) -> Reply {
+    let protobuf = accept::wants(&call.headers, openapi_v2::PROTOBUF);
+    let (media, body) = if protobuf {
+        (openapi_v2::PROTOBUF_ANSWER, openapi_v2::protobuf())
+    } else {
+        (reply::JSON, openapi_v2::json())
+    };
+    let mut reply = vary(cached(call, &etag(&body), body.to_vec()));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    reply
 }
 
 fn etag(body: &[u8]) -> String {

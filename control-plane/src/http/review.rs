@@ -104,10 +104,16 @@ fn review_rules(server: &Server, user: &User, object: &Value) -> Result<Value, S
     let mut rules = server.registry.rbac.rules_of(user, namespace);
     if user.is_in(crate::authn::MASTERS) {
         let all = || vec!["*".to_owned()];
-        rules.push(Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() });
-        rules.push(Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() });
+        rules.insert(0, Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() });
+        rules.insert(1, Rule { verbs: all(), non_resource_urls: all(), ..Rule::default() });
     }
-    let (paths, resources): (Vec<Rule>, Vec<Rule>) = rules.into_iter().partition(|rule| rule.resources.is_empty());
+    let mut distinct: Vec<Rule> = Vec::with_capacity(rules.len());
+    for rule in rules {
+        if !distinct.contains(&rule) {
+            distinct.push(rule);
+        }
+    }
+    let (paths, resources): (Vec<Rule>, Vec<Rule>) = distinct.into_iter().partition(|rule| rule.resources.is_empty());
     let resources: Vec<Value> = resources
         .iter()
         .map(|rule| {

@@ -203,13 +203,13 @@ fn check_options(target: &Target<'_>, options: &ListOptions) -> Result<(), Statu
         let mut forbid = |text: &str| errors.push(FieldError::forbidden("resourceVersionMatch", text));
         match options.revision_match.as_str() {
             _ if !options.continue_token.is_empty() => {
-                forbid("resourceVersionMatch is forbidden when continue is provided")
+                forbid("resourceVersionMatch is forbidden when continue is provided");
             }
             _ if options.revision.is_empty() => {
-                forbid("resourceVersionMatch is forbidden unless resourceVersion is provided")
+                forbid("resourceVersionMatch is forbidden unless resourceVersion is provided");
             }
             "Exact" if options.revision == "0" => {
-                forbid("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
+                forbid("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
             }
             "Exact" | "NotOlderThan" => {}
             other => {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::create::set_type;
 use super::{Outcome, Registry, Target, context, failed, metadata};
+use crate::storage::cache::Entry;
 use crate::storage::{Error, Expect};
 use crate::{admission, authz, serve};
 
@@ -24,15 +25,9 @@ impl Preconditions {
     /// # Errors
     /// 409 in upstream's words.
     pub fn check(&self, target: &Target<'_>, object: &Value) -> Result<(), Status> {
-        let conflict = |name: &str, short: &str, wanted: &str, found: &str| {
-            let text = format!(
-                "the {short} in the precondition ({wanted}) does not match the {short} in record ({found}). The object might have been deleted and then recreated"
-            );
-            let text = if name == "uid" {
-                format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}")
-            } else {
-                text
-            };
+        let conflict = |short: &str, wanted: &str, found: &str| {
+            let text =
+                format!("Precondition failed: {short} in precondition: {wanted}, {short} in object meta: {found}");
             Err(Status::conflict(target.row, target.name, text))
         };
         for (name, short, wanted) in
@@ -40,7 +35,7 @@ impl Preconditions {
         {
             let found = path::str(path::get(object, "metadata"), name);
             if let Some(wanted) = wanted.as_deref().filter(|&wanted| wanted != found) {
-                return conflict(name, short, wanted, found);
+                return conflict(short, wanted, found);
             }
         }
         Ok(())
@@ -75,36 +70,45 @@ impl Registry {
                     return Err(Status::invalid(row, target.name, errors));
                 }
             }
-            let value = Bytes::from(serve::to_stored(&new));
-            let unchanged = || Outcome {
-                value: entry.value.clone(),
-                revision: Some(entry.revision),
-                deleted: false,
-                created: false,
-            };
-            if value == entry.value || same(&new, &old) {
-                return Ok(unchanged());
-            }
-            let deleted = !path::str(&old, "metadata.deletionTimestamp").is_empty() && metadata::is_released(row, &new);
-            if dry_run {
-                return Ok(Outcome { value, deleted, ..unchanged() });
-            }
-            let expect = Expect::Revision(entry.revision);
-            let written = if deleted {
-                self.cache.delete(target.key(), expect).await
-            } else {
-                self.cache.put(target.key(), value.clone(), expect, self.ttl(row)).await
-            };
-            match written {
-                Ok(revision) => {
-                    if let Some(allocation) = &mut allocation {
-                        allocation.commit(Some(&new).filter(|_| !deleted));
-                    }
-                    return Ok(Outcome { value, revision: Some(revision), deleted, created: false });
+            if let Some(outcome) = self.replace(target, &entry, &old, &new, dry_run).await? {
+                if let (Some(allocation), false) = (&mut allocation, dry_run) {
+                    allocation.commit(Some(&new).filter(|_| !outcome.deleted));
                 }
-                Err(Error::Mismatch { .. }) => {} // Somebody was faster.
-                Err(error) => return Err(failed(&error)),
+                return Ok(outcome);
             }
+        }
+    }
+
+    /// Stores `new` in place of `entry`; `None` when somebody was faster.
+    async fn replace(
+        &self,
+        target: &Target<'_>,
+        entry: &Entry,
+        old: &Value,
+        new: &Value,
+        dry_run: bool,
+    ) -> Result<Option<Outcome>, Status> {
+        let row = target.row.storage_row();
+        let value = Bytes::from(serve::to_stored(new));
+        let unchanged =
+            Outcome { value: entry.value.clone(), revision: Some(entry.revision), deleted: false, created: false };
+        if value == entry.value || same(new, old) {
+            return Ok(Some(unchanged));
+        }
+        let deleted = !path::str(old, "metadata.deletionTimestamp").is_empty() && metadata::is_released(row, new);
+        if dry_run {
+            return Ok(Some(Outcome { value, deleted, ..unchanged }));
+        }
+        let expect = Expect::Revision(entry.revision);
+        let written = if deleted {
+            self.cache.delete(target.key(), expect).await
+        } else {
+            self.cache.put(target.key(), value.clone(), expect, self.ttl(row)).await
+        };
+        match written {
+            Ok(revision) => Ok(Some(Outcome { value, revision: Some(revision), deleted, created: false })),
+            Err(Error::Mismatch { .. }) => Ok(None),
+            Err(error) => Err(failed(&error)),
         }
     }
 
