@@ -1,4 +1,6 @@
 //! Every way of a packet, on the model of a node. The same scenarios run on the real programs in `tests/prog_run`.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "scenarios/bench.rs"]
 mod bench;
 #[path = "scenarios/cases.rs"]

@@ -1,13 +1,30 @@
-//! The real programs under BPF_PROG_TEST_RUN.
+//! The real programs under BPF_PROG_TEST_RUN: the scenarios of `datapath`, packet in, verdict and whole packet out.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "../../datapath/tests/scenarios/bench.rs"]
+mod bench;
+#[path = "../../datapath/tests/scenarios/cases.rs"]
+mod cases;
+#[path = "prog_run/devices.rs"]
+mod devices;
 #[path = "prog_run/kernel_node.rs"]
 mod kernel_node;
+#[path = "../../datapath/tests/scenarios/list.rs"]
+#[macro_use]
+mod list;
+#[path = "prog_run/rows.rs"]
+mod rows;
+#[path = "../../datapath/tests/scenarios/world.rs"]
+mod world;
 
 use kernel_node::KernelNode;
 
 #[test]
 fn every_program_loads() {
-    let node = KernelNode::start(&abi::config::Settings::default());
+    let node = KernelNode::load(world::settings());
     for (name, instructions, bytes) in node.sizes() {
         println!("{name:12} {instructions:>7} verified instructions, {bytes:>6} bytes");
     }
 }
+
+scenarios!(KernelNode);

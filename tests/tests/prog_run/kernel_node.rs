@@ -1,17 +1,36 @@
 //! A node whose datapath is the real one: the programs loaded into a network namespace of the test's own, run by
 //! BPF_PROG_TEST_RUN.
-use abi::{config::Settings, map};
-use aya::{Ebpf, EbpfLoader, maps::ProgramArray, programs::SchedClassifier};
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
+use crate::{
+    bench::{Bench, Seen},
+    devices, rows,
 };
-use std::path::{Path, PathBuf};
+use abi::{Addr, DropReason, config::Settings, event::Hook, map};
+use aya::{
+    Ebpf, EbpfLoader, TestRun, TestRunOptions,
+    maps::ProgramArray,
+    programs::{Program, SchedClassifier},
+};
+use datapath::{kernel::Tunnel, parse::TCP, sim::Node};
+use std::{
+    net::{TcpListener, UdpSocket},
+    path::{Path, PathBuf},
+};
 use zerocopy::IntoBytes;
 
-/// The loaded programs and their maps.
+/// The loaded programs and their maps, and the tables as they should be.
 pub(crate) struct KernelNode {
     ebpf: Ebpf,
+    tunnel: Ebpf,
+    _stages: ProgramArray<aya::maps::MapData>,
+    _target: ProgramArray<aya::maps::MapData>,
+    node: Node,
+    sockets: Vec<Socket>,
+}
+
+/// Kept open.
+enum Socket {
+    Tcp { _listener: TcpListener },
+    Udp { _socket: UdpSocket },
 }
 
 /// Where the object is.
@@ -24,66 +43,132 @@ fn object() -> PathBuf {
     path
 }
 
+/// The program that gives a packet an outer header; beside the object, where cargo leaves it.
+fn tunnel_object() -> PathBuf {
+    let path = object().with_file_name("bpfel-unknown-none").join("release/weft-bpf-tunnel");
+    assert!(path.exists(), "{} is missing: run cargo xtask build", path.display());
+    path
+}
+
+fn classifier<'a>(ebpf: &'a Ebpf, name: &str) -> &'a SchedClassifier {
+    ebpf.program(name).unwrap().try_into().unwrap()
+}
+
+fn load_all(ebpf: &mut Ebpf) {
+    for (name, program) in ebpf.programs_mut() {
+        let program: &mut SchedClassifier = program.try_into().unwrap();
+        if let Err(error) = program.load() {
+            let text = format!("{error}: {:?}", std::error::Error::source(&error));
+            let tail = text.len().saturating_sub(4000);
+            panic!("{name}: …{}", &text[tail..]);
+        }
+    }
+}
+
 impl KernelNode {
     /// Loads everything in namespaces of this thread's own.
-    pub(crate) fn start(settings: &Settings) -> KernelNode {
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("namespaces need root");
-        let none: Option<&str> = None;
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("mounts of our own");
-        let pins = tempfile_dir();
-        mount(Some("bpf"), &pins, Some("bpf"), MsFlags::empty(), none).expect("bpffs");
+    pub(crate) fn load(settings: Settings) -> KernelNode {
+        let pins = devices::enter();
         let mut loader = EbpfLoader::new();
         loader.default_map_pin_directory(&pins).override_global(map::SETTINGS, settings.as_bytes(), true);
         for spec in [map::PEERS, map::CIDRS, map::POLICY, map::SERVICES, map::SLOTS, map::BACKENDS, map::FLOWS, map::HALFOPEN] {
             loader.map_max_entries(spec.name, 1024);
         }
+        loader.map_max_entries(map::EVENTS.name, 4096);
         let mut ebpf = loader.load_file(object()).expect("the object loads");
-        let names: Vec<String> = ebpf.programs().map(|(name, _)| name.to_owned()).collect();
-        for name in names {
-            let program: &mut SchedClassifier = ebpf.program_mut(&name).unwrap().try_into().unwrap();
-            if let Err(error) = program.load() {
-                panic!("{name}: {}", explain(&error));
-            }
-        }
-        let mut progs = ProgramArray::try_from(ebpf.take_map(map::PROGS.name).unwrap()).unwrap();
+        load_all(&mut ebpf);
+        let mut stages = ProgramArray::try_from(ebpf.take_map(map::PROGS.name).unwrap()).unwrap();
         for (index, name) in map::STAGES.iter().enumerate() {
-            let program: &SchedClassifier = ebpf.program(name).unwrap().try_into().unwrap();
-            progs.set(index as u32, program.fd().unwrap(), 0).unwrap();
+            stages.set(index as u32, classifier(&ebpf, name).fd().unwrap(), 0).unwrap();
         }
-        KernelNode { ebpf }
+        let mut tunnel = Ebpf::load_file(tunnel_object()).expect("the tunnel program loads");
+        load_all(&mut tunnel);
+        let mut target = ProgramArray::try_from(tunnel.take_map("TARGET").unwrap()).unwrap();
+        target.set(0, classifier(&ebpf, "from_overlay").fd().unwrap(), 0).unwrap();
+        let node = Node { settings, ..Node::default() };
+        KernelNode { ebpf, tunnel, _stages: stages, _target: target, node, sockets: Vec::new() }
     }
 
     /// Name, instructions that the verifier went through, and translated bytes of each program.
     pub(crate) fn sizes(&self) -> Vec<(String, u32, u32)> {
-        let mut sizes: Vec<_> = self
-            .ebpf
-            .programs()
-            .map(|(name, program)| {
-                let info = program.info().unwrap();
-                (
-                    name.to_owned(),
-                    info.verified_instruction_count().unwrap_or(0),
-                    info.size_translated().unwrap_or(0),
-                )
-            })
-            .collect();
+        let size = |(name, program): (&str, &Program)| {
+            let info = program.info().unwrap();
+            let instructions = info.verified_instruction_count().unwrap_or(0);
+            (name.to_owned(), instructions, info.size_translated().unwrap_or(0))
+        };
+        let mut sizes: Vec<_> = self.ebpf.programs().map(size).collect();
         sizes.sort();
         sizes
     }
 }
 
-fn explain(error: &dyn std::error::Error) -> String {
-    let text = format!("{error}");
-    let tail: Vec<&str> = text.lines().rev().take(60).collect();
-    let mut out = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-    if let Some(source) = error.source() {
-        out.push_str(&format!("\n{source}"));
+impl Bench for KernelNode {
+    fn start(node: Node) -> KernelNode {
+        let mut started = KernelNode::load(node.settings);
+        started.change(|empty| *empty = node);
+        started
     }
-    out
+
+    fn change(&mut self, change: impl FnOnce(&mut Node)) {
+        let settings = self.node.settings;
+        change(&mut self.node);
+        if self.node.settings != settings {
+            let node = std::mem::take(&mut self.node);
+            *self = KernelNode::load(node.settings);
+            self.node = node;
+        }
+        rows::write(&mut self.ebpf, &self.node);
+        self.sockets = self.node.sockets.iter().map(open).collect();
+    }
+
+    fn send(&mut self, at: Hook, ifindex: u32, bytes: &[u8], tunnel: Option<Tunnel>) -> (Seen, Vec<u8>) {
+        let mut context = [0; SK_BUFF];
+        context[IFINDEX..IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
+        let program = if let Some(tunnel) = tunnel {
+            context[CB..CB + 4].copy_from_slice(&u32::from_be(tunnel.source.v4_word()).to_ne_bytes());
+            context[CB + 4..CB + 8].copy_from_slice(&tunnel.vni.to_ne_bytes());
+            classifier(&self.tunnel, "tunnel")
+        } else {
+            classifier(&self.ebpf, at.name())
+        };
+        let (mut out, mut after) = ([0; 512], [0; SK_BUFF]);
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(bytes);
+        options.data_out = Some(&mut out);
+        options.ctx_in = Some(&context);
+        options.ctx_out = Some(&mut after);
+        let result = program.test_run(options).expect("BPF_PROG_TEST_RUN");
+        let word = |index: usize| u32::from_ne_bytes(after[CB + index * 4..CB + index * 4 + 4].try_into().unwrap());
+        let seen = match (word(0), word(1), word(2)) {
+            (0 | 1, ..) => Seen::Pass,
+            (2, ifindex, _) => Seen::Pod(ifindex),
+            (3, ..) => Seen::Host,
+            (4, tunnel, vni) => Seen::Encap(Addr::v4(tunnel), vni),
+            (5, ifindex, _) => Seen::Nic(ifindex),
+            (drop, ..) => Seen::Drop(DropReason::from_number(drop as u8).unwrap()),
+        };
+        let action = match seen {
+            Seen::Pass => 0,
+            Seen::Drop(_) => 2,
+            Seen::Pod(to) if at == Hook::ToPod && to == ifindex => 0,
+            _ => 7,
+        };
+        assert_eq!(result.return_value, action, "{seen:?}");
+        (seen, out[..result.data_size_out as usize].to_vec())
+    }
 }
 
-fn tempfile_dir() -> PathBuf {
-    let path = std::env::temp_dir().join(format!("weft-prog-run-{}", std::process::id()));
-    std::fs::create_dir_all(&path).unwrap();
-    path
+/// Size of `struct __sk_buff`, and where two of its fields lie.
+const SK_BUFF: usize = 192;
+const IFINDEX: usize = 40;
+const CB: usize = 48;
+
+/// A socket of the host that takes such packets.
+fn open((tuple, proto): &(abi::flow::Tuple, u8)) -> Socket {
+    let at = (std::net::IpAddr::from(tuple.dst), u16::from_be(tuple.dport));
+    if *proto == TCP {
+        Socket::Tcp { _listener: TcpListener::bind(at).unwrap() }
+    } else {
+        Socket::Udp { _socket: UdpSocket::bind(at).unwrap() }
+    }
 }

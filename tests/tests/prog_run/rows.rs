@@ -1,0 +1,61 @@
+//! The model's tables, written into the kernel's maps.
+use abi::{config::Config, map};
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, HashMap, LpmTrie, lpm_trie::Key},
+};
+use datapath::sim::{Lpm, Node};
+use zerocopy::{Immutable, IntoBytes};
+
+/// A table row as bytes.
+fn raw<const N: usize>(value: &(impl IntoBytes + Immutable)) -> [u8; N] {
+    value.as_bytes().try_into().unwrap()
+}
+
+/// Every table but the flows.
+pub(crate) fn write(ebpf: &mut Ebpf, node: &Node) {
+    hash(ebpf, map::PODS.name, node.pods.iter().map(|(k, v)| (raw::<16>(k), raw::<4>(v))));
+    array(ebpf, map::POD.name, node.pod.iter().map(|(k, v)| (*k, raw::<88>(v))));
+    lpm(ebpf, map::ROUTES.name, &node.routes, raw::<8>);
+    array(ebpf, map::NODES.name, node.nodes.iter().map(|(k, v)| (*k, raw::<32>(v))));
+    hash(ebpf, map::PEERS.name, node.peers.iter().map(|(k, v)| (raw::<16>(k), raw::<4>(v))));
+    lpm(ebpf, map::CIDRS.name, &node.cidrs, raw::<4>);
+    lpm(ebpf, map::POLICY.name, &node.policy, raw::<16>);
+    hash(ebpf, map::SERVICES.name, node.services.iter().map(|(k, v)| (raw::<20>(k), raw::<32>(v))));
+    array(ebpf, map::SLOTS.name, node.slots.iter().map(|(k, v)| (*k, raw::<4>(v))));
+    array(ebpf, map::BACKENDS.name, node.backends.iter().map(|(k, v)| (*k, raw::<40>(v))));
+    let config = Config { epoch: node.epoch, ..Config::default() };
+    array(ebpf, map::CONFIG.name, [(0, raw::<64>(&config))].into_iter());
+}
+
+fn hash<K: Pod + PartialEq, V: Pod>(ebpf: &mut Ebpf, name: &str, rows: impl Iterator<Item = (K, V)>) {
+    let mut table: HashMap<_, K, V> = ebpf.map_mut(name).unwrap().try_into().unwrap();
+    let old: Vec<K> = table.keys().map(Result::unwrap).collect();
+    for key in old {
+        table.remove(&key).unwrap();
+    }
+    for (key, value) in rows {
+        table.insert(key, value, 0).unwrap();
+    }
+}
+
+fn array<V: Pod>(ebpf: &mut Ebpf, name: &str, rows: impl Iterator<Item = (u32, V)>) {
+    let mut table: Array<_, V> = ebpf.map_mut(name).unwrap().try_into().unwrap();
+    for (index, value) in rows {
+        table.set(index, value, 0).unwrap();
+    }
+}
+
+fn lpm<const N: usize, R, V: Pod>(ebpf: &mut Ebpf, name: &str, rows: &Lpm<N, R>, raw: impl Fn(&R) -> V)
+where
+    [u8; N]: Pod,
+{
+    let mut table: LpmTrie<_, [u8; N], V> = ebpf.map_mut(name).unwrap().try_into().unwrap();
+    let old: Vec<Key<[u8; N]>> = table.keys().map(Result::unwrap).collect();
+    for key in old {
+        table.remove(&key).unwrap();
+    }
+    for (length, bytes, value) in rows.iter() {
+        table.insert(&Key::new(length, *bytes), raw(value), 0).unwrap();
+    }
+}
