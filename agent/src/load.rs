@@ -180,9 +180,10 @@ fn stages(bpf: &mut Ebpf, root: &Path) -> Result<String, LoadError> {
         let fd = fd.map_err(|source| LoadError::Program { name: stage, source: Box::new(source) })?;
         array.set(index, &fd, 0).map_err(failed)?;
     }
-    // A name that no earlier start has: its hooks still run, and call the stages of its own array.
+    // A name that no earlier start has: its hooks still run, and call the stages of its own array. No dot in it: bpffs
+    // keeps such names for the kernel (EPERM).
     let taken = names(&progs_dir(root));
-    let free = (0_u32..).map(|number| format!("{name}.{number}")).find(|name| !taken.contains(name));
+    let free = (0_u32..).map(|number| format!("{name}-{number}")).find(|name| !taken.contains(name));
     let own = free.expect("there are fewer pins than numbers");
     let pinned = array.pin(progs_dir(root).join(&own));
     pinned.map_err(|error| failed(aya::maps::MapError::PinError { name: Some(name.into()), error }))?;
