@@ -50,6 +50,7 @@ impl Progress {
             Some(spinner) => spinner.set_message(text.to_owned()),
             None if current.noted.elapsed() >= Duration::from_secs(10) => {
                 current.noted = Instant::now();
+                let text: String = text.chars().take(160).collect();
                 eprintln!("  … {}: {} s, {text}", current.name, current.start.elapsed().as_secs());
             }
             None => {}

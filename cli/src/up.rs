@@ -52,7 +52,7 @@ pub(crate) struct Args {
 const AGENT_RBAC: &str = include_str!("../../deploy/agent-rbac.yaml");
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let mut objects = manifest::parse("deploy/agent-rbac.yaml", AGENT_RBAC)?;
+    let mut objects = Vec::new();
     for path in &args.manifests {
         objects.extend(manifest::read(path)?);
     }
@@ -135,10 +135,12 @@ async fn serve(cluster: &Cluster, objects: &[manifest::Object], progress: &mut P
     let client = client(cluster).await?;
     progress.step("waiting for the API server");
     wait::server(cluster, &client, progress).await?;
-    progress.step(format!("applying {} objects", objects.len()));
-    let deployments = apply::all(&client, objects, progress).await?;
+    apply::all(&client, &manifest::parse("deploy/agent-rbac.yaml", AGENT_RBAC)?, progress).await?;
     progress.step(format!("waiting for {} nodes", cluster.spec.nodes));
     wait::nodes(cluster, &client, progress).await?;
+    // Only now: pods spread over the nodes that are Ready when they are scheduled.
+    progress.step(format!("applying {} objects", objects.len()));
+    let deployments = apply::all(&client, objects, progress).await?;
     if !deployments.is_empty() {
         progress.step(format!("waiting for {} deployments", deployments.len()));
         wait::rollouts(cluster, &client, &deployments, progress).await?;

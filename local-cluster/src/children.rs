@@ -1,6 +1,7 @@
 //! Keeping child processes running: what the supervisor and node-init have in common.
 //!
 //! Both are single-threaded loops: reap what has ended, start what is due, sleep until a signal or the next due time.
+#![expect(unsafe_code, reason = "pre_exec unblocks the child's signals between fork and exec")]
 
 use std::{
     ffi::OsString,
@@ -116,7 +117,7 @@ pub fn reap() -> Vec<WaitStatus> {
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks the signals for this thread; children that `Command` starts have them unblocked again.
+    /// Blocks the signals for this thread. Children inherit that; `this_program` undoes it for them.
     pub fn block() -> io::Result<Signals> {
         let set = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT]);
         set.thread_set_mask()?;
@@ -144,11 +145,13 @@ impl Signals {
     }
 }
 
-/// This program with other arguments, its output appended to `log`.
+/// This program with other arguments and no signal blocked, its output appended to `log`.
 pub fn this_program(args: &[OsString], log: &Path) -> io::Result<Command> {
     let log = fs::OpenOptions::new().create(true).append(true).open(log)?;
     let mut command = Command::new("/proc/self/exe");
     command.arg0("weft").args(args).current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    // SAFETY: between fork and exec this calls sigprocmask(2) alone and allocates nothing.
+    unsafe { command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?)) };
     Ok(command)
 }
 

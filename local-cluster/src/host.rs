@@ -31,13 +31,11 @@ pub enum Error {
 }
 
 impl HostState {
-    /// Reads the namespace of the calling thread.
+    /// Reads the namespace of the calling thread, on a thread of its own: the caller may be inside a runtime.
     pub fn read() -> Result<HostState, Error> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Socket)?;
-        let mut lines = runtime.block_on(async {
-            let (connection, handle, _) = new_connection().map_err(Error::Socket)?;
-            tokio::spawn(connection);
-            netlink(&handle).await
+        let mut lines = std::thread::scope(|scope| match scope.spawn(netlink_lines).join() {
+            Ok(lines) => lines,
+            Err(panic) => std::panic::resume_unwind(panic),
         })?;
         sysctls(Path::new("/proc/sys"), &mut lines);
         listeners(&mut lines);
@@ -59,6 +57,15 @@ impl HostState {
         let gone = self.lines.difference(&later.lines).map(|line| format!("- {line}"));
         gone.chain(later.lines.difference(&self.lines).map(|line| format!("+ {line}"))).collect()
     }
+}
+
+fn netlink_lines() -> Result<BTreeSet<String>, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Socket)?;
+    runtime.block_on(async {
+        let (connection, handle, _) = new_connection().map_err(Error::Socket)?;
+        tokio::spawn(connection);
+        netlink(&handle).await
+    })
 }
 
 async fn netlink(handle: &Handle) -> Result<BTreeSet<String>, Error> {

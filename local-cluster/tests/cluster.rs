@@ -199,7 +199,9 @@ fn what_dies_comes_back() {
     check_word(local(guard.published), "node-1");
     let cluster = guard.cluster();
     let before = cluster.state();
-    kill(before.server.unwrap());
+    // Asked politely: a child must not inherit the supervisor's blocked signals.
+    let server = nix::unistd::Pid::from_raw(before.server.unwrap());
+    nix::sys::signal::kill(server, nix::sys::signal::Signal::SIGTERM).unwrap();
     wait_for("another server", || cluster.state().server.filter(|pid| Some(*pid) != before.server));
     check_word(local(guard.api), "server");
     // A power cut of the node that the server stands on.
