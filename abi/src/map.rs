@@ -88,7 +88,8 @@ pub const PROGS: MapSpec = MapSpec {
 };
 
 /// Names of the programs that belong into [`PROGS`], by index. The loader fills it before it attaches a hook.
-pub const STAGES: [&str; 5] = ["slow_flow", "slow_new", "slow_policy", "slow_route", "slow_record"];
+pub const STAGES: [&str; 6] =
+    ["slow_flow", "slow_new", "slow_policy", "slow_route", "slow_record", "slow_finish"];
 
 /// Name of the per-CPU scratch slot that hooks and stages share; private to one load, never pinned.
 pub const SCRATCH: &str = "SCRATCH";

@@ -1,7 +1,7 @@
 //! Who may send this at all: the source of a packet of no known flow, per hook. Sets the state's source and way back.
 //!
 //! Trust comes from where a packet enters: a pod is its device, a node is its tunnel address, the host is `weft_host`.
-use crate::{Kernel, Outcome, Stage, State, Step, Tables, conntrack::expired, parse::{KIND_ERROR, TCP, UDP}};
+use crate::{Kernel, Stage, State, Step, Tables, conntrack::expired, parse::{KIND_ERROR, TCP, UDP}};
 use abi::{
     Addr, DropReason,
     config::{VNI_POD, VNI_SERVICE},
@@ -11,7 +11,7 @@ use abi::{
     route::{LOCAL, NODE_ADDRESS, NodeId},
 };
 
-/// Admits the packet (`None`: go on), or finishes with it.
+/// Admits the packet (`None`: go on), or passes it on as none of ours.
 #[inline(always)]
 pub fn admit(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Result<Option<Step>, DropReason> {
     state.source = NONE;
@@ -106,7 +106,7 @@ pub fn tunnel_agrees(tables: &impl Tables, kernel: &impl Kernel, back: &Leg) -> 
 #[inline(always)]
 fn from_netdev(tables: &impl Tables, state: &mut State) -> Result<Option<Step>, DropReason> {
     if state.packet.kind == KIND_ERROR {
-        return Ok(Some(Step::Done(Outcome::pass())));
+        return Ok(Some(Step::Slow(Stage::Finish)));
     }
     if is_ours(tables, &state.packet.tuple.src) {
         return Err(DropReason::OwnAddressFromOutside);
@@ -133,7 +133,7 @@ fn to_netdev(tables: &impl Tables, state: &mut State) -> Step {
     let first = tables.setting(|s| &s.masquerade_first);
     let last = tables.setting(|s| &s.masquerade_last);
     let port = u16::from_be(packet.tuple.sport);
-    let pass = Step::Done(Outcome::pass());
+    let pass = Step::Slow(Stage::Finish);
     if packet.kind == KIND_ERROR || port < first || port > last || (packet.proto == TCP && !packet.opens()) {
         return pass;
     }

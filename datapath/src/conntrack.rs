@@ -4,7 +4,7 @@
 //! pods and of its backend, the policy epoch, its time. Otherwise it is judged anew in its original direction, whoever
 //! asks, and replaced whole by `record`.
 use crate::{
-    Kernel, Packet, Stage, State, Step, Tables, admit,
+    Kernel, Outcome, Packet, Stage, State, Step, Tables, admit,
     hook::{device, side},
     parse::{self, KIND_ERROR, TCP},
     rewrite,
@@ -29,6 +29,7 @@ pub fn established(
     tables: &impl Tables,
     kernel: &impl Kernel,
     packet: &Packet,
+    outcome: &mut Outcome,
 ) -> Result<Step, DropReason> {
     let epoch = tables.epoch(); // Before any look-up.
     let (key, direction) = packet.tuple.key(packet.proto, side(hook as u32));
@@ -47,7 +48,8 @@ pub fn established(
         return Ok(Step::Slow(Stage::Flow));
     }
     tables.touch(&entry, touch(packet, direction, now));
-    Ok(Step::Done(rewrite::plan(tables, &entry, direction, packet)?))
+    rewrite::plan(tables, &entry, direction, packet, outcome)?;
+    Ok(Step::Done)
 }
 
 /// The row was judged under this epoch, and both ends are who they were.
@@ -161,7 +163,7 @@ pub fn resume(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> 
         return Ok(Step::Slow(Stage::New)); // `admit` says what is wrong with it.
     }
     if packet.kind == KIND_ERROR {
-        return error(tables, &entry, direction, packet);
+        return error(tables, state, &entry, direction);
     }
     let forward = direction & 1 == entry.forward();
     let over = expired(tables, &entry, packet.proto, state.now)
@@ -182,21 +184,26 @@ pub fn resume(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> 
     if entry.flags & PROMOTED == 0 && proven(tables, state, &entry, direction) {
         promote(tables, state, &key);
     }
-    Ok(Step::Done(rewrite::plan(tables, &entry, direction, &state.packet)?))
+    Ok(rewrite::leave(state, entry.legs[direction & 1], entry.to, entry.flags))
 }
 
 /// An ICMP error about a flow goes where the flow's packets of that direction go. Not yet for translated flows: the
 /// quoted packet would have to be translated back as well.
 #[inline(always)]
-fn error(tables: &impl Tables, value: &FlowValue, direction: usize, packet: &Packet) -> Result<Step, DropReason> {
+fn error(
+    tables: &impl Tables,
+    state: &mut State,
+    value: &FlowValue,
+    direction: usize,
+) -> Result<Step, DropReason> {
     if value.flags & PAIRED != 0 {
         return Err(DropReason::UnsupportedProtocol);
     }
     let back = &value.legs[1 - (direction & 1)];
-    if back.next == NEXT_POD && tables.pod(back.target).is_none_or(|pod| pod.addr4 != packet.source) {
+    if back.next == NEXT_POD && tables.pod(back.target).is_none_or(|pod| pod.addr4 != state.packet.source) {
         return Err(DropReason::SpoofedSource);
     }
-    Ok(Step::Done(rewrite::plan(tables, value, direction, packet)?))
+    Ok(rewrite::leave(state, value.legs[direction & 1], value.to, value.flags))
 }
 
 /// Sets the state so that `policy` judges the flow's original direction again. False if an end is not who it was.

@@ -3,7 +3,8 @@
 //! A hook program is [`enter`]; what it cannot finish goes on as `Slow(stage)`, and [`run_stage`] (in the kernel: one
 //! tail-called program per stage) goes from there.
 use crate::{
-    Kernel, Outcome, Packet, Stage, State, Step, Tables, admit, conntrack, parse::UDP, policy, record, route, service,
+    Kernel, Outcome, Packet, Stage, State, Step, Tables, admit, conntrack, parse::UDP, policy, record, rewrite, route,
+    service,
 };
 use abi::{
     DropReason,
@@ -42,11 +43,12 @@ pub fn enter(
     tables: &impl Tables,
     kernel: &impl Kernel,
     packet: &Packet,
+    outcome: &mut Outcome,
 ) -> Result<Step, DropReason> {
     if lenient(hook) && is_overlay(tables, packet) {
-        return Ok(Step::Done(Outcome::pass())); // The overlay device takes it, or it leaves: `from_overlay` judges it.
+        return Ok(Step::Done); // The overlay device takes it, or it leaves: `from_overlay` judges it.
     }
-    conntrack::established(hook, tables, kernel, packet)
+    conntrack::established(hook, tables, kernel, packet, outcome)
 }
 
 /// The overlay's own packets between nodes.
@@ -64,7 +66,7 @@ pub fn begin(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> R
     }
     let found = service::translate(tables, kernel, state)?;
     if !found && state.at(Hook::FromNetdev) {
-        return Ok(Step::Done(Outcome::pass()));
+        return Ok(Step::Slow(Stage::Finish)); // Nothing of ours: on its way.
     }
     state.judged = state.flow;
     state.dest = tables.pod_of(&state.flow.dst);
@@ -77,6 +79,7 @@ pub fn run_stage(
     tables: &impl Tables,
     kernel: &impl Kernel,
     state: &mut State,
+    outcome: &mut Outcome,
 ) -> Result<Step, DropReason> {
     match stage {
         Stage::Flow => conntrack::resume(tables, kernel, state),
@@ -84,5 +87,6 @@ pub fn run_stage(
         Stage::Policy => policy::judge(tables, state),
         Stage::Route => route::choose(tables, kernel, state),
         Stage::Record => record::keep(tables, kernel, state),
+        Stage::Finish => rewrite::finish(tables, state, outcome).map(|()| Step::Done),
     }
 }

@@ -34,11 +34,12 @@ pub fn keep(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Re
         }
         half(state, direction);
     }
+    state.recorded = 1;
     tables.remove_flow(&key);
     if !tables.put_half_open(&key, &state.value) && paired {
         return Err(DropReason::FlowTableFull);
     }
-    Ok(Step::Done(rewrite::plan(tables, &state.value, direction, &state.packet)?))
+    Ok(rewrite::leave(state, state.value.legs[direction & 1], state.value.to, state.value.flags))
 }
 
 /// A row for the packet's own key, serving both directions.
@@ -203,7 +204,7 @@ fn renew(tables: &impl Tables, state: &mut State, key: &FlowKey, direction: usiz
     } else {
         tables.put_half_open(key, &state.value);
     }
-    Ok(Step::Done(rewrite::plan(tables, &state.value, direction, &state.packet)?))
+    Ok(rewrite::leave(state, state.value.legs[direction & 1], state.value.to, state.value.flags))
 }
 
 /// With the generations as they were before the judgement: a change since then shows on the next packet.

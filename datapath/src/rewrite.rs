@@ -1,12 +1,8 @@
 //! The last stage of every way: a flow's row → verdict and edits.
-use crate::{
-    Outcome, Packet, Tables, Verdict,
-    parse::KIND_ERROR,
-    step::Edits,
-};
+use crate::{Outcome, Packet, Stage, State, Step, Tables, parse::KIND_ERROR};
 use abi::{
     Addr, DropReason,
-    flow::{DECREMENT, FlowValue, Leg, NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_POD, PAIRED},
+    flow::{DECREMENT, FlowValue, Leg, NEXT_NIC, NEXT_NODE, NEXT_POD, PAIRED, Tuple},
 };
 
 /// What the row says about a packet of this direction.
@@ -16,33 +12,54 @@ pub fn plan(
     value: &FlowValue,
     direction: usize,
     packet: &Packet,
-) -> Result<Outcome, DropReason> {
-    let leg = &value.legs[direction & 1];
-    let decrement = leg.flags & DECREMENT != 0;
-    if decrement && packet.ttl <= 1 {
-        return Err(DropReason::TtlExceeded);
-    }
-    let translate = value.flags & PAIRED != 0 && packet.kind != KIND_ERROR;
-    Ok(Outcome { verdict: verdict(tables, leg)?, edits: Edits { to: value.to, translate, decrement } })
+    outcome: &mut Outcome,
+) -> Result<(), DropReason> {
+    outcome.edits.to = value.to;
+    outcome.edits.translate = value.flags & PAIRED != 0 && packet.kind != KIND_ERROR;
+    go(tables, &value.legs[direction & 1], packet.ttl, outcome)
+}
+
+/// The same on the slow path: leaves it to [`finish`].
+#[inline(always)]
+pub fn leave(state: &mut State, way: Leg, to: Tuple, flags: u32) -> Step {
+    state.way = way;
+    state.to = to;
+    state.translate = u32::from(flags & PAIRED != 0 && state.packet.kind != KIND_ERROR);
+    Step::Slow(Stage::Finish)
+}
+
+/// The last stage of the slow path.
+#[inline(always)]
+pub fn finish(tables: &impl Tables, state: &State, outcome: &mut Outcome) -> Result<(), DropReason> {
+    outcome.edits.to = state.to;
+    outcome.edits.translate = state.translate != 0;
+    go(tables, &state.way, state.packet.ttl, outcome)
 }
 
 #[inline(always)]
-fn verdict(tables: &impl Tables, leg: &Leg) -> Result<Verdict, DropReason> {
+fn go(tables: &impl Tables, leg: &Leg, ttl: u8, outcome: &mut Outcome) -> Result<(), DropReason> {
     let missing = DropReason::TableMissing;
-    Ok(match leg.next {
+    outcome.edits.decrement = leg.flags & DECREMENT != 0;
+    if outcome.edits.decrement && ttl <= 1 {
+        return Err(DropReason::TtlExceeded);
+    }
+    outcome.next = leg.next;
+    match leg.next {
         NEXT_POD => {
             let pod = tables.pod(leg.target).ok_or(missing)?;
-            Verdict::Pod { ifindex: pod.ifindex, mac: pod.mac }
+            outcome.ifindex = pod.ifindex;
+            outcome.mac = pod.mac;
         }
         NEXT_NODE => {
             let node = tables.node(leg.target).ok_or(missing)?;
             if node.tunnel == Addr::ANY {
                 return Err(missing);
             }
-            Verdict::Encap { tunnel: node.tunnel, vni: u32::from(leg.vni) }
+            outcome.tunnel = node.tunnel;
+            outcome.vni = u32::from(leg.vni);
         }
-        NEXT_HOST => Verdict::Host,
-        NEXT_NIC => Verdict::Nic { ifindex: leg.target },
-        _ => Verdict::Pass,
-    })
+        NEXT_NIC => outcome.ifindex = leg.target,
+        _ => {}
+    }
+    Ok(())
 }

@@ -118,19 +118,20 @@ impl Node {
             answer.verdict = if hook::lenient(at) { Ok(Verdict::Pass) } else { Err(reason) };
             return answer;
         }
-        let mut step = hook::enter(at, self, &kernel, &packet);
+        let mut outcome = Outcome::default();
+        let mut step = hook::enter(at, self, &kernel, &packet, &mut outcome);
         if matches!(step, Ok(Step::Slow(_))) {
             answer.state.start(at, &packet, self, &kernel);
         }
         while let Ok(Step::Slow(stage)) = step {
             assert!(answer.stages.len() < 33, "the kernel ends a chain of 33 tail calls");
             answer.stages.push(stage);
-            step = hook::run_stage(stage, self, &kernel, &mut answer.state);
+            step = hook::run_stage(stage, self, &kernel, &mut answer.state, &mut outcome);
         }
         answer.verdict = match step {
-            Ok(Step::Done(outcome)) => {
+            Ok(Step::Done) => {
                 self.apply(&mut answer.frame, &packet, &outcome);
-                Ok(outcome.verdict)
+                Ok(outcome.verdict())
             }
             Ok(Step::Slow(_)) => unreachable!("the loop ends on anything else"),
             Err(reason) => Err(reason),
@@ -140,7 +141,7 @@ impl Node {
 
     fn apply(&self, bytes: &mut [u8], packet: &Packet, outcome: &Outcome) {
         let gateway = self.settings.gateway_mac;
-        match outcome.verdict {
+        match outcome.verdict() {
             Verdict::Pod { mac, .. } => frame::relink(bytes, mac, gateway),
             Verdict::Host | Verdict::Encap { .. } => frame::relink(bytes, gateway, gateway),
             Verdict::Pass | Verdict::Nic { .. } => {}

@@ -8,7 +8,7 @@ use abi::{
     service::{BackendId, ServiceId},
 };
 
-/// The packet's state on the slow path. All zeros is a valid value.
+/// The packet's state on the slow path. Integers only, and all zeros is a valid value.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct State {
@@ -48,6 +48,14 @@ pub struct State {
     pub rules: [RuleId; 2],
     /// The way there (0) and back (1).
     pub legs: [Leg; 2],
+    /// How the packet goes, for [`crate::rewrite::finish`]; the default passes it on.
+    pub way: Leg,
+    /// What it becomes, if `translate`.
+    pub to: Tuple,
+    /// 1: addresses and ports change to `to`.
+    pub translate: u32,
+    /// 1: a flow was recorded.
+    pub recorded: u32,
     /// Room for a row on its way into a table.
     pub key: FlowKey,
     /// Room for a row on its way into a table.
@@ -68,6 +76,9 @@ impl State {
         self.renew = 0;
         self.attempt = 0;
         self.tries = 0;
+        self.recorded = 0;
+        self.way = Leg::default();
+        self.translate = 0;
         self.masquerade = 0;
         self.source = 0;
         self.dest = 0;

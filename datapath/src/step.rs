@@ -1,5 +1,8 @@
 //! What a stage answers: a verdict with its edits, or the stage that goes on.
-use abi::{Addr, flow::Tuple};
+use abi::{
+    Addr,
+    flow::{NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_POD, Tuple},
+};
 
 /// Where a packet goes.
 #[must_use]
@@ -31,7 +34,7 @@ pub enum Verdict {
 }
 
 /// What changes in the packet's headers, applied once with the verdict.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Edits {
     /// The new addresses and ports, if [`Edits::translate`].
     pub to: Tuple,
@@ -41,21 +44,35 @@ pub struct Edits {
     pub decrement: bool,
 }
 
-/// A verdict and its edits.
-#[must_use]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A verdict and its edits, flat: the fields that a verdict does not use are zero and not undefined, since the compiler
+/// copies them before it asks which verdict it is, and the verifier refuses to see undefined registers copied. For the
+/// same reason it is filled in by reference and never returned in a `Result`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Outcome {
-    /// Where to.
-    pub verdict: Verdict,
-    /// With which changes.
+    /// A `NEXT_…` of [`abi::flow`]; 0 passes, too.
+    pub next: u8,
+    /// Interface index of the pod's host end or of the NIC.
+    pub ifindex: u32,
+    /// The pod's own MAC address.
+    pub mac: [u8; 6],
+    /// Outer destination.
+    pub tunnel: Addr,
+    /// VNI.
+    pub vni: u32,
+    /// The edits.
     pub edits: Edits,
 }
 
 impl Outcome {
-    /// On, untouched.
-    #[inline(always)]
-    pub fn pass() -> Outcome {
-        Outcome { verdict: Verdict::Pass, edits: Edits { to: Tuple::default(), translate: false, decrement: false } }
+    /// The verdict alone.
+    pub fn verdict(&self) -> Verdict {
+        match self.next {
+            NEXT_POD => Verdict::Pod { ifindex: self.ifindex, mac: self.mac },
+            NEXT_HOST => Verdict::Host,
+            NEXT_NODE => Verdict::Encap { tunnel: self.tunnel, vni: self.vni },
+            NEXT_NIC => Verdict::Nic { ifindex: self.ifindex },
+            _ => Verdict::Pass,
+        }
     }
 }
 
@@ -73,14 +90,17 @@ pub enum Stage {
     Route = 3,
     /// [`crate::record::keep`].
     Record = 4,
+    /// [`crate::rewrite::finish`]: a program of its own, so that the verifier sees the ways out once, and not at the
+    /// end of every way through the others.
+    Finish = 5,
 }
 
 /// The answer of a stage; its error is the drop.
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// Finished.
-    Done(Outcome),
+    /// Finished: the outcome is filled in.
+    Done,
     /// Goes on there, with what it left in [`crate::State`].
     Slow(Stage),
 }

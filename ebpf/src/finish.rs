@@ -7,7 +7,8 @@ use crate::{
 use abi::{
     DropReason,
     config::{FEATURE_EVENTS, FEATURE_FLOW_EVENTS, FEATURE_TRACE, MARK_SEEN},
-    event::{Event, Hook, KIND_DROP, KIND_NEW_FLOW, counter},
+    flow::{NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_POD},
+    event::{Event, HOOKS, Hook, KIND_DROP, KIND_NEW_FLOW},
 };
 use aya_ebpf::{
     bindings::{BPF_F_INGRESS, BPF_F_ZERO_CSUM_TX, TC_ACT_OK, TC_ACT_SHOT, bpf_tunnel_key},
@@ -16,7 +17,7 @@ use aya_ebpf::{
     },
 };
 use core::mem::{MaybeUninit, size_of};
-use datapath::{Frame, Outcome, Packet, State, Verdict};
+use datapath::{Frame, Outcome, Packet, State};
 
 /// `skb->pkt_type` of packets for this host.
 const PACKET_HOST: u32 = 0;
@@ -25,53 +26,47 @@ const TUNNEL_TTL: u8 = 64;
 
 /// Carries out a verdict.
 #[inline(always)]
-pub fn finish(skb: &Skb, hook: Hook, packet: &Packet, outcome: Outcome) -> i32 {
-    trace(skb, outcome.verdict);
+pub fn finish(skb: &Skb, hook: u32, packet: &Packet, outcome: &Outcome) -> i32 {
+    trace(skb, outcome);
     let gateway = setting(|s| &s.gateway_mac);
-    let link = match outcome.verdict {
-        Verdict::Pod { mac, .. } => Some(Link { to: mac, from: gateway }),
-        Verdict::Host | Verdict::Encap { .. } => Some(Link { to: gateway, from: gateway }),
-        Verdict::Pass | Verdict::Nic { .. } => None,
+    let link = match outcome.next {
+        NEXT_POD => Some(Link { to: outcome.mac, from: gateway }),
+        NEXT_HOST | NEXT_NODE => Some(Link { to: gateway, from: gateway }),
+        _ => None,
     };
     if edit(skb, packet, &outcome.edits, link).is_none() {
         return discard(skb, hook, packet, DropReason::EditFailed, None);
     }
-    let Some(action) = deliver(skb, hook, outcome.verdict) else {
-        return discard(skb, hook, packet, DropReason::EditFailed, None);
-    };
     count(0, hook, packet.len);
-    action
-}
-
-#[inline(always)]
-fn deliver(skb: &Skb, hook: Hook, verdict: Verdict) -> Option<i32> {
-    match verdict {
-        Verdict::Pass => return Some(TC_ACT_OK),
-        Verdict::Pod { ifindex, .. } => return Some(to_pod(skb, hook, ifindex)),
-        Verdict::Host => {
+    match outcome.next {
+        NEXT_POD => to_pod(skb, hook, outcome.ifindex),
+        NEXT_HOST => {
             skb.set_mark(0);
             // SAFETY: no pointers.
-            Some(unsafe { bpf_redirect(setting(|s| &s.host_ifindex), u64::from(BPF_F_INGRESS)) as i32 })
+            unsafe { bpf_redirect(setting(|s| &s.host_ifindex), u64::from(BPF_F_INGRESS)) as i32 }
         }
-        Verdict::Encap { tunnel, vni } => {
-            encapsulate(skb, tunnel, vni)?;
+        NEXT_NODE => {
+            if encapsulate(skb, outcome.tunnel, outcome.vni).is_none() {
+                return discard(skb, hook, packet, DropReason::EditFailed, None);
+            }
             skb.set_mark(MARK_SEEN);
             // SAFETY: no pointers.
-            Some(unsafe { bpf_redirect(setting(|s| &s.overlay_ifindex), 0) as i32 })
+            unsafe { bpf_redirect(setting(|s| &s.overlay_ifindex), 0) as i32 }
         }
-        Verdict::Nic { ifindex } => {
+        NEXT_NIC => {
             skb.set_mark(MARK_SEEN);
             // SAFETY: no next hop is given, so the kernel finds it.
-            Some(unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 })
+            unsafe { bpf_redirect_neigh(outcome.ifindex, core::ptr::null_mut(), 0, 0) as i32 }
         }
+        _ => TC_ACT_OK,
     }
 }
 
 /// Into the pod. Only programs on the way in may go straight to the peer; the others send to the host's end.
 #[inline(always)]
-fn to_pod(skb: &Skb, hook: Hook, ifindex: u32) -> i32 {
-    if matches!(hook, Hook::ToPod | Hook::ToNetdev) {
-        if hook == Hook::ToPod && ifindex == skb.ifindex() {
+fn to_pod(skb: &Skb, hook: u32, ifindex: u32) -> i32 {
+    if hook == Hook::ToPod as u32 || hook == Hook::ToNetdev as u32 {
+        if hook == Hook::ToPod as u32 && ifindex == skb.ifindex() {
             skb.set_mark(0);
             return TC_ACT_OK;
         }
@@ -112,7 +107,7 @@ fn encapsulate(skb: &Skb, tunnel: abi::Addr, vni: u32) -> Option<()> {
 
 /// Drops the packet: counts it, and tells of it once.
 #[inline(always)]
-pub fn discard(skb: &Skb, hook: Hook, packet: &Packet, reason: DropReason, state: Option<&State>) -> i32 {
+pub fn discard(skb: &Skb, hook: u32, packet: &Packet, reason: DropReason, state: Option<&State>) -> i32 {
     count(reason as u8, hook, skb.len());
     if setting(|s| &s.features) & FEATURE_TRACE != 0 {
         skb.set_cb([u32::from(reason as u8) | 0x100, 0, 0, 0, 0]);
@@ -125,15 +120,15 @@ pub fn discard(skb: &Skb, hook: Hook, packet: &Packet, reason: DropReason, state
 
 /// Tells of a new flow, if the node's settings want that.
 #[inline(always)]
-pub fn new_flow(skb: &Skb, hook: Hook, state: &State) {
+pub fn new_flow(skb: &Skb, hook: u32, state: &State) {
     if setting(|s| &s.features) & FEATURE_FLOW_EVENTS != 0 {
         tell(skb, hook, &state.packet, KIND_NEW_FLOW, 0, Some(state));
     }
 }
 
 #[inline(always)]
-fn count(reason: u8, hook: Hook, bytes: u32) {
-    if let Some(row) = COUNTERS.get_ptr_mut(counter(reason, hook)) {
+fn count(reason: u8, hook: u32, bytes: u32) {
+    if let Some(row) = COUNTERS.get_ptr_mut(u32::from(reason) * HOOKS + hook) {
         // SAFETY: this CPU's own row.
         unsafe {
             (*row).packets += 1;
@@ -143,7 +138,7 @@ fn count(reason: u8, hook: Hook, bytes: u32) {
 }
 
 #[inline(always)]
-fn tell(skb: &Skb, hook: Hook, packet: &Packet, kind: u8, reason: u8, state: Option<&State>) {
+fn tell(skb: &Skb, hook: u32, packet: &Packet, kind: u8, reason: u8, state: Option<&State>) {
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
         return; // Full: the counter has it.
     };
@@ -176,16 +171,8 @@ fn tell(skb: &Skb, hook: Hook, packet: &Packet, kind: u8, reason: u8, state: Opt
 
 /// For tests under BPF_PROG_TEST_RUN, which shows the control block but not where a redirect goes.
 #[inline(always)]
-fn trace(skb: &Skb, verdict: Verdict) {
-    if setting(|s| &s.features) & FEATURE_TRACE == 0 {
-        return;
+fn trace(skb: &Skb, outcome: &Outcome) {
+    if setting(|s| &s.features) & FEATURE_TRACE != 0 {
+        skb.set_cb([u32::from(outcome.next) | 0x200, outcome.ifindex, outcome.tunnel.v4_word(), outcome.vni, 0]);
     }
-    let words = match verdict {
-        Verdict::Pass => [1, 0, 0, 0, 0],
-        Verdict::Pod { ifindex, .. } => [2, ifindex, 0, 0, 0],
-        Verdict::Host => [3, 0, 0, 0, 0],
-        Verdict::Encap { tunnel, vni } => [4, tunnel.v4_word(), vni, 0, 0],
-        Verdict::Nic { ifindex } => [5, ifindex, 0, 0, 0],
-    };
-    skb.set_cb(words);
 }

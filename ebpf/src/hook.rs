@@ -7,25 +7,27 @@ use crate::{
 };
 use abi::{DropReason, event::Hook};
 use aya_ebpf::{bindings::TC_ACT_OK, programs::TcContext};
-use datapath::{Packet, Stage, State, Step, hook, parse};
+use datapath::{Outcome, Packet, Stage, State, Step, hook, parse};
 
 /// The body of a hook program.
 #[inline(always)]
 pub fn run(context: &TcContext, at: Hook) -> i32 {
     let skb = Skb::new(context);
+    let number = at as u32;
     let mut packet = Packet::default();
     if let Err(reason) = parse::parse(&skb, &mut packet) {
-        return if hook::lenient(at) { TC_ACT_OK } else { discard(&skb, at, &packet, reason, None) };
+        return if hook::lenient(at) { TC_ACT_OK } else { discard(&skb, number, &packet, reason, None) };
     }
-    match hook::enter(at, &Maps, &skb, &packet) {
-        Ok(Step::Done(outcome)) => finish(&skb, at, &packet, outcome),
-        Err(reason) => discard(&skb, at, &packet, reason, None),
+    let mut outcome = Outcome::default();
+    match hook::enter(at, &Maps, &skb, &packet, &mut outcome) {
+        Ok(Step::Done) => finish(&skb, number, &packet, &outcome),
+        Err(reason) => discard(&skb, number, &packet, reason, None),
         Ok(Step::Slow(stage)) => {
             if let Some(state) = scratch() {
                 state.start(at, &packet, &Maps, &skb);
                 go_on(context, stage);
             }
-            discard(&skb, at, &packet, DropReason::TableMissing, None)
+            discard(&skb, number, &packet, DropReason::TableMissing, None)
         }
     }
 }

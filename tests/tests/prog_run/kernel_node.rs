@@ -4,7 +4,13 @@ use crate::{
     bench::{Bench, Seen},
     devices, rows,
 };
-use abi::{Addr, DropReason, config::Settings, event::Hook, map};
+use abi::{
+    Addr, DropReason,
+    config::Settings,
+    event::Hook,
+    flow::{NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_POD},
+    map,
+};
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
     maps::ProgramArray,
@@ -139,13 +145,13 @@ impl Bench for KernelNode {
         options.ctx_out = Some(&mut after);
         let result = program.test_run(options).expect("BPF_PROG_TEST_RUN");
         let word = |index: usize| u32::from_ne_bytes(after[CB + index * 4..CB + index * 4 + 4].try_into().unwrap());
-        let seen = match (word(0), word(1), word(2)) {
-            (0 | 1, ..) => Seen::Pass,
-            (2, ifindex, _) => Seen::Pod(ifindex),
-            (3, ..) => Seen::Host,
-            (4, tunnel, vni) => Seen::Encap(Addr::v4(tunnel), vni),
-            (5, ifindex, _) => Seen::Nic(ifindex),
-            (drop, ..) => Seen::Drop(DropReason::from_number(drop as u8).unwrap()),
+        let seen = match (word(0) & 0x300, word(0) as u8) {
+            (0x100, reason) => Seen::Drop(DropReason::from_number(reason).unwrap()),
+            (_, NEXT_POD) => Seen::Pod(word(1)),
+            (_, NEXT_HOST) => Seen::Host,
+            (_, NEXT_NODE) => Seen::Encap(Addr::v4(word(2)), word(3)),
+            (_, NEXT_NIC) => Seen::Nic(word(1)),
+            _ => Seen::Pass,
         };
         let action = match seen {
             Seen::Pass => 0,
