@@ -14,7 +14,7 @@ use abi::{
     map::{self, MapSpec},
 };
 use aya::{
-    Ebpf, EbpfLoader, VerifierLogLevel,
+    Ebpf, EbpfLoader,
     maps::{MapData, ProgramArray},
     programs::SchedClassifier,
 };
@@ -118,7 +118,6 @@ pub fn load(bpffs: &Path, settings: &Settings, attach: crate::args::Attach) -> R
     let mut bpf = EbpfLoader::new()
         .default_map_pin_directory(&maps)
         .override_global(map::SETTINGS, &global, true)
-        .verifier_log_level(VerifierLogLevel::empty())
         .load(OBJECT)
         .map_err(|source| LoadError::Object(Box::new(source)))?;
     for name in abi::event::Hook::ALL.map(abi::event::Hook::name).into_iter().chain(map::STAGES) {

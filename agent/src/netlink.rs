@@ -169,8 +169,7 @@ impl Netlink {
     /// # Errors
     /// What the kernel said.
     pub async fn set(&self, link: &Link, mac: [u8; 6], mtu: u32) -> Result<(), NetlinkError> {
-        let message =
-            LinkUnspec::new_with_index(link.index).address(mac.to_vec()).mtu(mtu).build();
+        let message = LinkUnspec::new_with_index(link.index).address(mac.to_vec()).mtu(mtu).build();
         self.handle.link().set(message).execute().await.map_err(refused("change the device", &link.name))
     }
 
