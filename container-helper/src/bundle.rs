@@ -32,6 +32,8 @@ pub(crate) struct HelperConfig {
     pub(crate) oom_score_adj: i32,
     /// The container's cgroup, from the root of each hierarchy.
     pub(crate) cgroup_path: String,
+    /// Whether the unified hierarchy's device filter is wanted: for every container that is not privileged.
+    pub(crate) device_filter: bool,
 }
 
 /// The helper's answer on its standard output, one line of JSON.

@@ -5,7 +5,10 @@
 //! libcontainer leaves the process in the root although programs of the node attach below it.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::devices;
 
 /// Mount point of the hierarchy that has `controller`; `None` asks for the unified one.
 fn mount_point(controller: Option<&str>) -> Option<PathBuf> {
@@ -35,19 +38,28 @@ pub(crate) fn oom_killed(cgroup: &str) -> bool {
 
 /// The `oom_kill` line of `memory.oom_control` (v1) or `memory.events` (v2).
 fn oom_count(text: &str) -> u64 {
-    text.lines().find_map(|line| line.strip_prefix("oom_kill ")).and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+    text.lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))
+        .and_then(|count| count.trim().parse().ok())
+        .unwrap_or(0)
 }
 
-/// On a hybrid machine, puts the process into its own group of the unified hierarchy. Best effort.
-pub(crate) fn join_unified(cgroup: &str, pid: i32) {
-    if mount_point(Some("memory")).is_none() {
-        return; // A machine with the unified hierarchy only: libcontainer has done it.
+/// Puts the process into its own group of the unified hierarchy, if there is one, and its devices under the filter.
+///
+/// On a hybrid machine both are a second line: programs of the node attach there, and v1's devices controller is in force.
+/// Where the unified hierarchy is the only one, libcontainer has made the group, and no container starts without the filter.
+pub(crate) fn join_unified(cgroup: &str, pid: i32, device_filter: bool) -> io::Result<()> {
+    let hybrid = mount_point(Some("memory")).is_some();
+    let Some(group) = unified_group(cgroup) else { return Ok(()) };
+    if hybrid {
+        let joined = fs::create_dir_all(&group).and_then(|()| fs::write(group.join("cgroup.procs"), pid.to_string()));
+        if joined.is_err() {
+            return Ok(());
+        }
     }
-    if let Some(group) = unified_group(cgroup)
-        && fs::create_dir_all(&group).is_ok()
-    {
-        // A refusal costs only the programs of the node that attach by cgroup.
-        let _ = fs::write(group.join("cgroup.procs"), pid.to_string());
+    match device_filter.then(|| devices::filter(&group)) {
+        Some(Err(error)) if !hybrid => Err(io::Error::new(error.kind(), format!("filter devices: {error}"))),
+        _ => Ok(()),
     }
 }
 

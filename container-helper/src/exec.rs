@@ -32,7 +32,7 @@ fn start(dir: &Path, command: Vec<String>) -> Result<Pid, Box<dyn std::error::Er
     let config = bundle::read_config(dir)?;
     let pid = ContainerBuilder::new(config.id, SyscallType::default())
         .with_root_path(config.state_root)?
-        .with_executor(Payload)
+        .with_executor(Payload::default())
         .as_tenant()
         .with_container_args(command)
         .with_detach(false)

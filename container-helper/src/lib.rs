@@ -13,6 +13,7 @@
 
 mod bundle;
 mod cgroups;
+mod devices;
 mod exec;
 mod log;
 mod run;
@@ -33,7 +34,9 @@ pub fn main(args: Vec<OsString>) -> i32 {
         Some((verb, rest)) if verb == "exec" && rest.len() > 1 => exec::exec(Path::new(&rest[0]), &rest[1..]),
         Some((verb, rest)) if verb == "sandbox" => sandbox::make(rest),
         _ => {
-            eprintln!("usage: container-helper run DIR | exec DIR [--] COMMAND… | sandbox [--hostname H] [--sysctl K=V]… --pin KIND=PATH…");
+            eprintln!(
+                "usage: container-helper run DIR | exec DIR [--] COMMAND… | sandbox [--hostname H] [--sysctl K=V]… --pin KIND=PATH…"
+            );
             2
         }
     }

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -33,7 +33,8 @@ type Failure = Box<dyn std::error::Error>;
 
 /// Runs the container in `dir` to its end. Returns the helper's exit code, which nobody needs.
 pub(crate) fn run(dir: &Path) -> i32 {
-    let Ok(Ok(_lock)) = File::create(dir.join(LOCK)).map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) else {
+    let Ok(Ok(_lock)) = File::create(dir.join(LOCK)).map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock))
+    else {
         answer(&Started::Error(format!("{} cannot be locked", dir.join(LOCK).display())));
         return 1;
     };
@@ -69,7 +70,7 @@ fn start(dir: &Path) -> Result<Running, Failure> {
     let (stderr, stderr_end) = pipe2(OFlag::O_CLOEXEC)?;
     let mut container = ContainerBuilder::new(config.id.clone(), SyscallType::default())
         .with_root_path(config.state_root.clone())?
-        .with_executor(Payload)
+        .with_executor(Payload { readers: vec![stdout.as_raw_fd(), stderr.as_raw_fd()] })
         .with_stdout(stdout_end)
         .with_stderr(stderr_end)
         .validate_id()?
@@ -78,13 +79,13 @@ fn start(dir: &Path) -> Result<Running, Failure> {
         .with_detach(true)
         .build()?;
     let init = Pid::from_raw(container.pid().ok_or("the container has no process")?.as_raw());
-    cgroups::join_unified(&config.cgroup_path, init.as_raw());
+    let grouped = cgroups::join_unified(&config.cgroup_path, init.as_raw(), config.device_filter);
     // Refused where the value would go down and CAP_SYS_RESOURCE is missing: the container runs without it.
     let _ = std::fs::write(format!("/proc/{init}/oom_score_adj"), config.oom_score_adj.to_string());
-    if let Err(error) = container.start() {
+    if let Err(error) = grouped.map_err(Failure::from).and_then(|()| container.start().map_err(Failure::from)) {
         let _ = container.delete(true);
         cgroups::leave_unified(&config.cgroup_path);
-        return Err(error.into());
+        return Err(error);
     }
     Ok(Running { config, container, init, control, outputs: [unblocked(stdout)?, unblocked(stderr)?], log })
 }
@@ -106,12 +107,34 @@ fn unblocked(pipe: OwnedFd) -> io::Result<File> {
 
 /// Starts the payload so that it dies with the helper: without one, nobody would log, reap or remove the container, and a
 /// probe that was given up would leave its process behind.
-#[derive(Clone)]
-pub(crate) struct Payload;
+#[derive(Clone, Default)]
+pub(crate) struct Payload {
+    /// The helper's ends of the output pipes, which the payload's process has inherited.
+    readers: Vec<RawFd>,
+}
+
+impl Payload {
+    /// The helper may have died before the kernel was told to end the payload with it: then nobody reads its output.
+    fn helper_is_gone(&self) -> bool {
+        for reader in &self.readers {
+            // Open in this process alone from here on: it is a copy of the helper's table.
+            let _ = nix::unistd::close(*reader);
+        }
+        let stdout = io::stdout();
+        let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        let found = poll(&mut polled, PollTimeout::ZERO).is_ok();
+        !self.readers.is_empty()
+            && found
+            && polled[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
+    }
+}
 
 impl Executor for Payload {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| ExecutorError::Other(error.to_string()))?;
+        if self.helper_is_gone() {
+            return Err(ExecutorError::Other("the helper has ended".to_owned()));
+        }
         DefaultExecutor {}.exec(spec)
     }
 
@@ -201,7 +224,9 @@ fn reap(init: Pid) -> Option<(i32, i32)> {
     loop {
         match waitpid(None::<Pid>, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) if pid == init => return Some((code, 0)),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == init => return Some((128 + signal as i32, signal as i32)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == init => {
+                return Some((128 + signal as i32, signal as i32));
+            }
             Ok(WaitStatus::StillAlive) => return None,
             Ok(_) | Err(Errno::EINTR) => {}
             // No child at all: init is gone without a word.
@@ -221,7 +246,9 @@ fn drain(log: &mut Log, output: &mut File, stream: &mut Stream) -> bool {
                 // A full disk must not stop the container: the line is lost, the copying goes on.
                 let _ = log.write(stream, &buffer[..count]);
             }
-            Err(error) => return error.kind() == io::ErrorKind::WouldBlock || error.kind() == io::ErrorKind::Interrupted,
+            Err(error) => {
+                return error.kind() == io::ErrorKind::WouldBlock || error.kind() == io::ErrorKind::Interrupted;
+            }
         }
     }
     true

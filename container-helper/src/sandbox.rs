@@ -87,7 +87,8 @@ fn pin(kind: &str, path: &Path) -> io::Result<()> {
     }
     fs::File::create(path).map_err(|error| named(&what, &error))?;
     let source = format!("/proc/self/ns/{kind}");
-    mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(|error| named(&what, &error.into()))
+    mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(|error| named(&what, &error.into()))
 }
 
 fn loopback_up() -> io::Result<()> {

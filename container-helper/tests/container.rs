@@ -26,6 +26,11 @@ fn payload(words: &[String]) {
             std::io::stdout().flush().expect("stdout");
             std::process::exit(3);
         }
+        "mknod" => {
+            use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+            let make = |name: &str, minor| mknod(name, SFlag::S_IFCHR, Mode::S_IRUSR, makedev(1, minor)).is_ok();
+            println!("null {} kmsg {}", make("/null", 3), make("/kmsg", 11));
+        }
         "sleep" => std::thread::sleep(Duration::from_secs(60)),
         "eat" => {
             let mut eaten: Vec<Vec<u8>> = Vec::new();
@@ -39,7 +44,8 @@ fn payload(words: &[String]) {
 }
 
 fn tests() {
-    let cases: [(&str, fn()); 5] = [
+    let cases: [(&str, fn()); 6] = [
+        ("devices are filtered on the unified hierarchy too", devices_are_filtered),
         ("a container's output, exit code and end", talks_and_exits),
         ("a signal from the control fifo ends it", is_stopped_by_control),
         ("a process more in it", executes_in_it),
@@ -73,19 +79,20 @@ impl Bundle {
         if words == ["missing"] {
             args = vec!["/no-such-program"];
         }
+        let capabilities: &[&str] = if words == ["mknod"] { &["CAP_MKNOD"] } else { &[] };
         let spec = serde_json::json!({
             "ociVersion": "1.0.2",
             "root": {"path": "rootfs"},
             "process": {"args": args, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}, "noNewPrivileges": true,
-                "capabilities": {"bounding": [], "effective": [], "permitted": []}},
+                "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities}},
             "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"},
                 {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]}],
             "linux": {"cgroupsPath": cgroup, "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "network"}],
-                "resources": {"memory": {"limit": memory}}},
+                "resources": {"memory": {"limit": memory}, "devices": [{"allow": true, "access": "rwm"}]}},
         });
         fs::write(dir.path().join("config.json"), spec.to_string()).expect("config.json");
         let helper = serde_json::json!({"id": name, "state_root": dir.path().join("state"), "log_path": dir.path().join("log"),
-            "oom_score_adj": 500, "cgroup_path": cgroup});
+            "oom_score_adj": 500, "cgroup_path": cgroup, "device_filter": true});
         fs::create_dir(dir.path().join("state")).expect("state directory");
         fs::write(dir.path().join("helper.json"), helper.to_string()).expect("helper.json");
         Self { dir, cgroup }
@@ -132,6 +139,8 @@ impl Drop for Bundle {
         let parent = Path::new(&self.cgroup[1..]).parent().expect("two names deep").to_owned();
         for hierarchy in fs::read_dir("/sys/fs/cgroup").expect("cgroups").filter_map(Result::ok) {
             let _ = fs::remove_dir(hierarchy.path().join(&parent));
+            // Fails where another cluster or test lives, as it should.
+            let _ = fs::remove_dir(hierarchy.path().join("weft"));
         }
     }
 }
@@ -155,6 +164,14 @@ fn talks_and_exits() {
     let exit = bundle.exit();
     assert_eq!((exit["exit_code"].as_i64(), exit["oom_killed"].as_bool()), (Some(3), Some(false)));
     assert_eq!(bundle.groups(), Vec::<PathBuf>::new(), "no cgroup is left");
+}
+
+/// The bundles allow every device by cgroup v1, so that only the program is left to say no.
+fn devices_are_filtered() {
+    let bundle = Bundle::new("mknod", &["mknod"], None);
+    let (helper, _) = bundle.start();
+    ended(helper);
+    assert_eq!(bundle.log(), ["stdout F null true kmsg false"]);
 }
 
 fn is_stopped_by_control() {

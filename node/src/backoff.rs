@@ -24,7 +24,12 @@ struct Entry {
 
 impl Backoff {
     /// How long `key`, which failed at `failed`, still has to wait at `now`, with its whole delay; `None` if it may go on.
-    pub(crate) fn remaining(&self, key: &str, failed: Timestamp, now: Timestamp) -> Option<(SignedDuration, SignedDuration)> {
+    pub(crate) fn remaining(
+        &self,
+        key: &str,
+        failed: Timestamp,
+        now: Timestamp,
+    ) -> Option<(SignedDuration, SignedDuration)> {
         let entry = self.entries.get(key).filter(|entry| !entry.is_old(failed))?;
         let left = entry.delay - now.duration_since(failed);
         (left > SignedDuration::ZERO).then_some((left, entry.delay))
@@ -89,7 +94,10 @@ mod tests {
     fn time_counts() {
         let mut backoff = Backoff::default();
         backoff.count("c", at(0));
-        assert_eq!(backoff.remaining("c", at(5), at(8)).map(|(left, whole)| (left.as_secs(), whole.as_secs())), Some((7, 10)));
+        assert_eq!(
+            backoff.remaining("c", at(5), at(8)).map(|(left, whole)| (left.as_secs(), whole.as_secs())),
+            Some((7, 10))
+        );
         assert_eq!(backoff.remaining("c", at(5), at(15)), None);
         backoff.forget("c");
         assert_eq!(backoff.remaining("c", at(5), at(5)), None);

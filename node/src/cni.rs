@@ -131,7 +131,12 @@ impl Cni {
     }
 
     /// Detaches the pod: the plugins in reverse, each with the result of ADD. Without a kept list, the one in force.
-    pub(crate) async fn del(&self, attachment: &Attachment<'_>, kept: Option<&Value>, result: Option<&Value>) -> Result<(), Error> {
+    pub(crate) async fn del(
+        &self,
+        attachment: &Attachment<'_>,
+        kept: Option<&Value>,
+        result: Option<&Value>,
+    ) -> Result<(), Error> {
         let conflist = match kept {
             Some(kept) => kept.clone(),
             None => self.conflist()?,
@@ -143,12 +148,22 @@ impl Cni {
         Ok(())
     }
 
-    async fn execute(&self, verb: &'static str, plugin: &Value, config: &Value, attachment: &Attachment<'_>) -> Result<Option<Value>, Error> {
+    async fn execute(
+        &self,
+        verb: &'static str,
+        plugin: &Value,
+        config: &Value,
+        attachment: &Attachment<'_>,
+    ) -> Result<Option<Value>, Error> {
         let kind = plugin["type"].as_str().unwrap_or_default().to_owned();
         let path = self.bin_dir.join(&kind);
         let exec = |source| Error::Exec { plugin: kind.clone(), path: path.clone(), source };
         let mut command = Command::new(&path);
-        command.envs(environment(verb, &self.bin_dir, attachment)).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .envs(environment(verb, &self.bin_dir, attachment))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().map_err(exec)?;
         if let Some(mut stdin) = child.stdin.take() {
             // A plugin that ends without reading its input says why by its exit code.
@@ -236,7 +251,8 @@ mod tests {
 { echo "$CNI_COMMAND $CNI_IFNAME $CNI_NETNS $CNI_ARGS"; cat; echo; } >> "${0%/*}/calls"
 [ "$CNI_COMMAND" = DEL ] || echo '{"cniVersion":"1.1.0","ips":[{"address":"10.1.2.3/32"},{"address":"fd00::3/128"}]}'
 "#;
-    const FAILING: &str = "#!/bin/sh\necho '{\"code\":11,\"msg\":\"try again later\",\"details\":\"no agent\"}'; exit 1\n";
+    const FAILING: &str =
+        "#!/bin/sh\necho '{\"code\":11,\"msg\":\"try again later\",\"details\":\"no agent\"}'; exit 1\n";
 
     fn cni(dir: &Path, script: &str) -> Cni {
         std::fs::write(dir.join("net"), script).expect("plugin");
@@ -256,7 +272,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let (cni, pod) = (cni(dir.path(), LOGGING), pod());
         let ports = [PortMapping { host_port: 80, container_port: 8080, protocol: "tcp".into() }];
-        let attachment = Attachment { container_id: "id", netns: Some(Path::new("/run/netns/x")), pod: &pod, port_mappings: &ports };
+        let attachment =
+            Attachment { container_id: "id", netns: Some(Path::new("/run/netns/x")), pod: &pod, port_mappings: &ports };
         let attached = cni.add(&attachment).await.expect("add");
         assert_eq!(attached.ips, ["10.1.2.3".parse::<IpAddr>().expect("ip"), "fd00::3".parse().expect("ip")]);
         cni.del(&attachment, Some(&attached.conflist), Some(&attached.result)).await.expect("del");
@@ -264,10 +281,14 @@ mod tests {
         let lines: Vec<&str> = calls.lines().collect();
         let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p;K8S_POD_INFRA_CONTAINER_ID=id;K8S_POD_UID=u";
         assert_eq!(lines[0], format!("ADD eth0 /run/netns/x {args}"));
-        let configs: Vec<Value> = lines.iter().skip(1).step_by(2).map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let configs: Vec<Value> =
+            lines.iter().skip(1).step_by(2).map(|line| serde_json::from_str(line).expect("JSON")).collect();
         assert_eq!(configs[0]["runtimeConfig"]["portMappings"][0]["hostPort"], 80);
         assert!(configs[0].get("prevResult").is_none() && configs[0].get("capabilities").is_none());
-        assert_eq!((&configs[1]["k"], &configs[1]["prevResult"]["ips"][0]["address"]), (&json!(1), &json!("10.1.2.3/32")));
+        assert_eq!(
+            (&configs[1]["k"], &configs[1]["prevResult"]["ips"][0]["address"]),
+            (&json!(1), &json!("10.1.2.3/32"))
+        );
         assert_eq!(configs[2]["k"], 1, "DEL starts with the last plugin");
     }
 

@@ -61,7 +61,12 @@ pub(crate) fn references(container: &Container) -> (Vec<String>, Vec<String>) {
 }
 
 /// The environment, in an order that keeps each name once: at the place where it was last set.
-pub(crate) fn environment(pod: &Pod, container: &Container, sources: &Sources<'_>, node: Allocatable) -> Result<Vec<(String, String)>, Error> {
+pub(crate) fn environment(
+    pod: &Pod,
+    container: &Container,
+    sources: &Sources<'_>,
+    node: Allocatable,
+) -> Result<Vec<(String, String)>, Error> {
     let mut env = services::variables(&sources.services);
     for source in container.env_from.iter().flatten() {
         for (name, value) in env_from(source, sources)? {
@@ -83,7 +88,8 @@ fn set(env: &mut Vec<(String, String)>, name: String, value: String) {
 
 fn env_from(source: &EnvFromSource, sources: &Sources<'_>) -> Result<Vec<(String, String)>, Error> {
     let prefix = source.prefix.clone().unwrap_or_default();
-    let named = |data: Vec<(String, String)>| data.into_iter().map(|(key, value)| (format!("{prefix}{key}"), value)).collect();
+    let named =
+        |data: Vec<(String, String)>| data.into_iter().map(|(key, value)| (format!("{prefix}{key}"), value)).collect();
     if let Some(reference) = &source.config_map_ref {
         return match sources.config_maps.get(&reference.name) {
             Some(map) => Ok(named(map.data.clone().unwrap_or_default().into_iter().collect())),
@@ -93,7 +99,9 @@ fn env_from(source: &EnvFromSource, sources: &Sources<'_>) -> Result<Vec<(String
     }
     let Some(reference) = &source.secret_ref else { return Ok(Vec::new()) };
     match sources.secrets.get(&reference.name) {
-        Some(secret) => Ok(named(secret.data.iter().flatten().map(|(key, value)| (key.clone(), text(&value.0))).collect())),
+        Some(secret) => {
+            Ok(named(secret.data.iter().flatten().map(|(key, value)| (key.clone(), text(&value.0))).collect()))
+        }
         None if reference.optional == Some(true) => Ok(Vec::new()),
         None => Err(Error::NotFound { kind: "secret", name: reference.name.clone() }),
     }
@@ -103,14 +111,27 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn value_of(pod: &Pod, container: &Container, var: &EnvVar, env: &[(String, String)], sources: &Sources<'_>, node: Allocatable) -> Result<Option<String>, Error> {
+fn value_of(
+    pod: &Pod,
+    container: &Container,
+    var: &EnvVar,
+    env: &[(String, String)],
+    sources: &Sources<'_>,
+    node: Allocatable,
+) -> Result<Option<String>, Error> {
     if let Some(source) = &var.value_from {
         return from_source(pod, container, source, sources, node);
     }
     Ok(Some(expand::expand(var.value.as_deref().unwrap_or_default(), env)))
 }
 
-fn from_source(pod: &Pod, container: &Container, source: &EnvVarSource, sources: &Sources<'_>, node: Allocatable) -> Result<Option<String>, Error> {
+fn from_source(
+    pod: &Pod,
+    container: &Container,
+    source: &EnvVarSource,
+    sources: &Sources<'_>,
+    node: Allocatable,
+) -> Result<Option<String>, Error> {
     if let Some(field) = &source.field_ref {
         return pod_field(pod, &field.field_path, sources).map(Some);
     }
@@ -125,7 +146,8 @@ fn from_source(pod: &Pod, container: &Container, source: &EnvVarSource, sources:
         ("configmap", &reference.name, &reference.key, reference.optional, value)
     } else if let Some(reference) = &source.secret_key_ref {
         let secret = sources.secrets.get(&reference.name);
-        let value = secret.map(|secret| secret.data.as_ref().and_then(|data| data.get(&reference.key)).map(|value| text(&value.0)));
+        let value = secret
+            .map(|secret| secret.data.as_ref().and_then(|data| data.get(&reference.key)).map(|value| text(&value.0)));
         ("secret", &reference.name, &reference.key, reference.optional, value)
     } else {
         return Ok(None);
@@ -146,7 +168,9 @@ fn from_source(pod: &Pod, container: &Container, source: &EnvVarSource, sources:
 /// A field of the pod by its path, for `fieldRef` in the environment and in downward API volumes.
 pub(crate) fn pod_field(pod: &Pod, path: &str, sources: &Sources<'_>) -> Result<String, Error> {
     let (metadata, spec) = (&pod.metadata, pod.spec.as_ref());
-    let by_key = |map: &Option<BTreeMap<String, String>>, key: &str| map.as_ref().and_then(|map| map.get(key)).cloned().unwrap_or_default();
+    let by_key = |map: &Option<BTreeMap<String, String>>, key: &str| {
+        map.as_ref().and_then(|map| map.get(key)).cloned().unwrap_or_default()
+    };
     if let Some((field, key)) = path.strip_suffix("']").and_then(|path| path.split_once("['")) {
         return match field {
             "metadata.labels" => Ok(by_key(&metadata.labels, key)),

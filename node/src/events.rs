@@ -69,8 +69,11 @@ impl Recorder {
 /// Kind, namespace, name, uid and field path of a pod or one of its containers.
 fn pod_reference(pod: &Pod, container: Option<&str>) -> (String, String, String, String, String) {
     let text = |part: &Option<String>| part.clone().unwrap_or_default();
-    let init = |name: &&str| pod.spec.as_ref().is_some_and(|spec| spec.init_containers.iter().flatten().any(|one| one.name == *name));
-    let path = container.map(|name| format!("spec.{}{{{name}}}", if init(&name) { "initContainers" } else { "containers" }));
+    let init = |name: &&str| {
+        pod.spec.as_ref().is_some_and(|spec| spec.init_containers.iter().flatten().any(|one| one.name == *name))
+    };
+    let path =
+        container.map(|name| format!("spec.{}{{{name}}}", if init(&name) { "initContainers" } else { "containers" }));
     let metadata = &pod.metadata;
     ("Pod".to_owned(), text(&metadata.namespace), text(&metadata.name), text(&metadata.uid), path.unwrap_or_default())
 }
@@ -101,7 +104,12 @@ fn is_final(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code < 500)
 }
 
-async fn send(api: &Api<Event>, node: &str, happened: &Happened, known: &mut HashMap<Happened, (String, i32)>) -> Result<(), kube::Error> {
+async fn send(
+    api: &Api<Event>,
+    node: &str,
+    happened: &Happened,
+    known: &mut HashMap<Happened, (String, i32)>,
+) -> Result<(), kube::Error> {
     if let Some((name, count)) = known.get_mut(happened) {
         *count += 1;
         let patch = serde_json::json!({"count": *count, "lastTimestamp": Time(Timestamp::now())});

@@ -62,7 +62,13 @@ fn etc_hosts(pod: &Pod, spec: &PodSpec, ips: &[IpAddr], of_node: &str) -> String
 /// Without a cluster DNS, every policy but `None` starts from the node's own file; `dnsConfig` adds to it.
 fn resolv_conf(spec: &PodSpec, of_node: &str) -> String {
     let base = if spec.dns_policy.as_deref() == Some("None") { "" } else { of_node };
-    let values = |key: &str| base.lines().filter_map(|line| line.strip_prefix(key)).flat_map(str::split_whitespace).map(str::to_owned).collect::<Vec<_>>();
+    let values = |key: &str| {
+        base.lines()
+            .filter_map(|line| line.strip_prefix(key))
+            .flat_map(str::split_whitespace)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     let (mut servers, mut searches, mut options) = (values("nameserver "), values("search "), values("options "));
     if let Some(config) = &spec.dns_config {
         servers.extend(config.nameservers.clone().unwrap_or_default());
@@ -87,7 +93,11 @@ pub(crate) fn write(dir: &Path, pod: &Pod, ips: &[IpAddr]) -> io::Result<()> {
     let Some(spec) = &pod.spec else { return Ok(()) };
     fs::create_dir_all(dir)?;
     let of_node = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let name = if spec.host_network == Some(true) { of_node("/proc/sys/kernel/hostname") } else { format!("{}\n", hostname(pod)) };
+    let name = if spec.host_network == Some(true) {
+        of_node("/proc/sys/kernel/hostname")
+    } else {
+        format!("{}\n", hostname(pod))
+    };
     let files = [
         ("hosts", etc_hosts(pod, spec, ips, &of_node("/etc/hosts"))),
         ("resolv.conf", resolv_conf(spec, &of_node("/etc/resolv.conf"))),
@@ -103,7 +113,10 @@ mod tests {
     fn pod(spec: serde_json::Value) -> Pod {
         let mut spec = spec;
         spec["containers"] = serde_json::json!([]);
-        serde_json::from_value(serde_json::json!({"metadata": {"name": "web-0", "namespace": "ns", "uid": "u"}, "spec": spec})).expect("a pod")
+        serde_json::from_value(
+            serde_json::json!({"metadata": {"name": "web-0", "namespace": "ns", "uid": "u"}, "spec": spec}),
+        )
+        .expect("a pod")
     }
 
     #[track_caller]
@@ -119,13 +132,20 @@ mod tests {
         check_resolv(serde_json::json!({"dnsPolicy": "Default"}), plain);
         check_resolv(serde_json::json!({"dnsPolicy": "ClusterFirst"}), plain);
         let config = serde_json::json!({"nameservers": ["1.1.1.1"], "options": [{"name": "ndots", "value": "5"}]});
-        check_resolv(serde_json::json!({"dnsPolicy": "None", "dnsConfig": config}), "nameserver 1.1.1.1\noptions ndots:5\n");
-        check_resolv(serde_json::json!({"dnsConfig": config}), "nameserver 10.0.0.2\nnameserver 1.1.1.1\nsearch example.org\noptions rotate ndots:5\n");
+        check_resolv(
+            serde_json::json!({"dnsPolicy": "None", "dnsConfig": config}),
+            "nameserver 1.1.1.1\noptions ndots:5\n",
+        );
+        check_resolv(
+            serde_json::json!({"dnsConfig": config}),
+            "nameserver 10.0.0.2\nnameserver 1.1.1.1\nsearch example.org\noptions rotate ndots:5\n",
+        );
     }
 
     #[test]
     fn hosts_have_the_pod_and_its_aliases() {
-        let pod = pod(serde_json::json!({"hostname": "own", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}));
+        let pod =
+            pod(serde_json::json!({"hostname": "own", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}));
         let text = etc_hosts(&pod, pod.spec.as_ref().expect("spec"), &["10.244.0.9".parse().expect("ip")], "");
         assert!(text.starts_with("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n"), "{text}");
         assert!(text.ends_with("10.244.0.9\town\n\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"), "{text}");

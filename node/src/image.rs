@@ -80,7 +80,9 @@ pub enum Error {
         found: String,
     },
     /// A layer compressed with something other than gzip.
-    #[error("layer {blob} is compressed with zstd, which is not supported: save the image with gzip or uncompressed layers")]
+    #[error(
+        "layer {blob} is compressed with zstd, which is not supported: save the image with gzip or uncompressed layers"
+    )]
     Compression {
         /// The layer's blob.
         blob: String,
@@ -252,7 +254,8 @@ impl Store {
 /// Paths in the store that belong to one image.
 fn paths_of(image: &Image) -> Vec<String> {
     let blobs = image.layers.iter().map(|layer| &layer.blob).chain([&image.id]);
-    let mut paths: Vec<String> = blobs.filter_map(|digest| Some(format!("blobs/sha256/{}", hex_of(digest).ok()?))).collect();
+    let mut paths: Vec<String> =
+        blobs.filter_map(|digest| Some(format!("blobs/sha256/{}", hex_of(digest).ok()?))).collect();
     paths.extend(image.layers.iter().filter_map(|layer| Some(format!("layers/{}", layer::name(layer).ok()?))));
     paths
 }

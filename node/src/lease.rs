@@ -49,6 +49,10 @@ async fn renew(client: &Client, api: &Api<Lease>, node: &str) -> Result<(), kube
         uid: found.metadata.uid.unwrap_or_default(),
         ..OwnerReference::default()
     });
-    let metadata = ObjectMeta { name: Some(node.to_owned()), owner_references: owner.map(|owner| vec![owner]), ..ObjectMeta::default() };
+    let metadata = ObjectMeta {
+        name: Some(node.to_owned()),
+        owner_references: owner.map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    };
     api.create(&PostParams::default(), &Lease { metadata, spec: Some(spec) }).await.map(|_| ())
 }

@@ -165,7 +165,8 @@ fn make_private(dir: &std::path::Path) -> Result<(), Error> {
 }
 
 async fn connect(args: &Args) -> Result<Client, Error> {
-    let broken = |source: KubeconfigError| Error::Kubeconfig { path: args.kubeconfig.clone(), source: Box::new(source) };
+    let broken =
+        |source: KubeconfigError| Error::Kubeconfig { path: args.kubeconfig.clone(), source: Box::new(source) };
     let kubeconfig = Kubeconfig::read_from(&args.kubeconfig).map_err(broken)?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(broken)?;
     Client::try_from(config).map_err(|source| Error::Client(Box::new(source)))

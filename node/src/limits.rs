@@ -42,7 +42,12 @@ pub(crate) fn cgroup(pod: &Pod, container: &Container, node: Allocatable) -> Res
     // A quota below a millisecond is refused by the kernel.
     let quota = limit(container, "cpu").map_or(0, |cpu| (cpu.milli() * CPU_PERIOD.cast_signed() / 1000).max(1000));
     let memory_limit = limit(container, "memory").map_or(0, Quantity::value);
-    Resources { cpu_shares: shares.unsigned_abs(), cpu_quota: quota, memory_limit, oom_score_adj: oom_score(pod, container, node) }
+    Resources {
+        cpu_shares: shares.unsigned_abs(),
+        cpu_quota: quota,
+        memory_limit,
+        oom_score_adj: oom_score(pod, container, node),
+    }
 }
 
 fn oom_score(pod: &Pod, container: &Container, node: Allocatable) -> i32 {
@@ -72,7 +77,8 @@ pub(crate) fn field(container: &Container, resource: &str, divisor: Option<&str>
         "requests" => request(container, name).unwrap_or_default(),
         _ => return None,
     };
-    let divisor: Quantity = divisor.unwrap_or("1").parse().ok().filter(|divisor: &Quantity| divisor.0 > 0).unwrap_or(whole(1));
+    let divisor: Quantity =
+        divisor.unwrap_or("1").parse().ok().filter(|divisor: &Quantity| divisor.0 > 0).unwrap_or(whole(1));
     Some((found.0.div_euclid(divisor.0) + i128::from(found.0.rem_euclid(divisor.0) != 0)).to_string())
 }
 
@@ -83,8 +89,13 @@ mod tests {
     const NODE: Allocatable = Allocatable { cpu_milli: 2000, memory: 4 << 30, ephemeral_storage: 1 << 40 };
 
     fn container(requests: &[(&str, &str)], limits: &[(&str, &str)]) -> Container {
-        let list = |pairs: &[(&str, &str)]| pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect::<BTreeMap<_, _>>();
-        serde_json::from_value(serde_json::json!({"name": "c", "resources": {"requests": list(requests), "limits": list(limits)}})).expect("a container")
+        let list = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect::<BTreeMap<_, _>>()
+        };
+        serde_json::from_value(
+            serde_json::json!({"name": "c", "resources": {"requests": list(requests), "limits": list(limits)}}),
+        )
+        .expect("a container")
     }
 
     #[track_caller]

@@ -36,7 +36,9 @@ pub(crate) struct Options {
 /// Appends the text of one CRI record (without its line end) to `out`; false if it is too old or no record.
 fn render(record: &[u8], options: &Options, out: &mut Vec<u8>) -> bool {
     let mut parts = record.splitn(4, |byte| *byte == b' ');
-    let (Some(time), Some(_), Some(tag), Some(text)) = (parts.next(), parts.next(), parts.next(), parts.next()) else { return false };
+    let (Some(time), Some(_), Some(tag), Some(text)) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
     if let Some(since) = options.since {
         let at: Option<Timestamp> = std::str::from_utf8(time).ok().and_then(|time| time.parse().ok());
         if at.is_none_or(|at| at < since) {
@@ -60,7 +62,8 @@ fn tail_start(log: &[u8], lines: usize) -> usize {
     if lines == 0 {
         return log.len();
     }
-    let is_whole = |record: &[u8]| record.splitn(4, |byte| *byte == b' ').nth(2).is_some_and(|tag| tag.starts_with(b"F"));
+    let is_whole =
+        |record: &[u8]| record.splitn(4, |byte| *byte == b' ').nth(2).is_some_and(|tag| tag.starts_with(b"F"));
     let (mut end, mut found) = (log.len(), 0);
     while end > 0 {
         let start = log[..end - 1].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
@@ -87,7 +90,12 @@ pub(crate) fn tail(path: &Path, lines: usize) -> String {
 
 /// Sends what is wanted of the log at `path`; ends when the receiver is gone, or the log has ended and `running` says no.
 /// Blocking: run it on a thread for that.
-pub(crate) fn stream(path: &Path, options: &Options, running: impl Fn() -> bool, to: &mpsc::Sender<Bytes>) -> std::io::Result<()> {
+pub(crate) fn stream(
+    path: &Path,
+    options: &Options,
+    running: impl Fn() -> bool,
+    to: &mpsc::Sender<Bytes>,
+) -> std::io::Result<()> {
     let mut reader = Reader::open(path, options.tail)?;
     let mut left = options.limit.unwrap_or(usize::MAX);
     loop {
@@ -192,7 +200,10 @@ mod tests {
         check(&Options { tail: Some(0), ..Options::default() }, "");
         check(&Options { tail: Some(9), ..Options::default() }, "one\ntwo\nthree\n");
         check(&Options { limit: Some(5), ..Options::default() }, "one\nt");
-        check(&Options { timestamps: true, tail: Some(1), ..Options::default() }, "2026-11-21T00:00:03.000000000Z three\n");
+        check(
+            &Options { timestamps: true, tail: Some(1), ..Options::default() },
+            "2026-11-21T00:00:03.000000000Z three\n",
+        );
         check(&Options { since: "2026-11-21T00:00:03Z".parse().ok(), ..Options::default() }, "three\n");
         check(&Options { follow: true, ..Options::default() }, "one\ntwo\nthree\n");
     }

@@ -3,8 +3,8 @@
 //! The kubelet's `computePodActions`: a sandbox first, init containers in order, then all others; what has ended is
 //! started again as the restart policy says, after its back-off. Doing the steps is `pod_worker`'s work.
 
-use k8s_openapi::api::core::v1::{Container as Spec, Pod};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Container as Spec, Pod};
 
 use crate::backoff::{Backoff, go_duration};
 use crate::runtime::{Container, Sandbox, State};
@@ -135,7 +135,8 @@ fn init(input: &Input<'_>, containers: &[Spec], sandbox: &str, steps: &mut Vec<S
     // Once any of the others has been made here, initialisation is behind us, whatever is still on record of it.
     let spec = input.pod.spec.as_ref();
     let mains = || spec.into_iter().flat_map(|spec| &spec.containers);
-    let over = mains().any(|main| input.containers.iter().any(|one| one.config.name == main.name && one.sandbox == sandbox));
+    let over =
+        mains().any(|main| input.containers.iter().any(|one| one.config.name == main.name && one.sandbox == sandbox));
     for container in containers {
         let newest = latest(input.containers, &container.name);
         let here = newest.filter(|one| one.sandbox == sandbox);
@@ -154,7 +155,11 @@ fn init(input: &Input<'_>, containers: &[Spec], sandbox: &str, steps: &mut Vec<S
         match (here, newest) {
             (Some(_), _) => next(input, container, policy, steps),
             // A new sandbox: initialisation starts over.
-            (None, old) => steps.push(Step::Start { name: container.name.clone(), attempt: old.map_or(0, |old| old.config.attempt + 1), ended: None }),
+            (None, old) => steps.push(Step::Start {
+                name: container.name.clone(),
+                attempt: old.map_or(0, |old| old.config.attempt + 1),
+                ended: None,
+            }),
         }
         return false;
     }
@@ -182,7 +187,11 @@ fn next(input: &Input<'_>, container: &Spec, policy: &str, steps: &mut Vec<Step>
     }
     match input.backoff.remaining(&name, exit.at, input.now) {
         Some((left, delay)) => {
-            let message = format!("back-off {} restarting failed container={name} pod={}", go_duration(delay), full_name(input.pod));
+            let message = format!(
+                "back-off {} restarting failed container={name} pod={}",
+                go_duration(delay),
+                full_name(input.pod)
+            );
             steps.push(Step::Wait { name, left, message });
         }
         None => steps.push(Step::Start { name, attempt: newest.config.attempt + 1, ended: Some(exit.at) }),

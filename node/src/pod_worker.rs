@@ -12,7 +12,7 @@ mod terminate;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container as Spec, Pod, PodStatus};
@@ -45,6 +45,7 @@ struct Worker {
     probes: Probes,
     tokens: Tokens,
     volumes: Option<Volumes>,
+    refreshed: Option<Instant>,
     status: PodStatus,
     reporter: Reporter,
     failures: u32,
@@ -91,6 +92,7 @@ impl Worker {
             probes: Probes::new(wake),
             tokens: Tokens::default(),
             volumes: None,
+            refreshed: None,
             status,
             reporter,
             failures: 0,
@@ -100,11 +102,11 @@ impl Worker {
     }
 
     fn containers(&self) -> Vec<Container> {
-        self.node.runtime.containers().into_iter().filter(|one| one.pod.uid == self.uid).collect()
+        self.node.runtime.containers(Some(&self.uid))
     }
 
     fn sandboxes(&self) -> Vec<Sandbox> {
-        self.node.runtime.sandboxes().into_iter().filter(|one| one.pod.uid == self.uid).collect()
+        self.node.runtime.sandboxes(Some(&self.uid))
     }
 
     fn sandbox(&self) -> Option<Sandbox> {
@@ -113,7 +115,11 @@ impl Worker {
 
     /// The pod's addresses: the sandbox's, or the node's own with hostNetwork.
     fn ips(&self) -> Vec<IpAddr> {
-        if self.host_network() { vec![self.node.ip] } else { self.sandbox().filter(|sandbox| sandbox.ready).map(|sandbox| sandbox.ips).unwrap_or_default() }
+        if self.host_network() {
+            vec![self.node.ip]
+        } else {
+            self.sandbox().filter(|sandbox| sandbox.ready).map(|sandbox| sandbox.ips).unwrap_or_default()
+        }
     }
 
     fn host_network(&self) -> bool {
@@ -153,7 +159,8 @@ impl Worker {
 
     fn plan(&self) -> Vec<Step> {
         let (containers, sandboxes) = (self.containers(), self.sandboxes());
-        let spec_of = |id: &str| containers.iter().find(|one| one.id == id).and_then(|one| self.spec_of(&one.config.name));
+        let spec_of =
+            |id: &str| containers.iter().find(|one| one.id == id).and_then(|one| self.spec_of(&one.config.name));
         plan(&plan::Input {
             pod: &self.pod,
             containers: &containers,
@@ -174,7 +181,12 @@ impl Worker {
                 let new = Waiting { reason: "CrashLoopBackOff".to_owned(), message };
                 if self.waiting.insert(name.clone(), new.clone()) != Some(new) {
                     let pod = plan::full_name(&self.pod);
-                    self.node.events.warning(&self.pod, Some(&name), "BackOff", format!("Back-off restarting failed container {name} in pod {pod}"));
+                    self.node.events.warning(
+                        &self.pod,
+                        Some(&name),
+                        "BackOff",
+                        format!("Back-off restarting failed container {name} in pod {pod}"),
+                    );
                 }
                 Outcome::Later(Duration::try_from(left).unwrap_or_default())
             }
@@ -187,10 +199,17 @@ impl Worker {
 
     /// All containers have ended for good: the pod's network and volumes are not held for its logs.
     async fn finish(&mut self) {
-        self.publish(false);
+        // A finished pod of which nothing is on record here keeps the status that the API server has.
+        if !self.containers().is_empty() {
+            self.publish(false);
+        }
         for sandbox in self.sandboxes().into_iter().filter(|sandbox| sandbox.ready) {
             if let Err(error) = self.node.runtime.stop_sandbox(&sandbox.id).await {
-                tracing::warn!(error = error.text(), pod = plan::full_name(&self.pod), "a finished pod's sandbox could not be stopped");
+                tracing::warn!(
+                    error = error.text(),
+                    pod = plan::full_name(&self.pod),
+                    "a finished pod's sandbox could not be stopped"
+                );
             }
         }
     }
@@ -198,10 +217,15 @@ impl Worker {
     /// Brings the probes and the status up to date with what runs.
     fn publish(&mut self, terminating: bool) {
         let (containers, sandbox, ips) = (self.containers(), self.sandbox(), self.ips());
-        let newest: Vec<Container> = containers.iter().filter(|one| plan::latest(&containers, &one.config.name).is_some_and(|latest| latest.id == one.id)).cloned().collect();
+        let newest: Vec<Container> = containers
+            .iter()
+            .filter(|one| plan::latest(&containers, &one.config.name).is_some_and(|latest| latest.id == one.id))
+            .cloned()
+            .collect();
         self.probes.update(&self.node, &self.pod, &newest, ips.first().copied());
         self.read_messages(&containers);
-        let spec_of = |id: &str| containers.iter().find(|one| one.id == id).and_then(|one| self.spec_of(&one.config.name));
+        let spec_of =
+            |id: &str| containers.iter().find(|one| one.id == id).and_then(|one| self.spec_of(&one.config.name));
         self.status = status::generate(&status::Input {
             pod: &self.pod,
             old: &self.status,
@@ -220,10 +244,23 @@ impl Worker {
     /// Reads the termination messages of containers that have ended since the last look.
     fn read_messages(&mut self, containers: &[Container]) {
         for container in containers {
-            let Some(exit) = container.exit.as_ref().filter(|_| !self.messages.contains_key(&container.id)) else { continue };
-            let file = container.config.termination_log.as_ref().and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
-            let from_log = self.spec_of(&container.config.name).is_some_and(|spec| spec.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"));
-            let text = if file.is_empty() && from_log && exit.code != 0 { crate::logs::tail(&container.config.log_path, 80) } else { file };
+            let Some(exit) = container.exit.as_ref().filter(|_| !self.messages.contains_key(&container.id)) else {
+                continue;
+            };
+            let file = container
+                .config
+                .termination_log
+                .as_ref()
+                .and_then(|path| std::fs::read_to_string(path).ok())
+                .unwrap_or_default();
+            let from_log = self
+                .spec_of(&container.config.name)
+                .is_some_and(|spec| spec.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"));
+            let text = if file.is_empty() && from_log && exit.code != 0 {
+                crate::logs::tail(&container.config.log_path, 80)
+            } else {
+                file
+            };
             let text = if text.is_empty() { exit.message.clone() } else { text };
             self.messages.insert(container.id.clone(), text.chars().take(4096).collect());
         }

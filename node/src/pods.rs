@@ -49,7 +49,9 @@ impl Pods {
 
     /// A pod by namespace and name; of several with one name, the one that is not being deleted.
     pub(crate) fn find(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
-        let is = |pod: &&Arc<Pod>| pod.metadata.namespace.as_deref() == Some(namespace) && pod.metadata.name.as_deref() == Some(name);
+        let is = |pod: &&Arc<Pod>| {
+            pod.metadata.namespace.as_deref() == Some(namespace) && pod.metadata.name.as_deref() == Some(name)
+        };
         let all = self.all();
         all.iter().filter(is).min_by_key(|pod| pod.metadata.deletion_timestamp.is_some()).cloned()
     }
@@ -148,7 +150,9 @@ async fn pass_ends(node: Arc<Node>, pods: Pods) {
         match ends.recv().await {
             Ok(ended) => pods.wake(&ended.pod_uid),
             // Some were missed: everybody looks.
-            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => pods.uids().iter().for_each(|uid| pods.wake(uid)),
+            Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
+                pods.uids().iter().for_each(|uid| pods.wake(uid));
+            }
             Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
         }
     }
@@ -156,16 +160,21 @@ async fn pass_ends(node: Arc<Node>, pods: Pods) {
 
 /// Takes down what belongs to no pod: leftovers of pods that went while this node was away.
 async fn clean_up(node: &Node, known: &HashSet<String>) {
-    for sandbox in node.runtime.sandboxes().into_iter().filter(|sandbox| !known.contains(&sandbox.pod.uid)) {
-        tracing::info!(pod = sandbox.pod.name, namespace = sandbox.pod.namespace, "a sandbox of a pod that is gone is taken down");
+    for sandbox in node.runtime.sandboxes(None).into_iter().filter(|sandbox| !known.contains(&sandbox.pod.uid)) {
+        tracing::info!(
+            pod = sandbox.pod.name,
+            namespace = sandbox.pod.namespace,
+            "a sandbox of a pod that is gone is taken down"
+        );
         if let Err(error) = node.runtime.remove_sandbox(&sandbox.id).await {
             tracing::warn!(error = error.text(), sandbox = sandbox.id, "a sandbox could not be taken down");
         }
     }
-    let left: HashSet<String> = node.runtime.sandboxes().into_iter().map(|sandbox| sandbox.pod.uid).collect();
+    let left: HashSet<String> = node.runtime.sandboxes(None).into_iter().map(|sandbox| sandbox.pod.uid).collect();
     for entry in std::fs::read_dir(node.state_dir.join("pods")).into_iter().flatten().filter_map(Result::ok) {
         let uid = entry.file_name().to_string_lossy().into_owned();
-        if !known.contains(&uid) && !left.contains(&uid)
+        if !known.contains(&uid)
+            && !left.contains(&uid)
             && let Err(error) = crate::volumes::tear_down(&entry.path())
         {
             tracing::warn!(%error, pod = uid, "a pod's directory could not be removed");

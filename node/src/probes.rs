@@ -69,7 +69,8 @@ impl Probes {
 
     /// What the probes say of a running container. A container whose probes have not been started yet is not ready.
     pub(crate) fn probed(&self, spec: Option<&Spec>, id: &str) -> Probed {
-        let passes = |kind: Kind| spec.and_then(|spec| kind.of(spec)).is_none() || self.verdict(id, kind) == Some(Some(true));
+        let passes =
+            |kind: Kind| spec.and_then(|spec| kind.of(spec)).is_none() || self.verdict(id, kind) == Some(Some(true));
         let started = passes(Kind::Startup);
         Probed { started, ready: started && passes(Kind::Readiness) }
     }
@@ -85,7 +86,8 @@ impl Probes {
         let Some(spec) = &pod.spec else { return };
         let mut wanted: HashSet<Key> = HashSet::new();
         for one in spec.init_containers.iter().flatten().chain(&spec.containers) {
-            let running = containers.iter().find(|found| found.config.name == one.name && found.state == State::Running);
+            let running =
+                containers.iter().find(|found| found.config.name == one.name && found.state == State::Running);
             let (Some(container), Some(ip)) = (running, ip) else { continue };
             self.seed(pod, one, &container.id);
             let started = self.probed(Some(one), &container.id).started;
@@ -98,19 +100,34 @@ impl Probes {
                 }
             }
         }
-        let running: HashSet<&str> = containers.iter().filter(|one| one.state == State::Running).map(|one| one.id.as_str()).collect();
-        self.tasks.retain(|key, task| wanted.contains(key) || { task.abort(); false });
+        let running: HashSet<&str> =
+            containers.iter().filter(|one| one.state == State::Running).map(|one| one.id.as_str()).collect();
+        self.tasks.retain(|key, task| {
+            wanted.contains(key) || {
+                task.abort();
+                false
+            }
+        });
         // A passed startup probe keeps its verdict for as long as the container runs.
-        self.verdicts.lock().expect("no panic happens under this lock").retain(|(id, _), _| running.contains(id.as_str()));
+        self.verdicts
+            .lock()
+            .expect("no panic happens under this lock")
+            .retain(|(id, _), _| running.contains(id.as_str()));
     }
 
     /// A node that was restarted goes on with what it had said of the same container, until the probes say otherwise: its
     /// restart makes nothing unready.
     fn seed(&self, pod: &Pod, spec: &Spec, id: &str) {
-        let said = pod.status.iter().flat_map(|status| status.container_statuses.iter().chain(&status.init_container_statuses).flatten());
-        let before = said.into_iter().find(|one| one.container_id.as_deref().and_then(|full| full.strip_prefix("weft://")) == Some(id));
+        let said = pod
+            .status
+            .iter()
+            .flat_map(|status| status.container_statuses.iter().chain(&status.init_container_statuses).flatten());
+        let before = said
+            .into_iter()
+            .find(|one| one.container_id.as_deref().and_then(|full| full.strip_prefix("weft://")) == Some(id));
         let mut verdicts = self.verdicts.lock().expect("no panic happens under this lock");
-        for kind in [Kind::Startup, Kind::Readiness, Kind::Liveness].into_iter().filter(|kind| kind.of(spec).is_some()) {
+        for kind in [Kind::Startup, Kind::Readiness, Kind::Liveness].into_iter().filter(|kind| kind.of(spec).is_some())
+        {
             let good = match kind {
                 Kind::Startup => before.is_some_and(|one| one.started == Some(true)),
                 Kind::Readiness => before.is_some_and(|one| one.ready),
@@ -196,7 +213,8 @@ impl Task {
     async fn ask(&self) -> Result<(), String> {
         let timeout = seconds(self.probe.timeout_seconds, 1);
         if let Some(exec) = &self.probe.exec {
-            let result = self.node.runtime.exec(&self.key.0, exec.command.as_deref().unwrap_or_default(), timeout).await;
+            let result =
+                self.node.runtime.exec(&self.key.0, exec.command.as_deref().unwrap_or_default(), timeout).await;
             return match result {
                 Ok(result) if result.code == 0 => Ok(()),
                 Ok(result) => Err(result.output.trim_end().to_owned()),
@@ -273,11 +291,14 @@ mod tests {
     #[track_caller]
     fn check(success: i32, failure: i32, results: &str, expected: &str) {
         let mut count = Count::new(Some(success), Some(failure));
-        let verdicts: String = results.chars().map(|result| match count.add(result == '+') {
-            Some(true) => '+',
-            Some(false) => '-',
-            None => '.',
-        }).collect();
+        let verdicts: String = results
+            .chars()
+            .map(|result| match count.add(result == '+') {
+                Some(true) => '+',
+                Some(false) => '-',
+                None => '.',
+            })
+            .collect();
         assert_eq!(verdicts, expected);
     }
 
@@ -290,9 +311,13 @@ mod tests {
 
     #[test]
     fn a_restart_keeps_what_was_said() {
-        let spec: Spec = serde_json::from_value(serde_json::json!({"name": "c", "readinessProbe": {}, "livenessProbe": {}, "startupProbe": {}})).expect("a container");
+        let spec: Spec = serde_json::from_value(
+            serde_json::json!({"name": "c", "readinessProbe": {}, "livenessProbe": {}, "startupProbe": {}}),
+        )
+        .expect("a container");
         let status = serde_json::json!({"name": "c", "image": "", "imageID": "", "restartCount": 0, "ready": true, "started": true, "containerID": "weft://one"});
-        let pod: Pod = serde_json::from_value(serde_json::json!({"status": {"containerStatuses": [status]}})).expect("a pod");
+        let pod: Pod =
+            serde_json::from_value(serde_json::json!({"status": {"containerStatuses": [status]}})).expect("a pod");
         let probes = Probes::new(Arc::new(Notify::new()));
         for id in ["one", "two"] {
             probes.seed(&pod, &spec, id);
@@ -304,7 +329,9 @@ mod tests {
 
     #[test]
     fn ports_by_number_and_name() {
-        let spec: Spec = serde_json::from_value(serde_json::json!({"name": "c", "ports": [{"name": "web", "containerPort": 8080}]})).expect("a container");
+        let spec: Spec =
+            serde_json::from_value(serde_json::json!({"name": "c", "ports": [{"name": "web", "containerPort": 8080}]}))
+                .expect("a container");
         assert_eq!(port(&IntOrString::Int(80), &spec), Ok(80));
         assert_eq!(port(&IntOrString::String("web".into()), &spec), Ok(8080));
         assert_eq!(port(&IntOrString::String("81".into()), &spec), Ok(81));

@@ -10,7 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerImage, DaemonEndpoint, Node as Object, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo};
+use k8s_openapi::api::core::v1::{
+    ContainerImage, DaemonEndpoint, Node as Object, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
+    NodeSystemInfo,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -31,7 +34,9 @@ const KUBELET_VERSION: &str = concat!("v1.36.2+weft", env!("CARGO_PKG_VERSION"))
 /// What the machine has.
 pub(crate) fn measure(state_dir: &Path) -> Allocatable {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse::<i64>().ok());
+    let total = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse::<i64>().ok());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let disk = nix::sys::statvfs::statvfs(state_dir).map_or(0, |found| found.blocks() * found.fragment_size());
     Allocatable {
@@ -102,7 +107,13 @@ async fn report(api: &Api<Object>, node: &Node, sent: &mut Option<(NodeStatus, I
     };
     let images = node.runtime.images().await.unwrap_or_default();
     let mut status = status(node, &ready, &old);
-    status.images = Some(images.into_iter().take(50).map(|(name, image)| ContainerImage { names: Some(vec![name]), size_bytes: i64::try_from(image.size).ok() }).collect());
+    status.images = Some(
+        images
+            .into_iter()
+            .take(50)
+            .map(|(name, image)| ContainerImage { names: Some(vec![name]), size_bytes: i64::try_from(image.size).ok() })
+            .collect(),
+    );
     let due = sent.as_ref().is_none_or(|(last, at)| at.elapsed() > REPORT || !same(last, &status));
     if !due {
         return Ok(());
@@ -138,7 +149,9 @@ fn status(node: &Node, ready: &Result<(), String>, old: &NodeStatus) -> NodeStat
         allocatable: Some(amounts.clone()),
         capacity: Some(amounts),
         conditions: Some(conditions(ready, old)),
-        daemon_endpoints: Some(NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(node.port) }) }),
+        daemon_endpoints: Some(NodeDaemonEndpoints {
+            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(node.port) }),
+        }),
         node_info: Some(system(&node.runtime.version())),
         ..NodeStatus::default()
     }
@@ -169,10 +182,20 @@ fn conditions(ready: &Result<(), String>, old: &NodeStatus) -> Vec<NodeCondition
     };
     let network = match ready {
         Ok(()) => condition("Ready", "True", "KubeletReady", "kubelet is posting ready status".to_owned()),
-        Err(message) => condition("Ready", "False", "KubeletNotReady", format!("container runtime network not ready: {}", not_ready(message))),
+        Err(message) => condition(
+            "Ready",
+            "False",
+            "KubeletNotReady",
+            format!("container runtime network not ready: {}", not_ready(message)),
+        ),
     };
     vec![
-        condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available".to_owned()),
+        condition(
+            "MemoryPressure",
+            "False",
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available".to_owned(),
+        ),
         condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure".to_owned()),
         condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available".to_owned()),
         network,
@@ -187,7 +210,12 @@ pub(crate) fn not_ready(message: &str) -> String {
 fn system(runtime: &Version) -> NodeSystemInfo {
     let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
     let release = read("/etc/os-release");
-    let os = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux").trim_matches('"').to_owned();
+    let os = release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="))
+        .unwrap_or("Linux")
+        .trim_matches('"')
+        .to_owned();
     NodeSystemInfo {
         architecture: crate::image::reference::architecture().to_owned(),
         boot_id: read("/proc/sys/kernel/random/boot_id"),
@@ -213,10 +241,16 @@ mod tests {
         let before = conditions(&Err(message), &NodeStatus::default());
         let ready = before.iter().find(|one| one.type_ == "Ready").expect("Ready");
         let text = "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: cni plugin not initialized";
-        assert_eq!((ready.status.as_str(), ready.reason.as_deref(), ready.message.as_deref()), ("False", Some("KubeletNotReady"), Some(text)));
+        assert_eq!(
+            (ready.status.as_str(), ready.reason.as_deref(), ready.message.as_deref()),
+            ("False", Some("KubeletNotReady"), Some(text))
+        );
         let old = NodeStatus { conditions: Some(before), ..NodeStatus::default() };
         let after = conditions(&Ok(()), &old);
-        assert_eq!(after.iter().filter(|one| one.status == "True").map(|one| one.type_.as_str()).collect::<Vec<_>>(), ["Ready"]);
+        assert_eq!(
+            after.iter().filter(|one| one.status == "True").map(|one| one.type_.as_str()).collect::<Vec<_>>(),
+            ["Ready"]
+        );
     }
 
     #[test]

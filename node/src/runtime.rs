@@ -4,8 +4,9 @@
 //! embedded implementation is [`embedded::Embedded`]; one over CRI's gRPC fits the same trait. A runtime knows no pod
 //! specs, no API server and no back-off.
 
-pub mod embedded;
 mod cgroups;
+mod containers;
+pub mod embedded;
 mod helper;
 mod overlay;
 mod records;
@@ -322,8 +323,8 @@ pub trait Runtime: Send + Sync + 'static {
     fn stop_sandbox<'a>(&'a self, id: &'a str) -> Reply<'a, ()>;
     /// RemovePodSandbox: with its containers. Idempotent.
     fn remove_sandbox<'a>(&'a self, id: &'a str) -> Reply<'a, ()>;
-    /// ListPodSandbox.
-    fn sandboxes(&self) -> Vec<Sandbox>;
+    /// ListPodSandbox: of one pod, or all.
+    fn sandboxes(&self, pod_uid: Option<&str>) -> Vec<Sandbox>;
     /// CreateContainer; returns its id.
     fn create_container<'a>(&'a self, sandbox: &'a str, config: &'a ContainerConfig) -> Reply<'a, String>;
     /// StartContainer.
@@ -332,8 +333,8 @@ pub trait Runtime: Send + Sync + 'static {
     fn stop_container<'a>(&'a self, id: &'a str, grace: Duration) -> Reply<'a, ()>;
     /// RemoveContainer. Idempotent.
     fn remove_container<'a>(&'a self, id: &'a str) -> Reply<'a, ()>;
-    /// ListContainers.
-    fn containers(&self) -> Vec<Container>;
+    /// ListContainers: of one pod, or all.
+    fn containers(&self, pod_uid: Option<&str>) -> Vec<Container>;
     /// ExecSync.
     fn exec<'a>(&'a self, id: &'a str, command: &'a [String], timeout: Duration) -> Reply<'a, ExecResult>;
     /// GetContainerEvents, as far as containers end.

@@ -103,7 +103,8 @@ fn tls(files: &Files<'_>) -> Result<ServerConfig, Error> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(certificates(files.client_ca)?);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).allow_unauthenticated().build();
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).allow_unauthenticated().build();
     let verifier = verifier.map_err(|source| Error::ClientCa { path: files.client_ca.to_owned(), source })?;
     let key = PrivateKeyDer::from_pem_file(files.key).map_err(pem(files.key))?;
     let broken = |source| Error::Certificate { path: files.cert.to_owned(), source };
@@ -167,8 +168,12 @@ async fn answer(node: &Arc<Node>, pods: &Pods, client: Option<&str>, request: &R
         return text(StatusCode::OK, "ok");
     }
     if client != Some(CLIENT) {
-        let who = client.map_or("a client without a certificate of the cluster's CA".to_owned(), |name| format!("user \"{name}\""));
-        return text(StatusCode::FORBIDDEN, format!("Forbidden: {who} may not use the node's API, only \"{CLIENT}\" may\n"));
+        let who = client
+            .map_or("a client without a certificate of the cluster's CA".to_owned(), |name| format!("user \"{name}\""));
+        return text(
+            StatusCode::FORBIDDEN,
+            format!("Forbidden: {who} may not use the node's API, only \"{CLIENT}\" may\n"),
+        );
     }
     if request.method() != Method::GET {
         return text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
@@ -200,7 +205,11 @@ fn options(query: &str) -> Result<(Options, bool), String> {
     let flag = |value: &str| value.is_empty() || value.eq_ignore_ascii_case("true") || value == "1";
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let number = || value.parse::<usize>().map_err(|_| format!("{key}: Invalid value: \"{value}\": must be greater than or equal to 0"));
+        let number = || {
+            value
+                .parse::<usize>()
+                .map_err(|_| format!("{key}: Invalid value: \"{value}\": must be greater than or equal to 0"))
+        };
         match key {
             "follow" => options.follow = flag(value),
             "timestamps" => options.timestamps = flag(value),
@@ -222,20 +231,36 @@ fn options(query: &str) -> Result<(Options, bool), String> {
 }
 
 /// The run whose log is asked for, or the status and the kubelet's words for why there is none.
-fn choose(pods: &Pods, containers: &[Container], names: (&str, &str, &str), previous: bool) -> Result<Container, (StatusCode, String)> {
+fn choose(
+    node: &Node,
+    pods: &Pods,
+    names: (&str, &str, &str),
+    previous: bool,
+) -> Result<Container, (StatusCode, String)> {
     let (namespace, name, container) = names;
     let Some(pod) = pods.find(namespace, name) else {
-        return Err((StatusCode::NOT_FOUND, format!("pod \"{name}\" not found in namespace \"{namespace}\" on this node\n")));
+        return Err((
+            StatusCode::NOT_FOUND,
+            format!("pod \"{name}\" not found in namespace \"{namespace}\" on this node\n"),
+        ));
     };
     let spec = pod.spec.as_ref();
-    let known = spec.is_some_and(|spec| spec.init_containers.iter().flatten().chain(&spec.containers).any(|one| one.name == container));
+    let known = spec.is_some_and(|spec| {
+        spec.init_containers.iter().flatten().chain(&spec.containers).any(|one| one.name == container)
+    });
     if !known {
         return Err((StatusCode::NOT_FOUND, format!("container {container} not found in pod {name}\n")));
     }
-    let own: Vec<Container> = containers.iter().filter(|one| Some(&one.pod.uid) == pod.metadata.uid.as_ref()).cloned().collect();
+    let own = node.runtime.containers(pod.metadata.uid.as_deref());
     if previous {
-        let before = plan::previous(&own, container).or_else(|| plan::latest(&own, container).filter(|one| one.exit.is_some()));
-        return before.cloned().ok_or_else(|| (StatusCode::BAD_REQUEST, format!("previous terminated container \"{container}\" in pod \"{name}\" not found")));
+        let before =
+            plan::previous(&own, container).or_else(|| plan::latest(&own, container).filter(|one| one.exit.is_some()));
+        return before.cloned().ok_or_else(|| {
+            (
+                StatusCode::BAD_REQUEST,
+                format!("previous terminated container \"{container}\" in pod \"{name}\" not found"),
+            )
+        });
     }
     let newest = plan::latest(&own, container).filter(|one| one.started_at.is_some());
     newest.cloned().ok_or_else(|| {
@@ -252,21 +277,33 @@ fn choose(pods: &Pods, containers: &[Container], names: (&str, &str, &str), prev
     })
 }
 
-fn container_logs(node: &Arc<Node>, pods: &Pods, names: (&str, &str, &str), options: Options, previous: bool) -> Response<Body> {
-    let container = match choose(pods, &node.runtime.containers(), names, previous) {
+fn container_logs(
+    node: &Arc<Node>,
+    pods: &Pods,
+    names: (&str, &str, &str),
+    options: Options,
+    previous: bool,
+) -> Response<Body> {
+    let container = match choose(node, pods, names, previous) {
         Ok(container) => container,
         Err((status, message)) => return text(status, message),
     };
     let (to, from) = mpsc::channel(16);
-    let (node, id) = (node.clone(), container.id.clone());
+    let (node, id, uid) = (node.clone(), container.id.clone(), container.pod.uid.clone());
     std::thread::spawn(move || {
-        let running = || node.runtime.containers().iter().any(|one| one.id == id && one.state == State::Running);
+        let running =
+            || node.runtime.containers(Some(&uid)).iter().any(|one| one.id == id && one.state == State::Running);
         if let Err(error) = logs::stream(&container.config.log_path, &options, running, &to) {
             // The answer has begun: its body is all that can still be written.
-            let _ = to.blocking_send(Bytes::from(format!("failed to read log {}: {error}\n", container.config.log_path.display())));
+            let _ = to.blocking_send(Bytes::from(format!(
+                "failed to read log {}: {error}\n",
+                container.config.log_path.display()
+            )));
         }
     });
-    let frames = futures::stream::unfold(from, |mut from| async move { from.recv().await.map(|bytes| (Ok(Frame::data(bytes)), from)) });
+    let frames = futures::stream::unfold(from, |mut from| async move {
+        from.recv().await.map(|bytes| (Ok(Frame::data(bytes)), from))
+    });
     let mut response = text(StatusCode::OK, "");
     *response.body_mut() = BodyExt::boxed(StreamBody::new(frames));
     response
@@ -284,9 +321,15 @@ mod tests {
     #[test]
     fn queries() {
         check("", Ok((Options::default(), false)));
-        check("follow=true&tailLines=5&timestamps=true", Ok((Options { follow: true, tail: Some(5), timestamps: true, ..Options::default() }, false)));
+        check(
+            "follow=true&tailLines=5&timestamps=true",
+            Ok((Options { follow: true, tail: Some(5), timestamps: true, ..Options::default() }, false)),
+        );
         check("previous=true&limitBytes=10&other=1", Ok((Options { limit: Some(10), ..Options::default() }, true)));
-        check("sinceTime=2026-11-21T00%3A00%3A00Z", Ok((Options { since: "2026-11-21T00:00:00Z".parse().ok(), ..Options::default() }, false)));
+        check(
+            "sinceTime=2026-11-21T00%3A00%3A00Z",
+            Ok((Options { since: "2026-11-21T00:00:00Z".parse().ok(), ..Options::default() }, false)),
+        );
         check("tailLines=-1", Err("tailLines: Invalid value: \"-1\": must be greater than or equal to 0"));
     }
 }

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container as Spec, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP, Pod,
-    PodCondition, PodIP, PodStatus,
+    Container as Spec, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -59,9 +59,11 @@ pub(crate) fn generate(input: &Input<'_>) -> PodStatus {
     let Some(spec) = &input.pod.spec else { return input.old.clone() };
     let init_specs = spec.init_containers.as_deref().unwrap_or_default();
     let initialized = is_initialized(input, init_specs, &spec.containers);
-    let init: Vec<ContainerStatus> = init_specs.iter().map(|one| container_status(input, one, "PodInitializing", !is_sidecar(one))).collect();
+    let init: Vec<ContainerStatus> =
+        init_specs.iter().map(|one| container_status(input, one, "PodInitializing", !is_sidecar(one))).collect();
     let waits = if initialized { "ContainerCreating" } else { "PodInitializing" };
-    let main: Vec<ContainerStatus> = spec.containers.iter().map(|one| container_status(input, one, waits, false)).collect();
+    let main: Vec<ContainerStatus> =
+        spec.containers.iter().map(|one| container_status(input, one, waits, false)).collect();
     let phase = phase(input, init_specs, &init, &main);
     let ips = pod_ips(input);
     let mut status = PodStatus {
@@ -98,7 +100,10 @@ fn pod_ips(input: &Input<'_>) -> Vec<IpAddr> {
 }
 
 fn is_initialized(input: &Input<'_>, init: &[Spec], main: &[Spec]) -> bool {
-    let over = main.iter().any(|one| latest(input.containers, &one.name).is_some_and(|one| Some(&one.sandbox) == input.sandbox.map(|sandbox| &sandbox.id)));
+    let over = main.iter().any(|one| {
+        latest(input.containers, &one.name)
+            .is_some_and(|one| Some(&one.sandbox) == input.sandbox.map(|sandbox| &sandbox.id))
+    });
     over || init.iter().all(|one| latest(input.containers, &one.name).is_some_and(|found| init_done(input, one, found)))
 }
 
@@ -123,7 +128,8 @@ fn container_status(input: &Input<'_>, spec: &Spec, waits: &str, is_init: bool) 
     let mut status = ContainerStatus {
         name: spec.name.clone(),
         image: spec.image.clone().unwrap_or_default(),
-        restart_count: newest.map_or(old_count, |one| i32::try_from(one.config.attempt).unwrap_or(i32::MAX).max(old_count)),
+        restart_count: newest
+            .map_or(old_count, |one| i32::try_from(one.config.attempt).unwrap_or(i32::MAX).max(old_count)),
         started: Some(false),
         state: Some(waiting(input.waiting.get(&spec.name))),
         last_state: Some(last_state(input, spec, newest)),
@@ -207,7 +213,10 @@ fn phase(input: &Input<'_>, init_specs: &[Spec], init: &[ContainerStatus], main:
     if nothing_started && !(input.terminating && main.iter().all(|status| !is_running(status))) {
         return "Pending".to_owned();
     }
-    let stopped = main.iter().filter(|status| terminated(status).is_some() || (status.container_id.is_some() && !is_running(status))).count();
+    let stopped = main
+        .iter()
+        .filter(|status| terminated(status).is_some() || (status.container_id.is_some() && !is_running(status)))
+        .count();
     let running = main.iter().filter(|status| is_running(status)).count();
     let succeeded = main.iter().filter(|status| terminated(status).is_some_and(|end| end.exit_code == 0)).count();
     let phase = match (running, policy) {
@@ -220,7 +229,14 @@ fn phase(input: &Input<'_>, init_specs: &[Spec], init: &[ContainerStatus], main:
     phase.to_owned()
 }
 
-fn conditions(input: &Input<'_>, phase: &str, initialized: bool, init_specs: &[Spec], init: &[ContainerStatus], main: &[ContainerStatus]) -> Vec<PodCondition> {
+fn conditions(
+    input: &Input<'_>,
+    phase: &str,
+    initialized: bool,
+    init_specs: &[Spec],
+    init: &[ContainerStatus],
+    main: &[ContainerStatus],
+) -> Vec<PodCondition> {
     let host_network = input.pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
     let network = input.sandbox.is_some_and(|sandbox| sandbox.ready && (host_network || !sandbox.ips.is_empty()));
     let containers_ready = containers_ready(phase, init_specs, init, main);
@@ -229,8 +245,14 @@ fn conditions(input: &Input<'_>, phase: &str, initialized: bool, init_specs: &[S
         (other, _) => other.clone(),
     };
     let uninitialized = (!initialized).then(|| {
-        let incomplete = init.iter().filter(|status| terminated(status).is_none_or(|end| end.exit_code != 0)).map(|status| status.name.as_str());
-        ("ContainersNotInitialized".to_owned(), format!("containers with incomplete status: [{}]", incomplete.collect::<Vec<_>>().join(" ")))
+        let incomplete = init
+            .iter()
+            .filter(|status| terminated(status).is_none_or(|end| end.exit_code != 0))
+            .map(|status| status.name.as_str());
+        (
+            "ContainersNotInitialized".to_owned(),
+            format!("containers with incomplete status: [{}]", incomplete.collect::<Vec<_>>().join(" ")),
+        )
     });
     let own = [
         ("PodReadyToStartContainers", (!network).then(|| (String::new(), String::new()))),
@@ -243,15 +265,22 @@ fn conditions(input: &Input<'_>, phase: &str, initialized: bool, init_specs: &[S
 }
 
 /// Why not all containers are ready; `None` if they are.
-fn containers_ready(phase: &str, init_specs: &[Spec], init: &[ContainerStatus], main: &[ContainerStatus]) -> Option<(String, String)> {
+fn containers_ready(
+    phase: &str,
+    init_specs: &[Spec],
+    init: &[ContainerStatus],
+    main: &[ContainerStatus],
+) -> Option<(String, String)> {
     match phase {
         "Succeeded" => return Some(("PodCompleted".to_owned(), String::new())),
         "Failed" => return Some(("PodFailed".to_owned(), String::new())),
         _ => {}
     }
     let sidecars = init_specs.iter().zip(init).filter(|(spec, _)| is_sidecar(spec)).map(|(_, status)| status);
-    let unready: Vec<&str> = sidecars.chain(main).filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
-    (!unready.is_empty()).then(|| ("ContainersNotReady".to_owned(), format!("containers with unready status: [{}]", unready.join(" "))))
+    let unready: Vec<&str> =
+        sidecars.chain(main).filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
+    (!unready.is_empty())
+        .then(|| ("ContainersNotReady".to_owned(), format!("containers with unready status: [{}]", unready.join(" "))))
 }
 
 /// A readiness gate whose condition is not true.
@@ -260,8 +289,12 @@ fn gate(pod: &Pod) -> Option<String> {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     gates.iter().find_map(|gate| match conditions.iter().find(|condition| condition.type_ == gate.condition_type) {
         Some(condition) if condition.status == "True" => None,
-        Some(_) => Some(format!("the status of pod readiness gate \"{}\" is not \"True\", but False", gate.condition_type)),
-        None => Some(format!("corresponding condition of pod readiness gate \"{}\" does not exist.", gate.condition_type)),
+        Some(_) => {
+            Some(format!("the status of pod readiness gate \"{}\" is not \"True\", but False", gate.condition_type))
+        }
+        None => {
+            Some(format!("corresponding condition of pod readiness gate \"{}\" does not exist.", gate.condition_type))
+        }
     })
 }
 
@@ -270,7 +303,8 @@ fn condition(input: &Input<'_>, kind: &str, phase: &str, problem: Option<(String
     let old = input.old.conditions.iter().flatten().find(|condition| condition.type_ == kind);
     let unchanged = old.filter(|old| old.status == status).and_then(|old| old.last_transition_time.clone());
     let completed = kind == "Initialized" && phase == "Succeeded" && problem.is_none();
-    let (reason, message) = problem.unwrap_or_else(|| (if completed { "PodCompleted" } else { "" }.to_owned(), String::new()));
+    let (reason, message) =
+        problem.unwrap_or_else(|| (if completed { "PodCompleted" } else { "" }.to_owned(), String::new()));
     PodCondition {
         type_: kind.to_owned(),
         status: status.to_owned(),

@@ -78,7 +78,15 @@ fn fs_group(pod: &Pod) -> Option<u32> {
     u32::try_from(group).ok()
 }
 
-async fn one(node: &Node, pod: &Pod, volume: &Volume, dir: &Path, ips: &[IpAddr], tokens: &mut Tokens, group: Option<u32>) -> Result<(PathBuf, bool), Cause> {
+async fn one(
+    node: &Node,
+    pod: &Pod,
+    volume: &Volume,
+    dir: &Path,
+    ips: &[IpAddr],
+    tokens: &mut Tokens,
+    group: Option<u32>,
+) -> Result<(PathBuf, bool), Cause> {
     if let Some(source) = &volume.empty_dir {
         let path = dir.join("kubernetes.io~empty-dir").join(&volume.name);
         empty_dir(source, &path, group)?;

@@ -13,7 +13,9 @@ use nix::sched::{CloneFlags, unshare};
 use node::cni::Cni;
 use node::image::Store;
 use node::runtime::embedded::{Embedded, Settings};
-use node::runtime::{ContainerConfig, Error, Mount, PodId, Resources, Runtime, Sandbox, SandboxConfig, Security, State};
+use node::runtime::{
+    ContainerConfig, Error, Mount, PodId, Resources, Runtime, Sandbox, SandboxConfig, Security, State,
+};
 
 const PLUGIN: &str = r#"#!/bin/sh
 echo "$CNI_COMMAND ${CNI_NETNS:+netns}" >> "${0%/*}/calls"
@@ -37,16 +39,27 @@ fn payload(words: &[String]) {
             let read = |path: &str| fs::read_to_string(path).unwrap_or_else(|error| error.to_string());
             let link = |path: &str| fs::read_link(path).map(|link| link.display().to_string()).unwrap_or_default();
             println!("hostname {}", read("/proc/sys/kernel/hostname").trim());
-            println!("env {} {}", std::env::var("COLOUR").unwrap_or_default(), std::env::var("HOSTNAME").unwrap_or_default());
+            println!(
+                "env {} {}",
+                std::env::var("COLOUR").unwrap_or_default(),
+                std::env::var("HOSTNAME").unwrap_or_default()
+            );
             println!("net {}", link("/proc/self/ns/net"));
             println!("ipc {}", link("/proc/self/ns/ipc"));
             println!("volume {}", read("/volume/file").trim());
             println!("write-volume {}", fs::write("/volume/mine", "x").is_ok());
             println!("write-root {}", fs::write("/mine", "x").is_ok());
             println!("write-proc {}", fs::write("/proc/sys/kernel/hostname", "x").is_ok());
-            println!("mknod {}", nix::sys::stat::mknod("/disk", nix::sys::stat::SFlag::S_IFBLK, nix::sys::stat::Mode::empty(), 0xfe00).is_ok());
+            println!(
+                "mknod {}",
+                nix::sys::stat::mknod("/disk", nix::sys::stat::SFlag::S_IFBLK, nix::sys::stat::Mode::empty(), 0xfe00)
+                    .is_ok()
+            );
             println!("uid {}", nix::unistd::getuid());
-            println!("groups {:?}", nix::unistd::getgroups().unwrap_or_default().iter().map(|gid| gid.as_raw()).collect::<Vec<_>>());
+            println!(
+                "groups {:?}",
+                nix::unistd::getgroups().unwrap_or_default().iter().map(|gid| gid.as_raw()).collect::<Vec<_>>()
+            );
         }
         "sleep" => loop {
             std::thread::sleep(Duration::from_secs(60));
@@ -104,13 +117,22 @@ impl Place {
     }
 
     fn calls(&self) -> Vec<String> {
-        fs::read_to_string(self.dir.path().join("cni/calls")).unwrap_or_default().lines().map(|line| line.trim().to_owned()).collect()
+        fs::read_to_string(self.dir.path().join("cni/calls"))
+            .unwrap_or_default()
+            .lines()
+            .map(|line| line.trim().to_owned())
+            .collect()
     }
 
     fn cgroups(&self) -> Vec<PathBuf> {
         let hierarchies = fs::read_dir("/sys/fs/cgroup").expect("cgroups").filter_map(Result::ok);
         let pods = hierarchies.map(|entry| entry.path().join(&self.cgroup_root[1..]).join("pods"));
-        pods.filter_map(|pods| fs::read_dir(pods).ok()).flatten().filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+        pods.filter_map(|pods| fs::read_dir(pods).ok())
+            .flatten()
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir())
+            .collect()
     }
 }
 
@@ -134,7 +156,9 @@ fn image(dir: &Path) -> PathBuf {
     append(&mut layer, "etc/passwd", b"root:x:0:0::/root:/sh\nweb:x:33:33::/:/sh\n");
     let layer = layer.into_inner().expect("in memory");
     let diff_id = format!("sha256:{:x}", <sha2::Sha256 as sha2::Digest>::digest(&layer));
-    let config = serde_json::json!({"config": {"Entrypoint": ["/payload", "payload"]}, "rootfs": {"diff_ids": [diff_id]}}).to_string();
+    let config =
+        serde_json::json!({"config": {"Entrypoint": ["/payload", "payload"]}, "rootfs": {"diff_ids": [diff_id]}})
+            .to_string();
     let manifest = r#"[{"Config":"config","RepoTags":["payload:1"],"Layers":["layer"]}]"#;
     let mut archive = tar::Builder::new(Vec::new());
     append(&mut archive, "manifest.json", manifest.as_bytes());
@@ -161,7 +185,8 @@ fn pod(name: &str) -> SandboxConfig {
 
 fn tests() {
     unshare(CloneFlags::CLONE_NEWNS).expect("these tests need root: a mount namespace of their own");
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>).expect("private mounts");
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)
+        .expect("private mounts");
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), None::<&str>).expect("tmpfs on /run");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("tokio");
     runtime.block_on(async {
@@ -178,12 +203,14 @@ fn tests() {
 
 async fn wait_exited(runtime: &Embedded, id: &str) -> node::runtime::Container {
     for _ in 0..2000 {
-        if let Some(found) = runtime.containers().into_iter().find(|one| one.id == id && one.state == State::Exited) {
+        if let Some(found) = runtime.containers(None).into_iter().find(|one| one.id == id && one.state == State::Exited)
+        {
             return found;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the container did not end");
+    let found = runtime.containers(None).into_iter().find(|one| one.id == id);
+    panic!("the container did not end: {found:#?}");
 }
 
 async fn start(runtime: &Embedded, sandbox: &Sandbox, config: &ContainerConfig) -> String {
@@ -206,7 +233,8 @@ async fn shows_its_surroundings() {
     fs::write(volume.join("file"), "content").expect("file");
     let mount = |read_only| Mount { host_path: volume.clone(), container_path: "/volume".into(), read_only };
     let first = ContainerConfig { mounts: vec![mount(false)], ..place.container("first", &["show"]) };
-    let security = Security { run_as_user: Some(33), supplemental_groups: vec![7], read_only_rootfs: true, ..Security::default() };
+    let security =
+        Security { run_as_user: Some(33), supplemental_groups: vec![7], read_only_rootfs: true, ..Security::default() };
     let second = ContainerConfig { mounts: vec![mount(true)], security, ..place.container("second", &["show"]) };
     for config in [&first, &second] {
         let id = start(&runtime, &sandbox, config).await;
@@ -216,7 +244,10 @@ async fn shows_its_surroundings() {
     let (one, two) = (place.log("first"), place.log("second"));
     assert_eq!(value(&one, "hostname"), "web-0");
     assert_eq!(value(&one, "env"), "blue web-0");
-    assert_eq!((value(&one, "volume"), value(&one, "write-volume"), value(&one, "write-root")), ("content", "true", "true"));
+    assert_eq!(
+        (value(&one, "volume"), value(&one, "write-volume"), value(&one, "write-root")),
+        ("content", "true", "true")
+    );
     assert_eq!((value(&one, "write-proc"), value(&one, "mknod"), value(&one, "uid")), ("false", "false", "0"));
     assert_eq!((value(&two, "write-volume"), value(&two, "write-root"), value(&two, "uid")), ("false", "false", "33"));
     assert_eq!(value(&two, "groups"), "[7, 33]");
@@ -226,7 +257,7 @@ async fn shows_its_surroundings() {
     runtime.remove_sandbox(&sandbox.id).await.expect("remove");
     assert_eq!(place.calls(), ["ADD netns", "DEL netns"]);
     assert_eq!(place.cgroups(), Vec::<PathBuf>::new());
-    assert!(runtime.containers().is_empty() && runtime.sandboxes().is_empty());
+    assert!(runtime.containers(None).is_empty() && runtime.sandboxes(None).is_empty());
     assert_eq!(fs::read_dir("/run/netns").expect("pins").count(), 0);
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
     assert!(!mounts.contains(&place.dir.path().display().to_string()), "{mounts}");
@@ -245,7 +276,8 @@ async fn ends_and_is_told() {
     assert_eq!((exit.code, exit.reason.as_str()), (7, "Error"));
 
     let limits = Resources { memory_limit: 64 << 20, cpu_shares: 102, cpu_quota: 20_000, oom_score_adj: 900 };
-    let sleeper = start(&runtime, &sandbox, &ContainerConfig { resources: limits, ..place.container("s", &["sleep"]) }).await;
+    let sleeper =
+        start(&runtime, &sandbox, &ContainerConfig { resources: limits, ..place.container("s", &["sleep"]) }).await;
     runtime.stop_container(&sleeper, Duration::from_millis(200)).await.expect("stop");
     let exit = wait_exited(&runtime, &sleeper).await.exit.expect("exit");
     assert_eq!(exit.code, 137, "pid 1 without a handler does not hear SIGTERM");
@@ -273,9 +305,10 @@ async fn is_found_again_after_a_restart() {
     drop(runtime);
 
     let runtime = place.open();
-    let states: std::collections::HashMap<String, State> = runtime.containers().into_iter().map(|one| (one.id, one.state)).collect();
+    let states: std::collections::HashMap<String, State> =
+        runtime.containers(None).into_iter().map(|one| (one.id, one.state)).collect();
     assert_eq!((states[&id], states[&ended]), (State::Running, State::Exited));
-    assert!(runtime.sandboxes()[0].ready && runtime.sandboxes()[0].ips == sandbox.ips);
+    assert!(runtime.sandboxes(None)[0].ready && runtime.sandboxes(None)[0].ips == sandbox.ips);
     runtime.stop_container(&id, Duration::ZERO).await.expect("stop");
     assert_eq!(wait_exited(&runtime, &id).await.exit.expect("exit").code, 137);
     runtime.remove_sandbox(&sandbox.id).await.expect("remove");
@@ -296,7 +329,8 @@ async fn is_lost_with_its_helper() {
         let fits = words.len() > 3 && words[2] == b"run" && words[3] == dir.as_os_str().as_encoded_bytes();
         fits.then(|| entry.file_name().to_string_lossy().parse::<i32>().ok())?
     });
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(helper.expect("a helper")), nix::sys::signal::Signal::SIGKILL).expect("kill");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(helper.expect("a helper")), nix::sys::signal::Signal::SIGKILL)
+        .expect("kill");
     let exit = wait_exited(&runtime, &id).await.exit.expect("exit");
     assert_eq!((exit.code, exit.reason.as_str()), (255, "Unknown"));
     runtime.remove_sandbox(&sandbox.id).await.expect("remove");
@@ -311,13 +345,17 @@ async fn a_network_that_fails_leaves_nothing() {
     let error = runtime.run_sandbox(&pod("fail")).await.expect_err("no network");
     assert!(matches!(error, Error::Network { .. }));
     let text = error.text();
-    assert!(text.starts_with("failed to setup network for sandbox \"") && text.ends_with("plugin type=\"plain\" failed (add): no agent"), "{text}");
+    assert!(
+        text.starts_with("failed to setup network for sandbox \"")
+            && text.ends_with("plugin type=\"plain\" failed (add): no agent"),
+        "{text}"
+    );
     // DEL failed too: the sandbox stays until it works.
-    assert_eq!(runtime.sandboxes().len(), 1);
+    assert_eq!(runtime.sandboxes(None).len(), 1);
     fs::remove_file(place.dir.path().join("cni/fail")).expect("flag");
-    let id = runtime.sandboxes()[0].id.clone();
+    let id = runtime.sandboxes(None)[0].id.clone();
     runtime.remove_sandbox(&id).await.expect("remove");
-    assert!(runtime.sandboxes().is_empty());
+    assert!(runtime.sandboxes(None).is_empty());
     println!("test a network that fails is told in the plugin's words ... ok");
 }
 

@@ -7,8 +7,11 @@ pub(crate) fn visible<'a>(services: &'a [std::sync::Arc<Service>], namespace: &s
     let of = |service: &Service, wanted: &str| service.metadata.namespace.as_deref() == Some(wanted);
     let is_kubernetes = |service: &Service| service.metadata.name.as_deref() == Some("kubernetes");
     let own_kubernetes = links && services.iter().any(|service| of(service, namespace) && is_kubernetes(service));
-    let wanted = |service: &Service| (links && of(service, namespace)) || (of(service, "default") && is_kubernetes(service) && !own_kubernetes);
-    let mut visible: Vec<&Service> = services.iter().map(AsRef::as_ref).filter(|service| wanted(service) && cluster_ip(service).is_some()).collect();
+    let wanted = |service: &Service| {
+        (links && of(service, namespace)) || (of(service, "default") && is_kubernetes(service) && !own_kubernetes)
+    };
+    let mut visible: Vec<&Service> =
+        services.iter().map(AsRef::as_ref).filter(|service| wanted(service) && cluster_ip(service).is_some()).collect();
     visible.sort_by(|a, b| (&a.metadata.namespace, &a.metadata.name).cmp(&(&b.metadata.namespace, &b.metadata.name)));
     visible
 }
@@ -31,9 +34,13 @@ fn of_service(service: &Service) -> Vec<(String, String)> {
     let ports = spec.ports.as_deref().unwrap_or_default();
     let Some(first) = ports.first() else { return Vec::new() };
     let name = upper(service.metadata.name.as_deref().unwrap_or_default());
-    let mut vars = vec![(format!("{name}_SERVICE_HOST"), ip.to_owned()), (format!("{name}_SERVICE_PORT"), first.port.to_string())];
+    let mut vars =
+        vec![(format!("{name}_SERVICE_HOST"), ip.to_owned()), (format!("{name}_SERVICE_PORT"), first.port.to_string())];
     for port in ports.iter().filter(|port| port.name.as_deref().is_some_and(|name| !name.is_empty())) {
-        vars.push((format!("{name}_SERVICE_PORT_{}", upper(port.name.as_deref().unwrap_or_default())), port.port.to_string()));
+        vars.push((
+            format!("{name}_SERVICE_PORT_{}", upper(port.name.as_deref().unwrap_or_default())),
+            port.port.to_string(),
+        ));
     }
     let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
     for (at, port) in ports.iter().enumerate() {
@@ -64,8 +71,14 @@ mod tests {
 
     #[test]
     fn all_variables_of_a_service() {
-        let backend = service("shop", "my-backend", "10.96.0.7", &serde_json::json!([{"name": "web-a", "port": 80, "protocol": "TCP"}]));
-        let found: Vec<String> = variables(&[&backend]).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let backend = service(
+            "shop",
+            "my-backend",
+            "10.96.0.7",
+            &serde_json::json!([{"name": "web-a", "port": 80, "protocol": "TCP"}]),
+        );
+        let found: Vec<String> =
+            variables(&[&backend]).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         let expected = [
             "MY_BACKEND_SERVICE_HOST=10.96.0.7",
             "MY_BACKEND_SERVICE_PORT=80",
@@ -88,7 +101,10 @@ mod tests {
             service("shop", "backend", "10.96.0.3", &port),
             service("shop", "headless", "None", &port),
         ];
-        let found: Vec<&str> = visible(&services, namespace, links).iter().filter_map(|service| service.metadata.name.as_deref()).collect();
+        let found: Vec<&str> = visible(&services, namespace, links)
+            .iter()
+            .filter_map(|service| service.metadata.name.as_deref())
+            .collect();
         assert_eq!(found, expected);
     }
 

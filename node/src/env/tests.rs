@@ -13,7 +13,8 @@ fn pod() -> Pod {
 }
 
 fn sources() -> Sources<'static> {
-    let map: ConfigMap = serde_json::from_value(serde_json::json!({"data": {"colour": "blue", "size": "xl"}})).expect("a map");
+    let map: ConfigMap =
+        serde_json::from_value(serde_json::json!({"data": {"colour": "blue", "size": "xl"}})).expect("a map");
     let secret: Secret = serde_json::from_value(serde_json::json!({"data": {"word": "c2VzYW1l"}})).expect("a secret");
     Sources {
         config_maps: BTreeMap::from([("settings".to_owned(), map)]),
@@ -40,14 +41,26 @@ fn check(container: serde_json::Value, expected: Result<&[&str], &str>) {
 
 #[test]
 fn values_and_references_to_them() {
-    check(serde_json::json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)$(C)"}, {"name": "C"}]}), Ok(&["A=1", "B=1$(C)", "C="]));
-    check(serde_json::json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}, {"name": "A", "value": "$(A)3"}]}), Ok(&["B=2", "A=13"]));
+    check(
+        serde_json::json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)$(C)"}, {"name": "C"}]}),
+        Ok(&["A=1", "B=1$(C)", "C="]),
+    );
+    check(
+        serde_json::json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}, {"name": "A", "value": "$(A)3"}]}),
+        Ok(&["B=2", "A=13"]),
+    );
 }
 
 #[test]
 fn whole_maps_and_secrets() {
-    check(serde_json::json!({"envFrom": [{"prefix": "S_", "configMapRef": {"name": "settings"}}]}), Ok(&["S_colour=blue", "S_size=xl"]));
-    check(serde_json::json!({"envFrom": [{"secretRef": {"name": "hidden"}}], "env": [{"name": "word", "value": "mine"}]}), Ok(&["word=mine"]));
+    check(
+        serde_json::json!({"envFrom": [{"prefix": "S_", "configMapRef": {"name": "settings"}}]}),
+        Ok(&["S_colour=blue", "S_size=xl"]),
+    );
+    check(
+        serde_json::json!({"envFrom": [{"secretRef": {"name": "hidden"}}], "env": [{"name": "word", "value": "mine"}]}),
+        Ok(&["word=mine"]),
+    );
     check(serde_json::json!({"envFrom": [{"configMapRef": {"name": "no", "optional": true}}]}), Ok(&[]));
     check(serde_json::json!({"envFrom": [{"configMapRef": {"name": "no"}}]}), Err("configmap \"no\" not found"));
     check(serde_json::json!({"envFrom": [{"secretRef": {"name": "no"}}]}), Err("secret \"no\" not found"));
@@ -63,8 +76,14 @@ fn single_keys() {
     check_source(&serde_json::json!({"configMapKeyRef": {"name": "settings", "key": "colour"}}), Ok(&["V=blue"]));
     check_source(&serde_json::json!({"secretKeyRef": {"name": "hidden", "key": "word"}}), Ok(&["V=sesame"]));
     check_source(&serde_json::json!({"secretKeyRef": {"name": "hidden", "key": "no", "optional": true}}), Ok(&[]));
-    check_source(&serde_json::json!({"secretKeyRef": {"name": "hidden", "key": "no"}}), Err("couldn't find key no in Secret shop/hidden"));
-    check_source(&serde_json::json!({"configMapKeyRef": {"name": "no", "key": "k"}}), Err("configmap \"no\" not found"));
+    check_source(
+        &serde_json::json!({"secretKeyRef": {"name": "hidden", "key": "no"}}),
+        Err("couldn't find key no in Secret shop/hidden"),
+    );
+    check_source(
+        &serde_json::json!({"configMapKeyRef": {"name": "no", "key": "k"}}),
+        Err("configmap \"no\" not found"),
+    );
 }
 
 #[test]
@@ -82,6 +101,9 @@ fn fields_of_pod_and_container() {
     for (path, expected) in cases {
         check_source(&serde_json::json!({"fieldRef": {"fieldPath": path}}), Ok(&[expected]));
     }
-    check_source(&serde_json::json!({"fieldRef": {"fieldPath": "spec.magic"}}), Err("unsupported fieldPath: spec.magic"));
+    check_source(
+        &serde_json::json!({"fieldRef": {"fieldPath": "spec.magic"}}),
+        Err("unsupported fieldPath: spec.magic"),
+    );
     check_source(&serde_json::json!({"resourceFieldRef": {"resource": "limits.cpu"}}), Ok(&["V=2"]));
 }

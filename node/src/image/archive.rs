@@ -34,7 +34,8 @@ fn spread_tar(source: &Path, into: &Path) -> Result<(), Error> {
         let mut magic = [0; 2];
         let count = File::open(source)?.read(&mut magic)?;
         let file = BufReader::with_capacity(1 << 16, File::open(source)?);
-        let stream: Box<dyn Read> = if magic[..count] == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let stream: Box<dyn Read> =
+            if magic[..count] == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
         for entry in tar::Archive::new(stream).entries()? {
             let mut entry = entry?;
             // Old docker archives name a layer twice by a symbolic link inside the archive.
@@ -140,8 +141,12 @@ impl Layout<'_> {
                 .find_map(|key| descriptor.annotations.get(*key));
             let Some(name) = name else { continue };
             let manifest = self.manifest(&descriptor)?;
-            let layers = manifest.layers.iter().map(|layer| self.path_of(&layer.digest)).collect::<Result<Vec<_>, _>>()?;
-            found.push((reference::normalize(name)?, self.adopt_image(&self.path_of(&manifest.config.digest)?, &layers)?));
+            let layers =
+                manifest.layers.iter().map(|layer| self.path_of(&layer.digest)).collect::<Result<Vec<_>, _>>()?;
+            found.push((
+                reference::normalize(name)?,
+                self.adopt_image(&self.path_of(&manifest.config.digest)?, &layers)?,
+            ));
         }
         Ok(found)
     }

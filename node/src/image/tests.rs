@@ -86,8 +86,10 @@ fn an_oci_layout_in_a_gzip_tar_and_in_a_directory() {
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "annotations": {"org.opencontainers.image.ref.name": "probe:1"}}]})
     .to_string();
-    let blobs: Vec<(String, &[u8])> =
-        [config.as_slice(), manifest.as_bytes(), &packed].into_iter().map(|blob| (format!("blobs/sha256/{}", sha(blob)), blob)).collect();
+    let blobs: Vec<(String, &[u8])> = [config.as_slice(), manifest.as_bytes(), &packed]
+        .into_iter()
+        .map(|blob| (format!("blobs/sha256/{}", sha(blob)), blob))
+        .collect();
     let mut files: Vec<(&str, &[u8])> = vec![("index.json", index.as_bytes())];
     files.extend(blobs.iter().map(|(name, blob)| (name.as_str(), *blob)));
 

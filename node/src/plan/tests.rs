@@ -15,15 +15,34 @@ pub(crate) fn container(name: &str, attempt: u32, sandbox: &str, state: &str) ->
         pod: PodId::default(),
         config: ContainerConfig { name: name.to_owned(), attempt, ..ContainerConfig::default() },
         image_id: "sha256:1".to_owned(),
-        state: if code.is_some() { State::Exited } else if state == "running" { State::Running } else { State::Created },
+        state: if code.is_some() {
+            State::Exited
+        } else if state == "running" {
+            State::Running
+        } else {
+            State::Created
+        },
         created_at: at(i64::from(attempt)),
         started_at: (state != "created").then(|| at(i64::from(attempt))),
-        exit: code.map(|code| Exit { code, signal: 0, reason: if code == 0 { "Completed" } else { "Error" }.to_owned(), message: String::new(), at: at(100) }),
+        exit: code.map(|code| Exit {
+            code,
+            signal: 0,
+            reason: if code == 0 { "Completed" } else { "Error" }.to_owned(),
+            message: String::new(),
+            at: at(100),
+        }),
     }
 }
 
 pub(crate) fn sandbox(id: &str, attempt: u32, ready: bool) -> Sandbox {
-    Sandbox { id: id.to_owned(), pod: PodId::default(), attempt, ready, ips: vec!["10.244.0.9".parse().expect("ip")], created_at: at(0) }
+    Sandbox {
+        id: id.to_owned(),
+        pod: PodId::default(),
+        attempt,
+        ready,
+        ips: vec!["10.244.0.9".parse().expect("ip")],
+        created_at: at(0),
+    }
 }
 
 pub(crate) fn pod(policy: &str, init: &[&str], main: &[&str]) -> Pod {
@@ -81,7 +100,12 @@ fn restart_policies() {
     check(&pod("OnFailure", &[], &["a"]), &ready, &ended("1"), &["start:a:1"]);
     check(&pod("OnFailure", &[], &["a"]), &ready, &ended("0"), &["finish"]);
     check(&pod("Never", &[], &["a"]), &ready, &ended("1"), &["finish"]);
-    check(&pod("Never", &[], &["a", "b"]), &ready, &[container("a", 0, "s", "0"), container("b", 0, "s", "running")], &[]);
+    check(
+        &pod("Never", &[], &["a", "b"]),
+        &ready,
+        &[container("a", 0, "s", "0"), container("b", 0, "s", "running")],
+        &[],
+    );
     check(&pod("Never", &[], &["a"]), &[sandbox("s", 0, false)], &ended("255"), &["finish"]);
     check(&pod("Always", &[], &["a"]), &ready, &[container("a", 0, "s", "1"), container("a", 1, "s", "running")], &[]);
     check(&pod("Always", &[], &["a"]), &ready, &[container("a", 0, "s", "created")], &["start:a:0"]);
@@ -104,7 +128,12 @@ fn init_containers_in_order() {
     check(&two, &ready, &[container("i", 0, "s", "1")], &["start:i:1"]);
     check(&two, &ready, &[container("i", 0, "s", "0"), container("j", 0, "s", "0")], &["start:a:0"]);
     check(&two, &ready, &[container("a", 0, "s", "running")], &[]);
-    check(&two, &[sandbox("t", 1, true)], &[container("i", 0, "s", "0"), container("a", 0, "s", "255")], &["start:i:1"]);
+    check(
+        &two,
+        &[sandbox("t", 1, true)],
+        &[container("i", 0, "s", "0"), container("a", 0, "s", "255")],
+        &["start:i:1"],
+    );
     check(&pod("Never", &["i"], &["a"]), &ready, &[container("i", 0, "s", "1")], &["finish"]);
 }
 
@@ -122,8 +151,17 @@ fn sidecars_run_beside() {
 fn the_message_of_a_backoff() {
     let mut backoff = Backoff::default();
     backoff.count("a", at(90));
-    let (pod, sandboxes, containers) = (pod("Always", &[], &["a"]), [sandbox("s", 0, true)], [container("a", 0, "s", "1")]);
-    let input = Input { pod: &pod, containers: &containers, sandboxes: &sandboxes, backoff: &backoff, failed_probe: &|_| None, started: &|_| true, now: at(103) };
+    let (pod, sandboxes, containers) =
+        (pod("Always", &[], &["a"]), [sandbox("s", 0, true)], [container("a", 0, "s", "1")]);
+    let input = Input {
+        pod: &pod,
+        containers: &containers,
+        sandboxes: &sandboxes,
+        backoff: &backoff,
+        failed_probe: &|_| None,
+        started: &|_| true,
+        now: at(103),
+    };
     let message = "back-off 10s restarting failed container=a pod=p_ns(u)".to_owned();
     assert_eq!(plan(&input), [Step::Wait { name: "a".into(), left: SignedDuration::from_secs(7), message }]);
 }

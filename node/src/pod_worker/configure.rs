@@ -18,7 +18,12 @@ const REASON: &str = "CreateContainerConfigError";
 
 impl Worker {
     /// Puts one run of a container together.
-    pub(super) async fn configure(&mut self, name: &str, attempt: u32, image: &str) -> Result<ContainerConfig, Refusal> {
+    pub(super) async fn configure(
+        &mut self,
+        name: &str,
+        attempt: u32,
+        image: &str,
+    ) -> Result<ContainerConfig, Refusal> {
         let refuse = |text: String| Refusal::new(REASON, text);
         let spec = self.spec_of(name).cloned().ok_or_else(|| refuse(format!("container {name} is not in the pod")))?;
         if self.volumes.is_none() {
@@ -26,10 +31,12 @@ impl Worker {
         }
         let env = self.environment(&spec).await?;
         let pod_dir = self.node.pod_dir(&self.uid);
-        hosts::write(&pod_dir.join("etc"), &self.pod, &self.ips()).map_err(|error| refuse(format!("write the pod's hosts file: {error}")))?;
+        hosts::write(&pod_dir.join("etc"), &self.pod, &self.ips())
+            .map_err(|error| refuse(format!("write the pod's hosts file: {error}")))?;
         let none = volumes::Volumes::new();
         let prepared = volumes::mounts(&spec, attempt, &pod_dir, self.volumes.as_ref().unwrap_or(&none), &env);
-        let prepared = prepared.map_err(|error| refuse(format!("failed to prepare mounts for container \"{name}\": {error}")))?;
+        let prepared =
+            prepared.map_err(|error| refuse(format!("failed to prepare mounts for container \"{name}\": {error}")))?;
         let security = security(&self.pod, &spec);
         self.check_non_root(&security, name, image).await?;
         let words = |words: &Option<Vec<String>>| words.iter().flatten().map(|word| expand(word, &env)).collect();
@@ -70,8 +77,11 @@ impl Worker {
             }
         }
         // Services may not have been listed yet; a pod must not start without knowing them.
-        let listed = tokio::time::timeout(std::time::Duration::from_secs(10), self.node.services.wait_until_ready()).await;
-        listed.map_err(|_| refuse("services have not yet been read at least once, cannot construct envs".to_owned()))?.ok();
+        let listed =
+            tokio::time::timeout(std::time::Duration::from_secs(10), self.node.services.wait_until_ready()).await;
+        listed
+            .map_err(|_| refuse("services have not yet been read at least once, cannot construct envs".to_owned()))?
+            .ok();
         let all = self.node.services.state();
         let links = self.pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
         sources.services = services::visible(&all, &namespace, links);
@@ -84,7 +94,12 @@ impl Worker {
             return Ok(());
         }
         let pod = crate::plan::full_name(&self.pod);
-        let refuse = |what: &str| Err(Refusal::new(REASON, format!("container has runAsNonRoot and {what} (pod: \"{pod}\", container: {name})")));
+        let refuse = |what: &str| {
+            Err(Refusal::new(
+                REASON,
+                format!("container has runAsNonRoot and {what} (pod: \"{pod}\", container: {name})"),
+            ))
+        };
         let config = match self.node.runtime.image(image).await {
             Ok(Some((_, config))) => config,
             _ => ImageConfig::default(),
@@ -92,7 +107,9 @@ impl Worker {
         match (security.run_as_user, config.user.split(':').next().unwrap_or_default()) {
             (Some(0), _) => refuse("runAsUser is set to root"),
             (None, "" | "0" | "root") => refuse("image will run as root"),
-            (None, user) if user.parse::<u32>().is_err() => refuse(&format!("image has non-numeric user ({user}), cannot verify user is non-root")),
+            (None, user) if user.parse::<u32>().is_err() => {
+                refuse(&format!("image has non-numeric user ({user}), cannot verify user is non-root"))
+            }
             (Some(_) | None, _) => Ok(()),
         }
     }
@@ -113,7 +130,8 @@ fn security(pod: &Pod, spec: &Spec) -> Security {
     let id = |own: Option<i64>, outer: Option<i64>| own.or(outer).and_then(|id| u32::try_from(id).ok());
     let SecurityContext { privileged, allow_privilege_escalation, read_only_root_filesystem, .. } = own;
     let Capabilities { add, drop } = own.capabilities.clone().unwrap_or_default();
-    let mut groups: Vec<u32> = outer.supplemental_groups.iter().flatten().filter_map(|id| u32::try_from(*id).ok()).collect();
+    let mut groups: Vec<u32> =
+        outer.supplemental_groups.iter().flatten().filter_map(|id| u32::try_from(*id).ok()).collect();
     groups.extend(outer.fs_group.and_then(|id| u32::try_from(id).ok()));
     Security {
         run_as_user: id(own.run_as_user, outer.run_as_user),
@@ -139,8 +157,10 @@ mod tests {
         let pod: Pod = serde_json::from_value(serde_json::json!({"spec": {"hostIPC": true, "containers": [],
             "securityContext": {"runAsUser": 1, "runAsGroup": 2, "fsGroup": 3, "supplementalGroups": [4], "runAsNonRoot": true}}}))
         .expect("a pod");
-        let spec: Spec = serde_json::from_value(serde_json::json!({"name": "c", "securityContext": {"runAsUser": 5, "runAsNonRoot": false,
-            "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}))
+        let spec: Spec = serde_json::from_value(
+            serde_json::json!({"name": "c", "securityContext": {"runAsUser": 5, "runAsNonRoot": false,
+            "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}),
+        )
         .expect("a container");
         let found = security(&pod, &spec);
         assert_eq!((found.run_as_user, found.run_as_group, found.supplemental_groups), (Some(5), Some(2), vec![4, 3]));

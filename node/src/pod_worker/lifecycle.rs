@@ -26,13 +26,24 @@ pub(super) struct Stopper {
 
 impl Stopper {
     /// Asks a container to end: `preStop` (unless it was run before), its stop signal, SIGKILL, all within the grace.
-    pub(super) async fn stop(self, spec: Option<Spec>, id: String, grace: Duration, pre_stop: bool) -> Result<(), Error> {
+    pub(super) async fn stop(
+        self,
+        spec: Option<Spec>,
+        id: String,
+        grace: Duration,
+        pre_stop: bool,
+    ) -> Result<(), Error> {
         let begun = Instant::now();
         let hook = spec.as_ref().and_then(|spec| spec.lifecycle.as_ref()?.pre_stop.clone());
         if let (Some(hook), Some(spec), true) = (hook, &spec, pre_stop && grace > LEAST_GRACE)
             && let Err(message) = self.run_hook(spec, &id, &hook, grace).await
         {
-            self.node.events.warning(&self.pod, Some(&spec.name), "FailedPreStopHook", format!("PreStopHook failed: {message}"));
+            self.node.events.warning(
+                &self.pod,
+                Some(&spec.name),
+                "FailedPreStopHook",
+                format!("PreStopHook failed: {message}"),
+            );
         }
         self.node.runtime.stop_container(&id, grace.saturating_sub(begun.elapsed()).max(LEAST_GRACE)).await
     }
@@ -68,7 +79,12 @@ impl Worker {
         let Some(spec) = self.spec_of(name) else { return };
         let Some(hook) = spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()) else { return };
         if let Err(message) = self.stopper().run_hook(spec, id, hook, POST_START).await {
-            self.node.events.warning(&self.pod, Some(name), "FailedPostStartHook", format!("PostStartHook failed: {message}"));
+            self.node.events.warning(
+                &self.pod,
+                Some(name),
+                "FailedPostStartHook",
+                format!("PostStartHook failed: {message}"),
+            );
             if let Err(error) = self.node.runtime.stop_container(id, LEAST_GRACE).await {
                 tracing::warn!(error = error.text(), container = id, "a container could not be stopped");
             }
@@ -79,7 +95,12 @@ impl Worker {
     pub(super) async fn kill(&mut self, id: &str, name: &str, probe: &'static str) -> Outcome {
         let restarts = crate::plan::restart_policy(&self.pod) != "Never";
         let follows = if restarts { "will be restarted" } else { "will be stopped" };
-        self.node.events.normal(&self.pod, Some(name), "Killing", format!("Container {name} failed {probe} probe, {follows}"));
+        self.node.events.normal(
+            &self.pod,
+            Some(name),
+            "Killing",
+            format!("Container {name} failed {probe} probe, {follows}"),
+        );
         let of_probe = self.spec_of(name).and_then(|spec| {
             let probe = if probe == "startup" { spec.startup_probe.as_ref() } else { spec.liveness_probe.as_ref() };
             probe?.termination_grace_period_seconds

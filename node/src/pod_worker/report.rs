@@ -112,7 +112,10 @@ mod tests {
 
     #[test]
     fn what_has_gone_is_null() {
-        let status: PodStatus = serde_json::from_value(serde_json::json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]})).expect("a status");
+        let status: PodStatus = serde_json::from_value(
+            serde_json::json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}),
+        )
+        .expect("a status");
         let body = body("u", &status);
         assert_eq!(body["metadata"]["uid"], "u");
         assert!(body["status"].as_object().expect("status").contains_key("message"));

@@ -1,6 +1,6 @@
 //! The steps that bring a pod up: its sandbox, then one container after the other.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -51,11 +51,21 @@ impl Worker {
             return self.retry();
         }
         if attempt > 0 {
-            self.node.events.normal(&self.pod, None, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.".to_owned());
+            self.node.events.normal(
+                &self.pod,
+                None,
+                "SandboxChanged",
+                "Pod sandbox changed, it will be killed and re-created.".to_owned(),
+            );
             for old in self.sandboxes() {
                 // Its containers stay on record: their restarts are counted on.
                 if let Err(error) = self.node.runtime.stop_sandbox(&old.id).await {
-                    self.node.events.warning(&self.pod, None, "FailedKillPod", format!("error killing pod: {}", error.text()));
+                    self.node.events.warning(
+                        &self.pod,
+                        None,
+                        "FailedKillPod",
+                        format!("error killing pod: {}", error.text()),
+                    );
                     return self.retry();
                 }
             }
@@ -67,7 +77,12 @@ impl Worker {
                 Outcome::Done
             }
             Err(error) => {
-                self.node.events.warning(&self.pod, None, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {}", error.text()));
+                self.node.events.warning(
+                    &self.pod,
+                    None,
+                    "FailedCreatePodSandBox",
+                    format!("Failed to create pod sandbox: {}", error.text()),
+                );
                 self.retry()
             }
         }
@@ -109,13 +124,20 @@ impl Worker {
         Ok(())
     }
 
-    /// What has changed in the API changes in the running pod's volumes; failures wait for the next turn.
+    /// What has changed in the API changes in the running pod's volumes, within a minute; failures wait for the next turn,
+    /// and an API server that does not answer holds nothing up.
     pub(super) async fn refresh_volumes(&mut self) {
-        if self.sandbox().is_none_or(|sandbox| !sandbox.ready) {
+        let due = self.refreshed.is_none_or(|last| last.elapsed() >= super::RESYNC / 2);
+        if !due || self.volumes.is_none() || self.sandbox().is_none_or(|sandbox| !sandbox.ready) {
             return;
         }
-        if let Err(error) = self.set_up_volumes().await {
-            tracing::debug!(%error, pod = plan::full_name(&self.pod), "volumes could not be brought up to date");
+        self.refreshed = Some(Instant::now());
+        match tokio::time::timeout(Duration::from_secs(5), self.set_up_volumes()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, pod = plan::full_name(&self.pod), "volumes could not be brought up to date");
+            }
+            Err(_) => tracing::debug!(pod = plan::full_name(&self.pod), "the API server does not answer"),
         }
     }
 
@@ -128,13 +150,19 @@ impl Worker {
                 Outcome::Done
             }
             Err((refusal, outcome)) => {
-                self.waiting.insert(name.to_owned(), Waiting { reason: refusal.reason.to_owned(), message: refusal.message });
+                self.waiting
+                    .insert(name.to_owned(), Waiting { reason: refusal.reason.to_owned(), message: refusal.message });
                 outcome
             }
         }
     }
 
-    async fn try_start(&mut self, name: &str, attempt: u32, ended: Option<Timestamp>) -> Result<(), (Refusal, Outcome)> {
+    async fn try_start(
+        &mut self,
+        name: &str,
+        attempt: u32,
+        ended: Option<Timestamp>,
+    ) -> Result<(), (Refusal, Outcome)> {
         let image = self.ensure_image(name).await?;
         let config = match self.configure(name, attempt, &image).await {
             Ok(config) => config,
@@ -178,7 +206,11 @@ impl Worker {
             }
         }
         let left = self.containers();
-        for sandbox in self.sandboxes().into_iter().filter(|one| !one.ready && left.iter().all(|container| container.sandbox != one.id)) {
+        for sandbox in self
+            .sandboxes()
+            .into_iter()
+            .filter(|one| !one.ready && left.iter().all(|container| container.sandbox != one.id))
+        {
             if let Err(error) = self.node.runtime.remove_sandbox(&sandbox.id).await {
                 tracing::warn!(error = error.text(), sandbox = sandbox.id, "an old sandbox could not be removed");
             }
@@ -190,7 +222,8 @@ impl Worker {
         let spec = self.spec_of(name);
         let image = spec.and_then(|spec| spec.image.clone()).unwrap_or_default();
         let policy = spec.and_then(|spec| spec.image_pull_policy.clone());
-        let policy = policy.unwrap_or_else(|| if reference::is_latest(&image) { "Always" } else { "IfNotPresent" }.to_owned());
+        let policy =
+            policy.unwrap_or_else(|| if reference::is_latest(&image) { "Always" } else { "IfNotPresent" }.to_owned());
         let events = self.node.events.clone();
         if let Err(error) = reference::normalize(&image) {
             let message = format!("Failed to apply default image tag \"{image}\": {error}");
@@ -199,7 +232,12 @@ impl Worker {
         }
         let present = self.node.runtime.image(&image).await;
         if policy != "Always" && matches!(present, Ok(Some(_))) {
-            events.normal(&self.pod, Some(name), "Pulled", format!("Container image \"{image}\" already present on machine"));
+            events.normal(
+                &self.pod,
+                Some(name),
+                "Pulled",
+                format!("Container image \"{image}\" already present on machine"),
+            );
             return Ok(image);
         }
         if policy == "Never" {
@@ -213,20 +251,31 @@ impl Worker {
     async fn pull(&mut self, name: &str, image: String) -> Result<String, (Refusal, Outcome)> {
         let events = self.node.events.clone();
         let now = Timestamp::now();
-        if let Some((left, _)) = self.pull_failed.get(name).and_then(|failed| self.pulls.remaining(name, *failed, now)) {
+        if let Some((left, _)) = self.pull_failed.get(name).and_then(|failed| self.pulls.remaining(name, *failed, now))
+        {
             let last = self.waiting.get(name).map(|waiting| waiting.message.clone()).unwrap_or_default();
-            let message = if last.starts_with("Back-off") { last } else { format!("Back-off pulling image \"{image}\": ErrImagePull: {last}") };
+            let message = if last.starts_with("Back-off") {
+                last
+            } else {
+                format!("Back-off pulling image \"{image}\": ErrImagePull: {last}")
+            };
             if self.waiting.get(name).is_none_or(|waiting| waiting.reason != "ImagePullBackOff") {
                 events.normal(&self.pod, Some(name), "BackOff", format!("Back-off pulling image \"{image}\""));
                 events.warning(&self.pod, Some(name), "Failed", "Error: ImagePullBackOff".to_owned());
             }
-            return Err((Refusal::new("ImagePullBackOff", message), Outcome::Later(Duration::try_from(left).unwrap_or_default())));
+            return Err((
+                Refusal::new("ImagePullBackOff", message),
+                Outcome::Later(Duration::try_from(left).unwrap_or_default()),
+            ));
         }
         events.normal(&self.pod, Some(name), "Pulling", format!("Pulling image \"{image}\""));
         match self.node.runtime.pull_image(&image).await {
             Ok(found) => {
                 self.pulls.forget(name);
-                let message = format!("Successfully pulled image \"{image}\" in 0s (0s including waiting). Image size: {} bytes.", found.size);
+                let message = format!(
+                    "Successfully pulled image \"{image}\" in 0s (0s including waiting). Image size: {} bytes.",
+                    found.size
+                );
                 events.normal(&self.pod, Some(name), "Pulled", message);
                 Ok(image)
             }

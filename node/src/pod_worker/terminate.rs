@@ -29,7 +29,12 @@ impl Worker {
     pub(super) async fn terminate(mut self, updates: &mut watch::Receiver<Update>, wake: &Arc<Notify>) {
         self.waiting.clear();
         for one in self.containers().iter().filter(|one| one.state == State::Running) {
-            self.node.events.normal(&self.pod, Some(&one.config.name), "Killing", format!("Stopping container {}", one.config.name));
+            self.node.events.normal(
+                &self.pod,
+                Some(&one.config.name),
+                "Killing",
+                format!("Stopping container {}", one.config.name),
+            );
         }
         self.publish(true);
         self.stop_all(updates, wake).await;
@@ -64,7 +69,9 @@ impl Worker {
                 return;
             }
             let stopper = self.stopper();
-            let stop = |one: &Container| stopper.clone().stop(self.spec_of(&one.config.name).cloned(), one.id.clone(), left, pre_stop);
+            let stop = |one: &Container| {
+                stopper.clone().stop(self.spec_of(&one.config.name).cloned(), one.id.clone(), left, pre_stop)
+            };
             let mut stops: FuturesUnordered<_> = running.iter().map(stop).collect();
             pre_stop = false;
             loop {
@@ -91,7 +98,12 @@ impl Worker {
     async fn stop_sandboxes(&self) {
         for sandbox in self.sandboxes() {
             while let Err(error) = self.node.runtime.stop_sandbox(&sandbox.id).await {
-                self.node.events.warning(&self.pod, None, "FailedKillPod", format!("error killing pod: {}", error.text()));
+                self.node.events.warning(
+                    &self.pod,
+                    None,
+                    "FailedKillPod",
+                    format!("error killing pod: {}", error.text()),
+                );
                 tokio::time::sleep(RETRY).await;
             }
         }
@@ -100,7 +112,11 @@ impl Worker {
     async fn remove_all(&self) {
         for sandbox in self.sandboxes() {
             if let Err(error) = self.node.runtime.remove_sandbox(&sandbox.id).await {
-                tracing::warn!(error = error.text(), sandbox = sandbox.id, "a sandbox could not be removed, the next cleaning tries again");
+                tracing::warn!(
+                    error = error.text(),
+                    sandbox = sandbox.id,
+                    "a sandbox could not be removed, the next cleaning tries again"
+                );
             }
         }
         if let Err(error) = crate::volumes::tear_down(&self.node.pod_dir(&self.uid)) {

@@ -68,8 +68,13 @@ async fn exchange(target: &Target) -> Result<(StatusCode, String), String> {
     request(connector.connect(name, stream).await.map_err(|error| error.to_string())?, target).await
 }
 
-async fn request<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, target: &Target) -> Result<(StatusCode, String), String> {
-    let text = |error: hyper::Error| if error.is_incomplete_message() || error.is_canceled() { "EOF".to_owned() } else { error.to_string() };
+async fn request<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    target: &Target,
+) -> Result<(StatusCode, String), String> {
+    let text = |error: hyper::Error| {
+        if error.is_incomplete_message() || error.is_canceled() { "EOF".to_owned() } else { error.to_string() }
+    };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
     let connection = tokio::spawn(connection);
     let mut request = Request::get(&target.path).header("Connection", "close");
@@ -114,15 +119,32 @@ fn unverified() -> rustls::ClientConfig {
 }
 
 impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(&self, _: &CertificateDer<'_>, _: &[CertificateDer<'_>], _: &ServerName<'_>, _: &[u8], _: UnixTime) -> Result<ServerCertVerified, rustls::Error> {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         Ok(HandshakeSignatureValid::assertion())
     }
 
-    fn verify_tls13_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         Ok(HandshakeSignatureValid::assertion())
     }
 
@@ -148,7 +170,13 @@ mod tests {
             assert!(request[..count].starts_with(b"GET /healthz?a=1 HTTP/1.1\r\n"));
             stream.write_all(reply.as_bytes()).await.expect("a reply");
         });
-        Target { https: false, host: "127.0.0.1".into(), port, path: "/healthz?a=1".into(), headers: vec![("X-A".into(), "b".into())] }
+        Target {
+            https: false,
+            host: "127.0.0.1".into(),
+            port,
+            path: "/healthz?a=1".into(),
+            headers: vec![("X-A".into(), "b".into())],
+        }
     }
 
     #[tokio::test]
@@ -159,6 +187,11 @@ mod tests {
         let free = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("address").port();
         let target = Target { port: free, ..target };
         let error = get(&target, Duration::from_secs(5)).await.expect_err("nobody listens");
-        assert_eq!(error, format!("Get \"http://127.0.0.1:{free}/healthz?a=1\": dial tcp 127.0.0.1:{free}: connect: connection refused"));
+        assert_eq!(
+            error,
+            format!(
+                "Get \"http://127.0.0.1:{free}/healthz?a=1\": dial tcp 127.0.0.1:{free}: connect: connection refused"
+            )
+        );
     }
 }

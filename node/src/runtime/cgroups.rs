@@ -4,6 +4,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often a busy group is tried again, and after how long.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The group of a container, from the root of each hierarchy.
 pub(super) fn container_path(root: &str, pod_uid: &str, container: &str) -> String {
@@ -16,7 +21,8 @@ pub(super) fn pod_path(root: &str, pod_uid: &str) -> String {
 }
 
 /// Kills what is left in the group and below, and removes it from every hierarchy. Best effort: a group that does not go
-/// is empty and costs nothing, and the next removal of the pod tries again.
+/// is empty and costs nothing, and the next removal of the pod tries again. Blocking, up to half a second for each group
+/// that is busy.
 pub(super) fn remove(path: &str) {
     for group in mount_points().into_iter().map(|mount| mount.join(path.trim_start_matches('/'))) {
         if group.is_dir() {
@@ -34,7 +40,13 @@ fn remove_group(group: &Path) {
     for pid in processes.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0) {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     }
-    let _ = fs::remove_dir(group);
+    // A killed process leaves its group a moment after the signal.
+    for _ in 0..TRIES {
+        match fs::remove_dir(group) {
+            Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => std::thread::sleep(PAUSE),
+            _ => return,
+        }
+    }
 }
 
 /// Every hierarchy, v1 and unified, as this process's mount namespace has them.

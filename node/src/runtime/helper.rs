@@ -47,7 +47,12 @@ pub(super) fn command(verb: &str) -> Command {
 /// Starts the container in `dir` and waits until it runs. The child is the helper; it ends when the container has ended.
 pub(super) async fn run(dir: &Path) -> Result<Child, Error> {
     let log = File::options().create(true).append(true).open(dir.join("helper.log")).map_err(Error::io("open", dir))?;
-    let mut child = command("run").arg(dir).stdout(Stdio::piped()).stderr(log).spawn().map_err(Error::io("start a helper for", dir))?;
+    let mut child = command("run")
+        .arg(dir)
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .map_err(Error::io("start a helper for", dir))?;
     let mut line = String::new();
     if let Some(stdout) = child.stdout.take() {
         BufReader::new(stdout).read_line(&mut line).await.map_err(Error::io("hear from the helper of", dir))?;
@@ -55,7 +60,9 @@ pub(super) async fn run(dir: &Path) -> Result<Child, Error> {
     match serde_json::from_str(&line) {
         Ok(Started::Pid(_)) => Ok(child),
         Ok(Started::Error(message)) => Err(Error::Helper { message }),
-        Err(_) => Err(Error::Helper { message: format!("the helper of {} ended without an answer, see its helper.log", dir.display()) }),
+        Err(_) => Err(Error::Helper {
+            message: format!("the helper of {} ended without an answer, see its helper.log", dir.display()),
+        }),
     }
 }
 
@@ -69,7 +76,9 @@ pub(super) fn is_alive(dir: &Path) -> bool {
 pub(super) fn signal(dir: &Path, number: i32) -> std::io::Result<()> {
     match File::options().write(true).custom_flags(libc::O_NONBLOCK).open(dir.join("control")) {
         Ok(mut control) => writeln!(control, "{number}"),
-        Err(error) if error.raw_os_error() == Some(libc::ENXIO) || error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) || error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(())
+        }
         Err(error) => Err(error),
     }
 }

@@ -33,7 +33,8 @@ pub(super) fn mount_rootfs(dir: &Path, layers: &[PathBuf]) -> io::Result<()> {
         options.push(key);
         options.push(path);
     }
-    mount(Some("overlay"), &target, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_os_str())).map_err(io::Error::from)
+    mount(Some("overlay"), &target, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_os_str()))
+        .map_err(io::Error::from)
 }
 
 /// A tmpfs of at most `size` bytes (0 for the kernel's own limit) at `target`, which is made.

@@ -81,28 +81,29 @@ pub(super) fn remove_dir(dir: &Path) -> Result<(), Error> {
     }
 }
 
-/// What became of a container, as the files in its directory tell; `None` while it runs or before it was started.
+/// What became of a container of an earlier process; `None` while it runs or before it was started.
 pub(super) fn exit_of(dir: &Path, started: bool) -> Option<Exit> {
+    let runs = || helper::is_alive(dir);
+    let written = helper::read_exit(dir).map(exit);
+    if written.is_some() || !started || runs() { written } else { Some(ended(dir)) }
+}
+
+/// How a container ended whose helper is gone: as it wrote down, or lost.
+pub(super) fn ended(dir: &Path) -> Exit {
     if let Some(file) = helper::read_exit(dir) {
-        return Some(exit(file));
+        return exit(file);
     }
-    if !started || helper::is_alive(dir) {
-        return None;
-    }
-    // The helper may have ended between the two looks.
-    helper::read_exit(dir).map(exit).or_else(|| {
-        let lost = ExitFile {
-            exit_code: 255,
-            signal: 0,
-            oom_killed: false,
-            finished_at: Timestamp::now(),
-            reason: Some("Unknown".to_owned()),
-            message: String::new(),
-        };
-        // Not written is found again the same way.
-        let _ = helper::write_exit(dir, &lost);
-        Some(exit(lost))
-    })
+    let lost = ExitFile {
+        exit_code: 255,
+        signal: 0,
+        oom_killed: false,
+        finished_at: Timestamp::now(),
+        reason: Some("Unknown".to_owned()),
+        message: String::new(),
+    };
+    // Not written is found again the same way.
+    let _ = helper::write_exit(dir, &lost);
+    exit(lost)
 }
 
 fn exit(file: ExitFile) -> Exit {

@@ -106,7 +106,9 @@ async fn make_namespaces(record: &SandboxRecord, dir: &Path) -> Result<(), Error
     if output.status.success() {
         return Ok(());
     }
-    Err(Error::Helper { message: format!("failed to make the pod's namespaces: {}", String::from_utf8_lossy(&output.stdout).trim()) })
+    Err(Error::Helper {
+        message: format!("failed to make the pod's namespaces: {}", String::from_utf8_lossy(&output.stdout).trim()),
+    })
 }
 
 /// Stops the sandbox's containers at once and gives its address back. The caller stops them with grace before.
@@ -144,7 +146,8 @@ pub(super) async fn remove(inner: &Inner, id: &str) -> Result<(), Error> {
     inner.forget_sandbox(id);
     let uid = &record.config.pod.uid;
     if !inner.has_sandbox_of(uid) {
-        cgroups::remove(&cgroups::pod_path(&inner.settings.cgroup_root, uid));
+        let group = cgroups::pod_path(&inner.settings.cgroup_root, uid);
+        tokio::task::spawn_blocking(move || cgroups::remove(&group)).await.expect("removing a group does not panic");
     }
     Ok(())
 }

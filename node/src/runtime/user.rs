@@ -38,7 +38,11 @@ pub(super) fn resolve(rootfs: &Path, image_user: &str, security: &Security) -> R
 fn read_inside(rootfs: &Path, relative: &str) -> String {
     let path = rootfs.join(relative);
     let plain = |path: &Path| fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_symlink());
-    if plain(&rootfs.join("etc")) && plain(&path) { fs::read_to_string(path).unwrap_or_default() } else { String::new() }
+    if plain(&rootfs.join("etc")) && plain(&path) {
+        fs::read_to_string(path).unwrap_or_default()
+    } else {
+        String::new()
+    }
 }
 
 fn resolve_in(passwd: &str, group: &str, image_user: &str, security: &Security) -> Result<User, UnknownName> {
@@ -84,7 +88,10 @@ fn number(fields: &[&str], at: usize) -> u32 {
 
 fn groups_of(group: &str, user: &str) -> Vec<u32> {
     let lines = group.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    lines.filter(|fields| fields.get(3).is_some_and(|members| members.split(',').any(|one| one == user))).map(|fields| number(&fields, 2)).collect()
+    lines
+        .filter(|fields| fields.get(3).is_some_and(|members| members.split(',').any(|one| one == user)))
+        .map(|fields| number(&fields, 2))
+        .collect()
 }
 
 #[cfg(test)]
@@ -97,7 +104,8 @@ mod tests {
     #[track_caller]
     fn check(image_user: &str, security: &Security, expected: Option<(u32, u32, &[u32], &str)>) {
         let found = resolve_in(PASSWD, GROUP, image_user, security).ok();
-        let expected = expected.map(|(uid, gid, groups, home)| User { uid, gid, groups: groups.to_vec(), home: home.to_owned() });
+        let expected =
+            expected.map(|(uid, gid, groups, home)| User { uid, gid, groups: groups.to_vec(), home: home.to_owned() });
         assert_eq!(found, expected);
     }
 
@@ -110,7 +118,15 @@ mod tests {
         check("1234:55", &Security::default(), Some((1234, 55, &[55], "/")));
         check("nobody", &Security::default(), None);
         check("web:none", &Security::default(), None);
-        check("web", &Security { run_as_user: Some(7), run_as_group: Some(8), ..Security::default() }, Some((7, 8, &[8], "/")));
-        check("web:logs", &Security { run_as_user: Some(101), supplemental_groups: vec![9], ..Security::default() }, Some((101, 102, &[9, 102, 200], "/srv/web")));
+        check(
+            "web",
+            &Security { run_as_user: Some(7), run_as_group: Some(8), ..Security::default() },
+            Some((7, 8, &[8], "/")),
+        );
+        check(
+            "web:logs",
+            &Security { run_as_user: Some(101), supplemental_groups: vec![9], ..Security::default() },
+            Some((101, 102, &[9, 102, 200], "/srv/web")),
+        );
     }
 }

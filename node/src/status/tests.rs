@@ -15,7 +15,15 @@ struct Case {
 
 impl Case {
     fn new(pod: Pod, containers: &[Container]) -> Self {
-        Self { pod, containers: containers.to_vec(), sandbox: Some(sandbox("s", 0, true)), waiting: BTreeMap::new(), unready: vec![], terminating: false, old: PodStatus::default() }
+        Self {
+            pod,
+            containers: containers.to_vec(),
+            sandbox: Some(sandbox("s", 0, true)),
+            waiting: BTreeMap::new(),
+            unready: vec![],
+            terminating: false,
+            old: PodStatus::default(),
+        }
     }
 
     fn waiting(mut self, name: &str, reason: &str) -> Self {
@@ -49,12 +57,28 @@ impl Case {
                 (_, _, Some(end)) => end.reason.unwrap_or_default(),
                 _ => String::new(),
             };
-            let last = one.last_state.clone().unwrap_or_default().terminated.map(|end| format!("<{}", end.reason.unwrap_or_default())).unwrap_or_default();
+            let last = one
+                .last_state
+                .clone()
+                .unwrap_or_default()
+                .terminated
+                .map(|end| format!("<{}", end.reason.unwrap_or_default()))
+                .unwrap_or_default();
             format!("{}:{text}:{}{last}", one.name, one.restart_count)
         };
-        let states = status.init_container_statuses.iter().chain(&status.container_statuses).flatten().map(state).collect::<Vec<_>>().join(" ");
+        let states = status
+            .init_container_statuses
+            .iter()
+            .chain(&status.container_statuses)
+            .flatten()
+            .map(state)
+            .collect::<Vec<_>>()
+            .join(" ");
         let not = status.conditions.iter().flatten().filter(|one| one.status != "True");
-        let not = not.map(|one| format!("{}={}", one.type_, one.reason.clone().unwrap_or_default())).collect::<Vec<_>>().join(" ");
+        let not = not
+            .map(|one| format!("{}={}", one.type_, one.reason.clone().unwrap_or_default()))
+            .collect::<Vec<_>>()
+            .join(" ");
         format!("{} | {states} | {not}", status.phase.unwrap_or_default())
     }
 }
@@ -82,11 +106,20 @@ fn a_pod_comes_up() {
 fn ends_and_restarts() {
     let ended = |code: &str| [container("a", 0, "s", code)];
     check(&Case::new(pod("Always", &[], &["a"]), &ended("1")), &format!("Running | a:Error:0 | {NOT_READY}"));
-    check(&Case::new(pod("Always", &[], &["a"]), &ended("1")).waiting("a", "CrashLoopBackOff"), &format!("Running | a:CrashLoopBackOff:0<Error | {NOT_READY}"));
+    check(
+        &Case::new(pod("Always", &[], &["a"]), &ended("1")).waiting("a", "CrashLoopBackOff"),
+        &format!("Running | a:CrashLoopBackOff:0<Error | {NOT_READY}"),
+    );
     let again = [container("a", 0, "s", "1"), container("a", 1, "s", "running")];
     check(&Case::new(pod("Always", &[], &["a"]), &again), "Running | a:ready:1<Error | ");
-    check(&Case::new(pod("Never", &[], &["a"]), &ended("0")), "Succeeded | a:Completed:0 | Ready=PodCompleted ContainersReady=PodCompleted");
-    check(&Case::new(pod("Never", &[], &["a"]), &ended("1")), "Failed | a:Error:0 | Ready=PodFailed ContainersReady=PodFailed");
+    check(
+        &Case::new(pod("Never", &[], &["a"]), &ended("0")),
+        "Succeeded | a:Completed:0 | Ready=PodCompleted ContainersReady=PodCompleted",
+    );
+    check(
+        &Case::new(pod("Never", &[], &["a"]), &ended("1")),
+        "Failed | a:Error:0 | Ready=PodFailed ContainersReady=PodFailed",
+    );
     check(&Case::new(pod("OnFailure", &[], &["a"]), &ended("1")), &format!("Running | a:Error:0 | {NOT_READY}"));
 }
 
@@ -95,14 +128,23 @@ fn initialisation() {
     let with_init = || pod("Always", &["i"], &["a"]);
     let waits = format!("Pending | i:running:0 a:PodInitializing:0 | Initialized=ContainersNotInitialized {NOT_READY}");
     check(&Case::new(with_init(), &[container("i", 0, "s", "running")]), &waits);
-    check(&Case::new(with_init(), &[container("i", 0, "s", "0")]), &format!("Pending | i:Completed:0 a:ContainerCreating:0 | {NOT_READY}"));
+    check(
+        &Case::new(with_init(), &[container("i", 0, "s", "0")]),
+        &format!("Pending | i:Completed:0 a:ContainerCreating:0 | {NOT_READY}"),
+    );
     let failed = Case::new(pod("Never", &["i"], &["a"]), &[container("i", 0, "s", "1")]);
-    check(&failed, "Failed | i:Error:0 a:PodInitializing:0 | Initialized=ContainersNotInitialized Ready=PodFailed ContainersReady=PodFailed");
+    check(
+        &failed,
+        "Failed | i:Error:0 a:PodInitializing:0 | Initialized=ContainersNotInitialized Ready=PodFailed ContainersReady=PodFailed",
+    );
 }
 
 #[test]
 fn deletion_decides_the_phase() {
-    let terminating = |code: &str| Case { terminating: true, ..Case::new(pod("Always", &[], &["a"]), &[container("a", 0, "s", code)]) };
+    let terminating = |code: &str| Case {
+        terminating: true,
+        ..Case::new(pod("Always", &[], &["a"]), &[container("a", 0, "s", code)])
+    };
     check(&terminating("0"), "Succeeded | a:Completed:0 | Ready=PodCompleted ContainersReady=PodCompleted");
     check(&terminating("137"), "Failed | a:Error:0 | Ready=PodFailed ContainersReady=PodFailed");
     check(&terminating("running"), "Running | a:ready:0 | ");
@@ -120,7 +162,18 @@ fn times_and_addresses_stay() {
     }
     let later = Case { old, unready: vec!["a-0"], sandbox: None, ..case }.status();
     assert_eq!((later.start_time, later.pod_ip.as_deref()), (Some(Time(at(5))), Some("10.244.0.9")));
-    let times: Vec<(String, i64)> = later.conditions.into_iter().flatten().map(|one| (one.type_, one.last_transition_time.expect("time").0.as_second())).collect();
-    let expected = [("PodReadyToStartContainers", 200), ("Initialized", 7), ("Ready", 200), ("ContainersReady", 200), ("PodScheduled", 7)];
+    let times: Vec<(String, i64)> = later
+        .conditions
+        .into_iter()
+        .flatten()
+        .map(|one| (one.type_, one.last_transition_time.expect("time").0.as_second()))
+        .collect();
+    let expected = [
+        ("PodReadyToStartContainers", 200),
+        ("Initialized", 7),
+        ("Ready", 200),
+        ("ContainersReady", 200),
+        ("PodScheduled", 7),
+    ];
     assert_eq!(times, expected.map(|(kind, second)| (kind.to_owned(), second)));
 }

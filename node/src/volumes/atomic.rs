@@ -53,7 +53,8 @@ fn holds(dir: &Path, payload: &Payload, group: Option<u32>) -> bool {
     let same = |path: &String, file: &File| {
         let path = dir.join(path);
         let mode = fs::metadata(&path).map(|metadata| metadata.permissions().mode() & 0o7777);
-        fs::read(&path).is_ok_and(|content| content == file.content) && mode.is_ok_and(|mode| mode == mode_for(file, group))
+        fs::read(&path).is_ok_and(|content| content == file.content)
+            && mode.is_ok_and(|mode| mode == mode_for(file, group))
     };
     payload.iter().all(|(path, file)| same(path, file)) && count(dir) == payload.len()
 }
@@ -103,11 +104,17 @@ mod tests {
     use super::*;
 
     fn payload(files: &[(&str, &str)]) -> Payload {
-        files.iter().map(|(path, text)| (path.to_string(), File { content: text.as_bytes().to_vec(), mode: 0o644 })).collect()
+        files
+            .iter()
+            .map(|(path, text)| (path.to_string(), File { content: text.as_bytes().to_vec(), mode: 0o644 }))
+            .collect()
     }
 
     fn names(volume: &Path) -> Vec<String> {
-        let mut names: Vec<String> = fs::read_dir(volume).expect("volume").map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = fs::read_dir(volume)
+            .expect("volume")
+            .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
+            .collect();
         names.retain(|name| !name.starts_with("..20"));
         names.sort();
         names
@@ -124,7 +131,10 @@ mod tests {
         write(&volume, &payload(&[("a", "1"), ("sub/b", "2")]), None).expect("write");
         assert_eq!(fs::read_link(volume.join("..data")).expect("link"), first, "unchanged");
         write(&volume, &payload(&[("a", "3")]), None).expect("write");
-        assert_eq!((names(&volume), fs::read_to_string(volume.join("a")).expect("file").as_str()), (vec!["..data".to_owned(), "a".to_owned()], "3"));
+        assert_eq!(
+            (names(&volume), fs::read_to_string(volume.join("a")).expect("file").as_str()),
+            (vec!["..data".to_owned(), "a".to_owned()], "3")
+        );
         assert!(!volume.join(first).exists());
         write(&volume, &payload(&[]), None).expect("write");
         assert_eq!(names(&volume), ["..data"]);

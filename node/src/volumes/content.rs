@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, ServiceAccount, ServiceAccountTokenProjection, Volume, VolumeProjection,
+    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, ServiceAccount, ServiceAccountTokenProjection, Volume,
+    VolumeProjection,
 };
 use kube::api::{Api, PostParams};
 
@@ -39,7 +40,13 @@ pub(super) fn kind(volume: &Volume) -> Option<&'static str> {
 }
 
 /// A volume's files.
-pub(super) async fn payload(node: &Node, pod: &Pod, volume: &Volume, ips: &[IpAddr], tokens: &mut Tokens) -> Result<Payload, Cause> {
+pub(super) async fn payload(
+    node: &Node,
+    pod: &Pod,
+    volume: &Volume,
+    ips: &[IpAddr],
+    tokens: &mut Tokens,
+) -> Result<Payload, Cause> {
     let mut payload = Payload::new();
     let at = Target { node, pod, ips };
     if let Some(source) = &volume.config_map {
@@ -47,7 +54,14 @@ pub(super) async fn payload(node: &Node, pod: &Pod, volume: &Volume, ips: &[IpAd
         at.config_map(&source.name, source.items.as_deref(), source.optional, mode, &mut payload).await?;
     } else if let Some(source) = &volume.secret {
         let name = source.secret_name.clone().unwrap_or_default();
-        at.secret(&name, source.items.as_deref(), source.optional, source.default_mode.unwrap_or(DEFAULT_MODE), &mut payload).await?;
+        at.secret(
+            &name,
+            source.items.as_deref(),
+            source.optional,
+            source.default_mode.unwrap_or(DEFAULT_MODE),
+            &mut payload,
+        )
+        .await?;
     } else if let Some(source) = &volume.downward_api {
         let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
         at.downward(source.items.as_deref().unwrap_or_default(), mode, &mut payload)?;
@@ -72,7 +86,14 @@ impl Target<'_> {
         self.pod.metadata.namespace.as_deref().unwrap_or_default()
     }
 
-    async fn projection(&self, source: &VolumeProjection, volume: &str, mode: i32, tokens: &mut Tokens, payload: &mut Payload) -> Result<(), Cause> {
+    async fn projection(
+        &self,
+        source: &VolumeProjection,
+        volume: &str,
+        mode: i32,
+        tokens: &mut Tokens,
+        payload: &mut Payload,
+    ) -> Result<(), Cause> {
         if let Some(map) = &source.config_map {
             self.config_map(&map.name, map.items.as_deref(), map.optional, mode, payload).await?;
         }
@@ -89,7 +110,14 @@ impl Target<'_> {
         Ok(())
     }
 
-    async fn config_map(&self, name: &str, items: Option<&[KeyToPath]>, optional: Option<bool>, mode: i32, payload: &mut Payload) -> Result<(), Cause> {
+    async fn config_map(
+        &self,
+        name: &str,
+        items: Option<&[KeyToPath]>,
+        optional: Option<bool>,
+        mode: i32,
+        payload: &mut Payload,
+    ) -> Result<(), Cause> {
         let map = Api::<ConfigMap>::namespaced(self.node.client.clone(), self.namespace()).get_opt(name).await?;
         let Some(map) = found(map, "configmap", name, optional)? else { return Ok(()) };
         let texts = map.data.into_iter().flatten().map(|(key, text)| (key, text.into_bytes()));
@@ -97,10 +125,24 @@ impl Target<'_> {
         select(texts.chain(bytes).collect(), items, optional, mode, "configmap", payload)
     }
 
-    async fn secret(&self, name: &str, items: Option<&[KeyToPath]>, optional: Option<bool>, mode: i32, payload: &mut Payload) -> Result<(), Cause> {
+    async fn secret(
+        &self,
+        name: &str,
+        items: Option<&[KeyToPath]>,
+        optional: Option<bool>,
+        mode: i32,
+        payload: &mut Payload,
+    ) -> Result<(), Cause> {
         let secret = Api::<Secret>::namespaced(self.node.client.clone(), self.namespace()).get_opt(name).await?;
         let Some(secret) = found(secret, "secret", name, optional)? else { return Ok(()) };
-        select(secret.data.into_iter().flatten().map(|(key, bytes)| (key, bytes.0)).collect(), items, optional, mode, "secret", payload)
+        select(
+            secret.data.into_iter().flatten().map(|(key, bytes)| (key, bytes.0)).collect(),
+            items,
+            optional,
+            mode,
+            "secret",
+            payload,
+        )
     }
 
     fn downward(&self, items: &[DownwardAPIVolumeFile], mode: i32, payload: &mut Payload) -> Result<(), Cause> {
@@ -112,25 +154,39 @@ impl Target<'_> {
                 let name = reference.container_name.as_deref().unwrap_or_default();
                 let container = self.pod.spec.iter().flat_map(|spec| &spec.containers).find(|one| one.name == name);
                 let divisor = reference.divisor.as_ref().map(|divisor| divisor.0.as_str());
-                let value = container.and_then(|one| limits::field(one, &reference.resource, divisor, self.node.allocatable));
+                let value =
+                    container.and_then(|one| limits::field(one, &reference.resource, divisor, self.node.allocatable));
                 value.ok_or_else(|| env::Error::Resource { resource: reference.resource.clone() })?
             } else {
                 continue;
             };
-            payload.insert(item.path.clone(), File { content: content.into_bytes(), mode: item.mode.unwrap_or(mode).cast_unsigned() });
+            payload.insert(
+                item.path.clone(),
+                File { content: content.into_bytes(), mode: item.mode.unwrap_or(mode).cast_unsigned() },
+            );
         }
         Ok(())
     }
 
     /// The held token while it is fresh, else a new one. It is bound to the pod: it ends with it.
-    async fn token(&self, volume: &str, source: &ServiceAccountTokenProjection, tokens: &mut Tokens) -> Result<String, Cause> {
+    async fn token(
+        &self,
+        volume: &str,
+        source: &ServiceAccountTokenProjection,
+        tokens: &mut Tokens,
+    ) -> Result<String, Cause> {
         let (key, now) = ((volume.to_owned(), source.path.clone()), Timestamp::now());
         if let Some((token, refresh)) = tokens.held.get(&key)
             && *refresh > now
         {
             return Ok(token.clone());
         }
-        let account = self.pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_else(|| "default".to_owned());
+        let account = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.service_account_name.clone())
+            .unwrap_or_else(|| "default".to_owned());
         let request = token_request(self.pod, source);
         let api = Api::<ServiceAccount>::namespaced(self.node.client.clone(), self.namespace());
         let answer: TokenRequest = api.create_subresource("token", &account, &PostParams::default(), &request).await?;
@@ -173,7 +229,14 @@ fn found<T>(object: Option<T>, kind: &'static str, name: &str, optional: Option<
 }
 
 /// All keys as files, or those that `items` name at the paths that they name.
-fn select(data: BTreeMap<String, Vec<u8>>, items: Option<&[KeyToPath]>, optional: Option<bool>, mode: i32, kind: &'static str, payload: &mut Payload) -> Result<(), Cause> {
+fn select(
+    data: BTreeMap<String, Vec<u8>>,
+    items: Option<&[KeyToPath]>,
+    optional: Option<bool>,
+    mode: i32,
+    kind: &'static str,
+    payload: &mut Payload,
+) -> Result<(), Cause> {
     let Some(items) = items.filter(|items| !items.is_empty()) else {
         payload.extend(data.into_iter().map(|(key, content)| (key, File { content, mode: mode.cast_unsigned() })));
         return Ok(());
@@ -185,7 +248,13 @@ fn select(data: BTreeMap<String, Vec<u8>>, items: Option<&[KeyToPath]>, optional
                 payload.insert(item.path.clone(), File { content: content.clone(), mode });
             }
             None if optional == Some(true) => {}
-            None => return Err(Cause::NoKey { kind, kind_of_key: if kind == "secret" { "secret" } else { "config" }, key: item.key.clone() }),
+            None => {
+                return Err(Cause::NoKey {
+                    kind,
+                    kind_of_key: if kind == "secret" { "secret" } else { "config" },
+                    key: item.key.clone(),
+                });
+            }
         }
     }
     Ok(())
@@ -203,8 +272,17 @@ mod tests {
         let result = select(data, Some(&items), optional, 0o644, "configmap", &mut payload);
         match (result, expected) {
             (Ok(()), Ok(expected)) => {
-                let found: Vec<(String, String, u32)> = payload.into_iter().map(|(path, file)| (path, String::from_utf8(file.content).expect("text"), file.mode)).collect();
-                assert_eq!(found, expected.iter().map(|(path, text, mode)| (path.to_string(), text.to_string(), *mode)).collect::<Vec<_>>());
+                let found: Vec<(String, String, u32)> = payload
+                    .into_iter()
+                    .map(|(path, file)| (path, String::from_utf8(file.content).expect("text"), file.mode))
+                    .collect();
+                assert_eq!(
+                    found,
+                    expected
+                        .iter()
+                        .map(|(path, text, mode)| (path.to_string(), text.to_string(), *mode))
+                        .collect::<Vec<_>>()
+                );
             }
             (Err(error), Err(expected)) => assert_eq!(error.to_string(), expected),
             (found, expected) => panic!("{found:?} instead of {expected:?}"),
@@ -216,7 +294,11 @@ mod tests {
         check(serde_json::json!([]), None, Ok(&[("a", "1", 0o644), ("b", "2", 0o644)]));
         check(serde_json::json!([{"key": "b", "path": "x/y", "mode": 256}]), None, Ok(&[("x/y", "2", 0o400)]));
         check(serde_json::json!([{"key": "no", "path": "x"}]), Some(true), Ok(&[]));
-        check(serde_json::json!([{"key": "no", "path": "x"}]), None, Err("configmap references non-existent config key: no"));
+        check(
+            serde_json::json!([{"key": "no", "path": "x"}]),
+            None,
+            Err("configmap references non-existent config key: no"),
+        );
     }
 
     #[test]

@@ -18,11 +18,19 @@ pub(crate) struct Prepared {
 }
 
 /// Prepares the mounts of one run of a container. `pod_dir` has the pod's `etc` files; `env` is for `subPathExpr`.
-pub(crate) fn mounts(container: &Container, attempt: u32, pod_dir: &Path, volumes: &Volumes, env: &[(String, String)]) -> io::Result<Prepared> {
+pub(crate) fn mounts(
+    container: &Container,
+    attempt: u32,
+    pod_dir: &Path,
+    volumes: &Volumes,
+    env: &[(String, String)],
+) -> io::Result<Prepared> {
     let own = container.volume_mounts.as_deref().unwrap_or_default();
     let mut mounts = Vec::with_capacity(own.len() + 4);
     for mount in own {
-        let (path, writable) = volumes.get(&mount.name).ok_or_else(|| io::Error::other(format!("volume \"{}\" is not defined", mount.name)))?;
+        let (path, writable) = volumes
+            .get(&mount.name)
+            .ok_or_else(|| io::Error::other(format!("volume \"{}\" is not defined", mount.name)))?;
         mounts.push(Mount {
             host_path: sub_path(path, mount, env, *writable)?,
             container_path: PathBuf::from(&mount.mount_path),
@@ -32,7 +40,11 @@ pub(crate) fn mounts(container: &Container, attempt: u32, pod_dir: &Path, volume
     let taken = |path: &str| own.iter().any(|mount| mount.mount_path.trim_end_matches('/') == path);
     for (file, path) in [("hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")] {
         if !taken(path) {
-            mounts.push(Mount { host_path: pod_dir.join("etc").join(file), container_path: path.into(), read_only: false });
+            mounts.push(Mount {
+                host_path: pod_dir.join("etc").join(file),
+                container_path: path.into(),
+                read_only: false,
+            });
         }
     }
     let termination_log = pod_dir.join("containers").join(&container.name).join(format!("{attempt}.termination"));
@@ -78,12 +90,18 @@ mod tests {
         let mut mount = mount;
         mount["name"] = "v".into();
         mount["mountPath"] = "/data".into();
-        let container: Container = serde_json::from_value(serde_json::json!({"name": "c", "volumeMounts": [mount]})).expect("a container");
+        let container: Container =
+            serde_json::from_value(serde_json::json!({"name": "c", "volumeMounts": [mount]})).expect("a container");
         let volumes = Volumes::from([("v".to_owned(), (root.join("v"), true))]);
         let env = [("WHO".to_owned(), "me".to_owned())];
         let prepared = mounts(&container, 0, &root.join("pod"), &volumes, &env);
-        let found = prepared.ok().and_then(|prepared| prepared.mounts.into_iter().find(|one| one.container_path == Path::new("/data")));
-        assert_eq!(found.map(|one| (one.host_path, one.read_only)), expected.map(|(path, read_only)| (root.join(path), read_only)));
+        let found = prepared
+            .ok()
+            .and_then(|prepared| prepared.mounts.into_iter().find(|one| one.container_path == Path::new("/data")));
+        assert_eq!(
+            found.map(|one| (one.host_path, one.read_only)),
+            expected.map(|(path, read_only)| (root.join(path), read_only))
+        );
     }
 
     #[test]
@@ -102,7 +120,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary directory");
         let container: Container = serde_json::from_value(serde_json::json!({"name": "c"})).expect("a container");
         let prepared = mounts(&container, 2, dir.path(), &Volumes::new(), &[]).expect("mounts");
-        let mut paths: Vec<String> = prepared.mounts.iter().map(|one| one.container_path.display().to_string()).collect();
+        let mut paths: Vec<String> =
+            prepared.mounts.iter().map(|one| one.container_path.display().to_string()).collect();
         paths.sort();
         assert_eq!(paths, ["/dev/termination-log", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"]);
         assert_eq!(prepared.termination_log, dir.path().join("containers/c/2.termination"));
