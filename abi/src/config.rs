@@ -62,6 +62,9 @@ pub const FEATURE_TRACE: u32 = 4;
 
 /// The gateway MAC of every Weft node: locally administered, unicast.
 pub const GATEWAY_MAC: [u8; 6] = [0xee, 0xee, 0xee, 0xee, 0xee, 0xee];
+/// Inner source MAC of overlay packets. Not the gateway's: a VXLAN device takes a packet with its own address as source for
+/// a loop and drops it.
+pub const OVERLAY_SOURCE_MAC: [u8; 6] = [0xee, 0xee, 0xee, 0xee, 0xee, 0xed];
 /// VNI of pod traffic.
 pub const VNI_POD: u32 = 1;
 /// VNI of traffic forwarded to a service's backend with the client's address kept.

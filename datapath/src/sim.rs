@@ -10,7 +10,7 @@ use crate::{
 use abi::{
     Addr, DropReason,
     addr::Prefix,
-    config::Settings,
+    config::{OVERLAY_SOURCE_MAC, Settings},
     event::Hook,
     flow::{FlowKey, FlowValue, Tuple},
     peer::Class,
@@ -143,7 +143,8 @@ impl Node {
         let gateway = self.settings.gateway_mac;
         match outcome.verdict() {
             Verdict::Pod { mac, .. } => frame::relink(bytes, mac, gateway),
-            Verdict::Host | Verdict::Encap { .. } => frame::relink(bytes, gateway, gateway),
+            Verdict::Host => frame::relink(bytes, gateway, gateway),
+            Verdict::Encap { .. } => frame::relink(bytes, gateway, OVERLAY_SOURCE_MAC),
             Verdict::Pass | Verdict::Nic { .. } => {}
         }
         frame::edit(bytes, packet, &outcome.edits);

@@ -6,7 +6,7 @@ use crate::{
 };
 use abi::{
     DropReason,
-    config::{FEATURE_EVENTS, FEATURE_FLOW_EVENTS, FEATURE_TRACE, MARK_SEEN},
+    config::{FEATURE_EVENTS, FEATURE_FLOW_EVENTS, FEATURE_TRACE, MARK_SEEN, OVERLAY_SOURCE_MAC},
     flow::{NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_POD},
     event::{Event, HOOKS, Hook, KIND_DROP, KIND_NEW_FLOW},
 };
@@ -31,7 +31,8 @@ pub fn finish(skb: &Skb, hook: u32, packet: &Packet, outcome: &Outcome) -> i32 {
     let gateway = setting(|s| &s.gateway_mac);
     let link = match outcome.next {
         NEXT_POD => Some(Link { to: outcome.mac, from: gateway }),
-        NEXT_HOST | NEXT_NODE => Some(Link { to: gateway, from: gateway }),
+        NEXT_HOST => Some(Link { to: gateway, from: gateway }),
+        NEXT_NODE => Some(Link { to: gateway, from: OVERLAY_SOURCE_MAC }),
         _ => None,
     };
     if edit(skb, packet, &outcome.edits, link).is_none() {

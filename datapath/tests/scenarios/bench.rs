@@ -1,7 +1,7 @@
 //! What a scenario says: a packet goes in here, and this comes out.
 use abi::{
     Addr, DropReason,
-    config::{VNI_POD, VNI_SERVICE},
+    config::{OVERLAY_SOURCE_MAC, VNI_POD, VNI_SERVICE},
     event::Hook,
     flow::Tuple,
 };
@@ -157,7 +157,8 @@ impl Got {
         let (to, from) = (&self.bytes[..6], &self.bytes[6..12]);
         match seen {
             Seen::Pod(ifindex) => assert_eq!((to, from), (&world::mac(ifindex)[..], &world::GATEWAY[..])),
-            Seen::Host | Seen::Encap(..) => assert_eq!((to, from), (&world::GATEWAY[..], &world::GATEWAY[..])),
+            Seen::Host => assert_eq!((to, from), (&world::GATEWAY[..], &world::GATEWAY[..])),
+            Seen::Encap(..) => assert_eq!((to, from), (&world::GATEWAY[..], &OVERLAY_SOURCE_MAC[..])),
             _ => {}
         }
         self

@@ -1,0 +1,84 @@
+//! Real sockets through the real programs: two nodes with pods, the overlay between them, and a machine outside.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(dead_code, reason = "shared files hold more than this test uses")]
+
+#[path = "../../datapath/tests/scenarios/bench.rs"]
+mod bench;
+#[path = "netns/exchange.rs"]
+mod exchange;
+#[path = "netns/lab.rs"]
+mod lab;
+#[path = "prog_run/rows.rs"]
+mod rows;
+#[path = "../../datapath/tests/scenarios/world.rs"]
+mod world;
+
+use exchange::{tcp, udp};
+use lab::{Attach, Lab};
+
+/// Client's namespace, server's namespace and address, what the client connects to, whom the server sees.
+const WAYS: &[(&str, &str, &str, &str, &str)] = &[
+    // Pods.
+    ("pod-a", "pod-b", "10.244.1.3:8080", "10.244.1.3:8080", "10.244.1.2"),
+    ("pod-a", "pod-c", "10.244.2.2:8080", "10.244.2.2:8080", "10.244.1.2"),
+    ("pod-c", "pod-b", "10.244.1.3:8080", "10.244.1.3:8080", "10.244.2.2"),
+    // Pods and hosts.
+    ("pod-a", "node-1", "172.31.0.11:7000", "172.31.0.11:7000", "10.244.1.2"),
+    ("pod-a", "node-2", "172.31.0.12:7000", "172.31.0.12:7000", "10.244.1.2"),
+    ("node-1", "pod-a", "10.244.1.2:7000", "10.244.1.2:7000", "172.31.0.11"),
+    ("node-1", "pod-c", "10.244.2.2:7000", "10.244.2.2:7000", "172.31.0.11"),
+    // Cluster addresses from a pod: backend here, on the other node, the pod itself, this host, the other host.
+    ("pod-a", "pod-b", "10.244.1.3:8080", "10.96.0.10:80", "10.244.1.2"),
+    ("pod-a", "pod-c", "10.244.2.2:8080", "10.96.0.11:80", "10.244.1.2"),
+    ("pod-a", "pod-a", "10.244.1.2:8080", "10.96.0.12:80", "169.254.42.1"),
+    ("pod-a", "node-1", "172.31.0.11:6443", "10.96.0.1:443", "10.244.1.2"),
+    ("pod-a", "node-2", "172.31.0.12:6443", "10.96.0.2:443", "10.244.1.2"),
+    // And from the host.
+    ("node-1", "pod-b", "10.244.1.3:8080", "10.96.0.10:80", "172.31.0.11"),
+    ("node-1", "pod-c", "10.244.2.2:8080", "10.96.0.11:80", "172.31.0.11"),
+    ("node-1", "node-1", "172.31.0.11:6443", "10.96.0.1:443", "169.254.42.1"),
+    ("node-1", "node-2", "172.31.0.12:6443", "10.96.0.2:443", "172.31.0.11"),
+    ("node-2", "node-1", "172.31.0.11:6443", "10.96.0.1:443", "172.31.0.12"),
+    // Node ports from outside, from a pod, from another node.
+    ("outside", "pod-b", "10.244.1.3:8080", "172.31.0.11:30080", "172.31.0.2"),
+    ("outside", "pod-b", "10.244.1.3:8080", "172.31.0.12:30080", "172.31.0.2"),
+    ("outside", "pod-c", "10.244.2.2:8080", "172.31.0.11:30081", "172.31.0.2"),
+    ("outside", "node-1", "172.31.0.11:6443", "172.31.0.11:30082", "172.31.0.2"),
+    ("outside", "node-2", "172.31.0.12:6443", "172.31.0.11:30083", "172.31.0.2"),
+    ("pod-a", "pod-c", "10.244.2.2:8080", "172.31.0.12:30081", "10.244.1.2"),
+    ("pod-a", "pod-b", "10.244.1.3:8080", "172.31.0.11:30080", "10.244.1.2"),
+    ("node-2", "pod-b", "10.244.1.3:8080", "172.31.0.11:30080", "172.31.0.12"),
+    ("node-2", "pod-c", "10.244.2.2:8080", "172.31.0.11:30081", "172.31.0.12"),
+    // Out of the cluster: masqueraded.
+    ("pod-a", "outside", "172.31.0.2:80", "172.31.0.2:80", "172.31.0.11"),
+    ("pod-c", "outside", "172.31.0.2:80", "172.31.0.2:80", "172.31.0.12"),
+    // Hosts among themselves and with the outside are none of our business.
+    ("node-1", "node-2", "172.31.0.12:22", "172.31.0.12:22", "172.31.0.11"),
+    ("outside", "node-1", "172.31.0.11:22", "172.31.0.11:22", "172.31.0.2"),
+    ("node-1", "outside", "172.31.0.2:22", "172.31.0.2:22", "172.31.0.11"),
+];
+
+#[track_caller]
+fn every_way(attach: Attach) {
+    let lab = Lab::start(attach);
+    let mut failed = Vec::new();
+    for way @ (client, server, at, to, seen) in WAYS {
+        for (name, exchange) in [("tcp", tcp as exchange::Exchange), ("udp", udp)] {
+            match exchange(client, server, at, to) {
+                Ok(peer) if peer.to_string() == *seen => {}
+                other => failed.push(format!("{name} {way:?}: {other:?}")),
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}\n{}", failed.join("\n"), lab.drops());
+}
+
+#[test]
+fn every_way_with_tcx() {
+    every_way(Attach::Tcx);
+}
+
+#[test]
+fn every_way_with_clsact() {
+    every_way(Attach::Clsact);
+}

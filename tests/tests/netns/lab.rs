@@ -1,0 +1,221 @@
+//! Two nodes, three pods and a machine outside, each a network namespace, joined by a bridge in one more.
+//!
+//! Everything hangs on the mount and network namespaces of the test's thread: when it ends, however it ends, all is gone.
+use crate::{exchange::within, rows, world};
+use abi::{
+    DropReason, config::{GATEWAY_MAC, Settings},
+    event::{Counter, HOOKS, Hook},
+    map,
+    pod::{HOST, PodId, READY},
+    route::LOCAL,
+};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{PerCpuArray, ProgramArray},
+    programs::{
+        SchedClassifier, TcAttachType,
+        tc::{NlOptions, TcAttachOptions, qdisc_add_clsact},
+    },
+};
+use datapath::{parse::{TCP, UDP}, sim::Node};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+use std::{fmt::Write as _, path::{Path, PathBuf}, process::Command};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// How programs are attached.
+#[derive(Clone, Copy)]
+pub(crate) enum Attach {
+    Tcx,
+    Clsact,
+}
+
+/// One node's programs, attached as long as this lives.
+struct Loaded {
+    name: &'static str,
+    ebpf: Ebpf,
+    _stages: ProgramArray<aya::maps::MapData>,
+}
+
+/// The lab.
+pub(crate) struct Lab {
+    nodes: Vec<Loaded>,
+}
+
+/// A pod: its namespace, address, id and the index of its device.
+type PodAt = (&'static str, &'static str, PodId, u32);
+
+const PODS_1: &[PodAt] = &[("pod-a", "10.244.1.2", world::POD_A, 102), ("pod-b", "10.244.1.3", world::POD_B, 103)];
+const PODS_2: &[PodAt] = &[("pod-c", "10.244.2.2", 2, 104)];
+
+impl Lab {
+    pub(crate) fn start(attach: Attach) -> Lab {
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("namespaces need root");
+        let none: Option<&str> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+        mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        std::fs::create_dir("/run/bpf").unwrap();
+        mount(Some("bpf"), "/run/bpf", Some("bpf"), MsFlags::empty(), none).unwrap();
+        ip("link add fabric type bridge");
+        ip("link set fabric up");
+        machine("outside", "172.31.0.2");
+        let nodes = vec![node("node-1", 1, PODS_1, attach), node("node-2", 2, PODS_2, attach)];
+        Lab { nodes }
+    }
+
+    /// What the programs dropped, for a failing test's report.
+    pub(crate) fn drops(&self) -> String {
+        let mut text = String::new();
+        for node in &self.nodes {
+            let counters: PerCpuArray<_, [u8; 16]> = node.ebpf.map(map::COUNTERS.name).unwrap().try_into().unwrap();
+            for reason in DropReason::ALL {
+                for hook in Hook::ALL {
+                    let rows = counters.get(&(u32::from(*reason as u8) * HOOKS + hook as u32), 0).unwrap();
+                    let packets: u64 = rows.iter().map(|row| Counter::read_from_bytes(row).unwrap().packets).sum();
+                    if packets > 0 {
+                        writeln!(text, "{} {}: {packets} {}", node.name, hook.name(), reason.label()).unwrap();
+                    }
+                }
+            }
+        }
+        text
+    }
+}
+
+fn ip(arguments: &str) {
+    let done = Command::new("ip").args(arguments.split(' ')).output().expect("the ip command");
+    assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+fn mac(bytes: [u8; 6]) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// A namespace with `eth0` on the bridge.
+fn machine(name: &str, address: &str) {
+    ip(&format!("netns add {name}"));
+    ip(&format!("link add eth0 index 20 netns {name} type veth peer name {name}"));
+    ip(&format!("link set {name} master fabric up"));
+    for command in ["link set lo up", "link set eth0 up", &format!("addr add {address}/24 dev eth0")] {
+        ip(&format!("-n {name} {command}"));
+    }
+}
+
+fn node(name: &'static str, number: u32, pods: &[PodAt], attach: Attach) -> Loaded {
+    let address = format!("172.31.0.1{number}");
+    machine(name, &address);
+    within(name, || {
+        for (key, value) in [("ip_forward", "1"), ("conf/all/rp_filter", "0"), ("conf/default/rp_filter", "0")] {
+            std::fs::write(format!("/proc/sys/net/ipv4/{key}"), value).unwrap();
+        }
+    })
+    .join()
+    .unwrap();
+    let gateway = mac(GATEWAY_MAC);
+    for command in [
+        "link add weft_host index 10 mtu 1450 type veth peer name weft_net index 11",
+        &format!("link set weft_host address {gateway} up"),
+        &format!("link set weft_net address {gateway} mtu 1450 up"),
+        &format!("link add weft_vxlan index 30 address {gateway} type vxlan external dstport 8472"),
+        "link set weft_vxlan mtu 1450 up",
+        &format!("neigh add 169.254.42.2 lladdr {gateway} dev weft_host nud permanent"),
+    ] {
+        ip(&format!("-n {name} {command}"));
+    }
+    for range in ["10.244.0.0/16", "10.96.0.0/16", "169.254.42.1/32"] {
+        ip(&format!("-n {name} route add {range} via 169.254.42.2 dev weft_host onlink src {address}"));
+    }
+    for pod in pods {
+        make_pod(name, pod);
+    }
+    let devices = pods.iter().map(|pod| pod.0.to_owned()).collect();
+    load(name, number, tables(number, pods), devices, attach)
+}
+
+fn make_pod(node: &str, (name, address, _, index): &PodAt) {
+    ip(&format!("netns add {name}"));
+    ip(&format!("-n {node} link add {name} index {index} mtu 1450 type veth peer name eth0 mtu 1450 netns {name}"));
+    ip(&format!("-n {node} link set {name} address {} up", mac(GATEWAY_MAC)));
+    for command in [
+        "link set lo up",
+        &format!("link set eth0 address {} up", mac(world::mac(*index))),
+        &format!("addr add {address}/32 dev eth0"),
+        "route add 169.254.1.1 dev eth0 scope link",
+        "route add default via 169.254.1.1 dev eth0",
+        &format!("neigh add 169.254.1.1 lladdr {} dev eth0 nud permanent", mac(GATEWAY_MAC)),
+    ] {
+        ip(&format!("-n {name} {command}"));
+    }
+}
+
+/// The scenarios' tables, from the view of this node, with every service for TCP and UDP.
+fn tables(number: u32, pods: &[PodAt]) -> Node {
+    let mut node = world::node();
+    let own = format!("172.31.0.1{number}");
+    node.settings = Settings { host4: crate::bench::addr(&own), node: number, features: 0, ..node.settings };
+    node.pods.clear();
+    node.pods.insert(crate::bench::addr(&own), HOST);
+    node.pod.get_mut(&HOST).unwrap().addr4 = crate::bench::addr(&own);
+    for (id, row) in &mut node.nodes {
+        row.flags = if *id == number { LOCAL } else { 0 };
+    }
+    for (_, address, id, index) in pods {
+        world::pod(&mut node, *id, address, *index, READY);
+    }
+    let tcp: Vec<_> = node.services.iter().filter(|(key, _)| key.proto == TCP).map(|(key, value)| (*key, *value)).collect();
+    for (mut key, service) in tcp {
+        key.proto = UDP;
+        node.services.insert(key, service);
+    }
+    node
+}
+
+fn load(name: &'static str, number: u32, node: Node, pods: Vec<String>, attach: Attach) -> Loaded {
+    let pins = PathBuf::from(format!("/run/bpf/{number}"));
+    std::fs::create_dir(&pins).unwrap();
+    let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/weft.bpf.o");
+    let object = std::env::var_os("WEFT_BPF_OBJECT").map_or(object, PathBuf::from);
+    assert!(object.exists(), "{} is missing: run cargo xtask build", object.display());
+    let mut loader = EbpfLoader::new();
+    loader.default_map_pin_directory(&pins).override_global(map::SETTINGS, node.settings.as_bytes(), true);
+    for spec in [map::PEERS, map::CIDRS, map::POLICY, map::SERVICES, map::SLOTS, map::BACKENDS, map::FLOWS, map::HALFOPEN] {
+        loader.map_max_entries(spec.name, 4096);
+    }
+    let mut ebpf = loader.load_file(object).expect("the object loads");
+    rows::write(&mut ebpf, &node);
+    for (_, program) in ebpf.programs_mut() {
+        let program: &mut SchedClassifier = program.try_into().unwrap();
+        program.load().expect("the program loads");
+    }
+    let mut stages = ProgramArray::try_from(ebpf.take_map(map::PROGS.name).unwrap()).unwrap();
+    for (index, stage) in map::STAGES.iter().enumerate() {
+        let program: &SchedClassifier = ebpf.program(stage).unwrap().try_into().unwrap();
+        stages.set(index as u32, program.fd().unwrap(), 0).unwrap();
+    }
+    let ebpf = within(name, move || {
+        for pod in &pods {
+            hook(&mut ebpf, "from_pod", pod, TcAttachType::Ingress, attach);
+            hook(&mut ebpf, "to_pod", pod, TcAttachType::Egress, attach);
+        }
+        hook(&mut ebpf, "from_host", "weft_net", TcAttachType::Ingress, attach);
+        hook(&mut ebpf, "from_overlay", "weft_vxlan", TcAttachType::Ingress, attach);
+        hook(&mut ebpf, "from_netdev", "eth0", TcAttachType::Ingress, attach);
+        hook(&mut ebpf, "to_netdev", "eth0", TcAttachType::Egress, attach);
+        ebpf
+    });
+    Loaded { name, ebpf: ebpf.join().unwrap(), _stages: stages }
+}
+
+fn hook(ebpf: &mut Ebpf, name: &str, device: &str, at: TcAttachType, attach: Attach) {
+    let program: &mut SchedClassifier = ebpf.program_mut(name).unwrap().try_into().unwrap();
+    match attach {
+        Attach::Tcx => program.attach(device, at).map(drop).expect("tcx"),
+        Attach::Clsact => {
+            let _ = qdisc_add_clsact(device); // There already for the second program.
+            let options = TcAttachOptions::Netlink(NlOptions { priority: 1, ..NlOptions::default() });
+            program.attach_with_options(device, at, options).map(drop).expect("clsact");
+        }
+    }
+}
