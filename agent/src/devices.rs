@@ -1,8 +1,8 @@
 //! The node's own devices and routes: `weft_host` ↔ `weft_net`, `weft_vxlan`, and which NIC carries the node's address.
 //!
 //! The host reaches pods and Services by routes through `weft_host`; at the far end of that pair, `weft_net`, the hook
-//! `from_host` takes the packets. All host-side devices have one MAC address, so whatever the datapath hands to the
-//! host's stack is already addressed to it. Everything here is idempotent: a restart changes nothing.
+//! `from_host` takes the packets. The devices that lead to the host's stack have one MAC address, so whatever the datapath
+//! hands over is already addressed to it. Everything here is idempotent: a restart changes nothing.
 use std::{fs, net::Ipv4Addr, path::Path};
 
 use abi::config::GATEWAY_MAC;
@@ -16,6 +16,9 @@ pub const HOST: &str = "weft_host";
 pub const NET: &str = "weft_net";
 /// The overlay.
 pub const VXLAN: &str = "weft_vxlan";
+/// The overlay device's own MAC. Not the gateway's: every node's programs send from that one, and the VXLAN driver drops
+/// a packet whose inner source is its own address as a loop (`vxlan_set_mac`). `from_overlay` looks at neither.
+const VXLAN_MAC: [u8; 6] = [0xee, 0xee, 0xee, 0xee, 0xee, 0xed];
 /// UDP port of the overlay, as flannel and Cilium use it on Linux.
 pub const VXLAN_PORT: u16 = 8472;
 /// Outer Ethernet, IPv4, UDP and VXLAN headers.
@@ -76,10 +79,10 @@ pub async fn ensure(
     let host = pair(netlink, pod_mtu).await?;
     let net = found(netlink, NET).await?;
     let vxlan = vxlan(netlink, pod_mtu).await?;
-    for link in [&host, &net, &vxlan] {
+    for (link, mac) in [(&host, GATEWAY_MAC), (&net, GATEWAY_MAC), (&vxlan, VXLAN_MAC)] {
         quiet(&link.name);
-        if link.mac != GATEWAY_MAC || link.mtu != pod_mtu {
-            netlink.set(link, GATEWAY_MAC, pod_mtu).await?;
+        if link.mac != mac || link.mtu != pod_mtu {
+            netlink.set(link, mac, pod_mtu).await?;
         }
         netlink.set_up(link).await?;
     }
@@ -123,7 +126,7 @@ async fn pair(netlink: &Netlink, mtu: u32) -> Result<Link, DevicesError> {
 
 async fn vxlan(netlink: &Netlink, mtu: u32) -> Result<Link, DevicesError> {
     if netlink.link(VXLAN).await?.is_none() {
-        netlink.add_vxlan(End { name: VXLAN, mac: GATEWAY_MAC }, VXLAN_PORT, mtu).await?;
+        netlink.add_vxlan(End { name: VXLAN, mac: VXLAN_MAC }, VXLAN_PORT, mtu).await?;
     }
     found(netlink, VXLAN).await
 }

@@ -128,7 +128,7 @@ async fn follow<T: Watched>(api: Api<Seen<T>>, inbox: Arc<Inbox>, board: Arc<Boa
                 }
             }
             Err(error) => {
-                let text = crate::chain(&error);
+                let text = brief(&error);
                 board.set(kind, |state| {
                     if state.error != text {
                         tracing::warn!(kind, error = text, "the watch is interrupted; what is known stays in force");
@@ -137,6 +137,16 @@ async fn follow<T: Watched>(api: Api<Seen<T>>, inbox: Arc<Inbox>, board: Arc<Boa
                 });
             }
         }
+    }
+}
+
+/// The server's own words, if it said something: kube's error repeats the whole Status.
+fn brief(error: &watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status.message.clone(),
+        other => crate::chain(other),
     }
 }
 
