@@ -15,7 +15,6 @@ pub mod cache;
 #[cfg(test)]
 mod contract;
 pub mod embedded;
-mod embedded_log;
 pub mod memory;
 
 /// Where an object is kept: a resource's table and `namespace/name`, or `name` for what has no namespace.

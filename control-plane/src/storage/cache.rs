@@ -376,4 +376,18 @@ mod tests {
         assert_eq!(second.snapshot("pods").objects.len(), 1);
         assert_eq!(second.snapshot_at("pods", one).expect("in the ring")["a"].value, Bytes::from_static(b"1"));
     }
+
+    #[tokio::test]
+    async fn what_is_compacted_is_gone_after_a_restart() {
+        let storage = Arc::new(Memory::default());
+        let cache = Cache::start(Arc::<Memory>::clone(&storage)).await.expect("an empty store");
+        let key = Key::new("pods", "a");
+        let one = cache.put(key.clone(), Bytes::from_static(b"1"), Expect::Absent, None).await.expect("a write");
+        let two = cache.put(key, Bytes::from_static(b"2"), Expect::Any, None).await.expect("a write");
+        cache.compact(two).await.expect("compaction");
+        assert!(cache.snapshot_at("pods", one).is_ok(), "the ring outlives the log");
+        let cache = Cache::start(storage).await.expect("the same store");
+        assert!(cache.snapshot_at("pods", one).is_err() && cache.table("pods").events(one, 1).is_err());
+        assert!(cache.table("pods").events(two, 1).is_ok());
+    }
 }

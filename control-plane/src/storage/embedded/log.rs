@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use bytes::Bytes;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::{Change, Error, Key, Result, Stored};
+use crate::storage::{Change, Error, Key, Result, Stored};
 
 pub(super) const OBJECTS: TableDefinition<'_, &'static [u8], &'static [u8]> = TableDefinition::new("objects");
 pub(super) const LOG: TableDefinition<'_, u64, &'static [u8]> = TableDefinition::new("log");
