@@ -24,7 +24,9 @@ pub fn request(frame: &impl Frame) -> Option<Request> {
     {
         return None;
     }
-    Some(Request { sender: far(frame.half(28)?, frame.half(30)?), target })
+    let sender = far(frame.half(28)?, frame.half(30)?);
+    // A pod that asks for its own address looks for a double; nobody shall answer that.
+    if sender == 0 || sender == target { None } else { Some(Request { sender, target }) }
 }
 
 #[inline(always)]

@@ -187,8 +187,7 @@ pub fn resume(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> 
     Ok(rewrite::leave(state, entry.legs[direction & 1], entry.to, entry.flags))
 }
 
-/// An ICMP error about a flow goes where the flow's packets of that direction go. Not yet for translated flows: the
-/// quoted packet would have to be translated back as well.
+/// An ICMP error about a flow goes where the flow's packets of that direction go, and what it quotes is translated back.
 #[inline(always)]
 fn error(
     tables: &impl Tables,
@@ -196,9 +195,6 @@ fn error(
     value: &FlowValue,
     direction: usize,
 ) -> Result<Step, DropReason> {
-    if value.flags & PAIRED != 0 {
-        return Err(DropReason::UnsupportedProtocol);
-    }
     let back = &value.legs[1 - (direction & 1)];
     if back.next == NEXT_POD && tables.pod(back.target).is_none_or(|pod| pod.addr4 != state.packet.source) {
         return Err(DropReason::SpoofedSource);

@@ -32,6 +32,8 @@ pub const UDP: u8 = 17;
 
 /// Length of the link header.
 pub const ETHERNET: usize = 14;
+/// Offset of the packet that an ICMP error quotes (no IP options).
+pub const QUOTED: usize = ETHERNET + 20 + 8;
 /// Ethertype of IPv4 as it lies in memory.
 pub const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
 /// Ethertype of ARP as it lies in memory.
@@ -164,7 +166,7 @@ fn transport(packet: &mut Packet, word: impl Fn(usize) -> Option<u32>) -> Result
 /// The packet that an ICMP error quotes (RFC 792): it went the other way, so the tuple is turned round.
 #[inline(always)]
 fn embedded(packet: &mut Packet, frame: &impl Frame) -> Result<(), DropReason> {
-    const INNER: usize = ETHERNET + 20 + 8;
+    const INNER: usize = QUOTED;
     let bad = DropReason::Malformed;
     let ports = frame.word(INNER + 20).ok_or(bad)?;
     if frame.byte(INNER).ok_or(bad)? != 0x45 {

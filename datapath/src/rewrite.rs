@@ -1,5 +1,5 @@
 //! The last stage of every way: a flow's row → verdict and edits.
-use crate::{Outcome, Packet, Stage, State, Step, Tables, parse::KIND_ERROR};
+use crate::{Outcome, Packet, Stage, State, Step, Tables};
 use abi::{
     Addr, DropReason,
     flow::{DECREMENT, FlowValue, Leg, NEXT_NIC, NEXT_NODE, NEXT_POD, PAIRED, Tuple},
@@ -15,7 +15,7 @@ pub fn plan(
     outcome: &mut Outcome,
 ) -> Result<(), DropReason> {
     outcome.edits.to = value.to;
-    outcome.edits.translate = value.flags & PAIRED != 0 && packet.kind != KIND_ERROR;
+    outcome.edits.translate = value.flags & PAIRED != 0;
     go(tables, &value.legs[direction & 1], packet.ttl, outcome)
 }
 
@@ -24,7 +24,7 @@ pub fn plan(
 pub fn leave(state: &mut State, way: Leg, to: Tuple, flags: u32) -> Step {
     state.way = way;
     state.to = to;
-    state.translate = u32::from(flags & PAIRED != 0 && state.packet.kind != KIND_ERROR);
+    state.translate = u32::from(flags & PAIRED != 0);
     Step::Slow(Stage::Finish)
 }
 

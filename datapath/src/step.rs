@@ -1,4 +1,5 @@
 //! What a stage answers: a verdict with its edits, or the stage that goes on.
+use crate::{Packet, parse::KIND_ERROR};
 use abi::{
     Addr,
     flow::{NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_POD, Tuple},
@@ -38,7 +39,8 @@ pub enum Verdict {
 pub struct Edits {
     /// The new addresses and ports, if [`Edits::translate`].
     pub to: Tuple,
-    /// Write `to`.
+    /// Write `to`. In an ICMP error the quoted packet gets them, turned round, and so does the header, but for the
+    /// source of an error that comes from a router on the way.
     pub translate: bool,
     /// Take one off the time to live.
     pub decrement: bool,
@@ -61,6 +63,14 @@ pub struct Outcome {
     pub vni: u32,
     /// The edits.
     pub edits: Edits,
+}
+
+impl Edits {
+    /// The source address that the header gets.
+    #[inline(always)]
+    pub fn source(&self, packet: &Packet) -> Addr {
+        if packet.kind == KIND_ERROR && packet.source != packet.tuple.src { packet.source } else { self.to.src }
+    }
 }
 
 impl Outcome {

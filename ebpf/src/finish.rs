@@ -1,14 +1,15 @@
 //! Verdict → what the kernel does: applies the edits, counts, tells. The only exit of every program.
 use crate::{
     kernel::setting,
-    maps::{COUNTERS, EVENTS},
+    maps::COUNTERS,
     packet::{Link, Skb, edit},
+    tell,
 };
 use abi::{
     DropReason,
-    config::{FEATURE_EVENTS, FEATURE_FLOW_EVENTS, FEATURE_TRACE, MARK_SEEN, OVERLAY_SOURCE_MAC},
+    config::{FEATURE_EVENTS, FEATURE_TRACE, MARK_SEEN, OVERLAY_SOURCE_MAC},
+    event::{HOOKS, Hook},
     flow::{NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_POD},
-    event::{Event, HOOKS, Hook, KIND_DROP, KIND_NEW_FLOW},
 };
 use aya_ebpf::{
     bindings::{BPF_F_INGRESS, BPF_F_ZERO_CSUM_TX, TC_ACT_OK, TC_ACT_SHOT, bpf_tunnel_key},
@@ -114,17 +115,9 @@ pub fn discard(skb: &Skb, hook: u32, packet: &Packet, reason: DropReason, state:
         skb.set_cb([u32::from(reason as u8) | 0x100, 0, 0, 0, 0]);
     }
     if setting(|s| &s.features) & FEATURE_EVENTS != 0 {
-        tell(skb, hook, packet, KIND_DROP, reason as u8, state);
+        tell::drop(skb, hook, packet, reason, state);
     }
     TC_ACT_SHOT
-}
-
-/// Tells of a new flow, if the node's settings want that.
-#[inline(always)]
-pub fn new_flow(skb: &Skb, hook: u32, state: &State) {
-    if setting(|s| &s.features) & FEATURE_FLOW_EVENTS != 0 {
-        tell(skb, hook, &state.packet, KIND_NEW_FLOW, 0, Some(state));
-    }
 }
 
 #[inline(always)]
@@ -136,38 +129,6 @@ fn count(reason: u8, hook: u32, bytes: u32) {
             (*row).bytes += u64::from(bytes);
         }
     }
-}
-
-#[inline(always)]
-fn tell(skb: &Skb, hook: u32, packet: &Packet, kind: u8, reason: u8, state: Option<&State>) {
-    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
-        return; // Full: the counter has it.
-    };
-    let tuple = &packet.tuple;
-    let mut event = Event {
-        kind,
-        hook: hook as u8,
-        reason,
-        proto: packet.proto,
-        ifindex: skb.ifindex(),
-        src: tuple.src,
-        dst: tuple.dst,
-        sport: tuple.sport,
-        dport: tuple.dport,
-        backend: tuple.dst,
-        backend_port: tuple.dport,
-        len: skb.len(),
-        ..Event::default()
-    };
-    if let Some(state) = state {
-        event.src_pod = state.source;
-        event.dst_pod = state.dest;
-        event.rule = if reason == DropReason::PolicyDeniedIngress as u8 { state.rules[1] } else { state.rules[0] };
-        event.backend = state.flow.dst;
-        event.backend_port = state.flow.dport;
-    }
-    entry.write(event);
-    entry.submit(0);
 }
 
 /// For tests under BPF_PROG_TEST_RUN, which shows the control block but not where a redirect goes.

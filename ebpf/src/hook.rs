@@ -1,5 +1,6 @@
 //! What all hook programs share: read the packet, take the established path, or leave the rest to the stages.
 use crate::{
+    arp,
     finish::{discard, finish},
     maps::{PROGS, SCRATCH},
     packet::Skb,
@@ -16,6 +17,11 @@ pub fn run(context: &TcContext, at: Hook) -> i32 {
     let number = at as u32;
     let mut packet = Packet::default();
     if let Err(reason) = parse::parse(&skb, &mut packet) {
+        if matches!(at, Hook::FromPod)
+            && let Some(request) = datapath::arp::request(&skb)
+        {
+            return arp::answer(&skb, &request);
+        }
         return if hook::lenient(at) { TC_ACT_OK } else { discard(&skb, number, &packet, reason, None) };
     }
     let mut outcome = Outcome::default();

@@ -6,6 +6,7 @@
 #![feature(core_intrinsics)]
 #![expect(internal_features, reason = "atomic_xadd: the target has no fetch_add in core::sync::atomic")]
 
+mod arp;
 mod finish;
 mod from_host;
 mod from_netdev;
@@ -17,6 +18,7 @@ mod maps;
 mod packet;
 mod slow;
 mod tables;
+mod tell;
 mod to_netdev;
 mod to_pod;
 

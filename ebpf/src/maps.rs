@@ -17,6 +17,8 @@ use aya_ebpf::{
 };
 use datapath::State;
 
+use crate::tell::Limit;
+
 /// The fields of `PolicyKey` after its prefix length.
 pub type PolicyBits = [u32; 3];
 
@@ -52,6 +54,8 @@ pub static COUNTERS: PerCpuArray<Counter> = PerCpuArray::pinned(map::COUNTERS.ma
 pub static EVENTS: RingBuf = RingBuf::pinned(map::EVENTS.max_entries, 0);
 #[map]
 pub static PROGS: ProgramArray = ProgramArray::with_max_entries(map::PROGS.max_entries, 0);
+#[map]
+pub static LIMITS: PerCpuArray<Limit> = PerCpuArray::with_max_entries(abi::verdict::REASONS, 0);
 #[map]
 pub static SCRATCH: PerCpuArray<State> = PerCpuArray::with_max_entries(1, 0);
 

@@ -8,7 +8,7 @@ use core::mem::size_of;
 use datapath::{
     Frame, Packet,
     checksum::{change, fold32, update},
-    parse::{ETHERNET, ICMP, UDP},
+    parse::{ETHERNET, ICMP, KIND_ERROR, QUOTED, UDP, halves},
     step::Edits,
 };
 
@@ -143,7 +143,9 @@ pub struct Link {
 /// Applies the edits. `None` if the kernel refused one.
 #[inline(always)]
 pub fn edit(skb: &Skb, packet: &Packet, edits: &Edits, link: Option<Link>) -> Option<()> {
-    if edits.translate {
+    if edits.translate && packet.kind == KIND_ERROR {
+        quoted(skb, packet, edits)?;
+    } else if edits.translate {
         transport(skb, packet, edits)?;
     }
     if edits.translate || edits.decrement {
@@ -194,6 +196,32 @@ fn transport(skb: &Skb, packet: &Packet, edits: &Edits) -> Option<()> {
     Some(())
 }
 
+/// The packet that an ICMP error quotes, translated back. Its header's sum stays the same, so only the ports change the
+/// error's checksum; the quoted transport checksum is left, since nobody can verify a packet that is cut off.
+#[inline(always)]
+fn quoted(skb: &Skb, packet: &Packet, edits: &Edits) -> Option<()> {
+    let (old, new) = (packet.tuple.reversed(), edits.to.reversed());
+    let ports = if packet.proto == ICMP { QUOTED + 24 } else { QUOTED + 20 } as u32;
+    replace(skb, packet.l4 + 2, u64::from(old.sport), u64::from(new.sport), 2)?;
+    store(skb, ports, new.sport)?;
+    if packet.proto != ICMP {
+        replace(skb, packet.l4 + 2, u64::from(old.dport), u64::from(new.dport), 2)?;
+        store(skb, ports + 2, new.dport)?;
+    }
+    let (ttl, sum) = halves(skb.far_word(QUOTED + 8)?);
+    let (src, dst) = (new.src.v4_word(), new.dst.v4_word());
+    let sum = update(sum, change(old.src.v4_word(), src) + change(old.dst.v4_word(), dst));
+    store_words(skb, QUOTED as u32 + 8, [u32::from(ttl) | u32::from(sum) << 16, src, dst])
+}
+
+/// Three words anywhere in the packet.
+#[inline(always)]
+fn store_words(skb: &Skb, offset: u32, words: [u32; 3]) -> Option<()> {
+    // SAFETY: the helper checks the packet's bounds; the source is twelve bytes on the stack.
+    let answer = unsafe { bpf_skb_store_bytes(skb.0.cast(), offset, words.as_ptr().cast(), 12, 0) };
+    (answer == 0).then_some(())
+}
+
 #[inline(always)]
 fn replace(skb: &Skb, field: u32, from: u64, to: u64, flags: u64) -> Option<()> {
     // SAFETY: the helper checks the packet's bounds.
@@ -225,7 +253,7 @@ fn network(skb: &Skb, packet: &Packet, edits: &Edits) -> Option<()> {
     // SAFETY: twenty bytes in bounds; words in memory order, as `change` wants them.
     unsafe {
         if edits.translate {
-            let (src, dst) = (edits.to.src.v4_word(), edits.to.dst.v4_word());
+            let (src, dst) = (edits.source(packet).v4_word(), edits.to.dst.v4_word());
             sum += change(packet.source.v4_word(), src) + change(packet.tuple.dst.v4_word(), dst);
             *header.add(3) = src;
             *header.add(4) = dst;

@@ -1,10 +1,11 @@
 //! The stages of the slow path as programs, in the order of `abi::map::STAGES`. Each takes up where another left off,
 //! for every hook alike.
 use crate::{
-    finish::{discard, finish, new_flow},
+    finish::{discard, finish},
     hook::{go_on, scratch},
     packet::Skb,
     tables::Maps,
+    tell::new_flow,
 };
 use abi::{DropReason, event::HOOKS};
 use aya_ebpf::{bindings::TC_ACT_SHOT, macros::classifier, programs::TcContext};

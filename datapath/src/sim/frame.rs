@@ -1,7 +1,7 @@
 //! Packets as bytes: made, read and edited as the programs edit them.
 use crate::{
     Frame, Packet, checksum,
-    parse::{ETHERNET, ICMP, TCP, UDP},
+    parse::{ETHERNET, ICMP, KIND_ERROR, QUOTED, TCP, UDP},
     step::Edits,
 };
 use abi::flow::Tuple;
@@ -139,7 +139,9 @@ pub(super) fn edit(bytes: &mut [u8], packet: &Packet, edits: &Edits) {
         bytes[22] -= 1;
     }
     let l4 = packet.l4 as usize;
-    if edits.translate {
+    if edits.translate && packet.kind == KIND_ERROR {
+        edit_error(bytes, packet, edits);
+    } else if edits.translate {
         bytes[26..30].copy_from_slice(&edits.to.src.v4_word().to_ne_bytes());
         bytes[30..34].copy_from_slice(&edits.to.dst.v4_word().to_ne_bytes());
         let ports = if packet.proto == ICMP { l4 + 4 } else { l4 };
@@ -152,6 +154,26 @@ pub(super) fn edit(bytes: &mut [u8], packet: &Packet, edits: &Edits) {
     bytes[24..26].fill(0);
     let sum = checksum::of(&bytes[ETHERNET..l4], 0);
     bytes[24..26].copy_from_slice(&sum.to_ne_bytes());
+}
+
+/// The header and the quoted packet of an ICMP error.
+fn edit_error(bytes: &mut [u8], packet: &Packet, edits: &Edits) {
+    bytes[26..30].copy_from_slice(&edits.source(packet).v4_word().to_ne_bytes());
+    bytes[30..34].copy_from_slice(&edits.to.dst.v4_word().to_ne_bytes());
+    let quoted = edits.to.reversed();
+    bytes[QUOTED + 12..QUOTED + 16].copy_from_slice(&quoted.src.v4_word().to_ne_bytes());
+    bytes[QUOTED + 16..QUOTED + 20].copy_from_slice(&quoted.dst.v4_word().to_ne_bytes());
+    let ports = QUOTED + if packet.proto == ICMP { 24 } else { 20 };
+    bytes[ports..ports + 2].copy_from_slice(&quoted.sport.to_ne_bytes());
+    if packet.proto != ICMP {
+        bytes[ports + 2..ports + 4].copy_from_slice(&quoted.dport.to_ne_bytes());
+    }
+    bytes[QUOTED + 10..QUOTED + 12].fill(0);
+    let sum = checksum::of(&bytes[QUOTED..QUOTED + 20], 0);
+    bytes[QUOTED + 10..QUOTED + 12].copy_from_slice(&sum.to_ne_bytes());
+    bytes[36..38].fill(0);
+    let sum = checksum::of(&bytes[34..], 0);
+    bytes[36..38].copy_from_slice(&sum.to_ne_bytes());
 }
 
 fn resum(bytes: &mut [u8], packet: &Packet, l4: usize) {

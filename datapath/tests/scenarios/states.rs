@@ -1,7 +1,7 @@
 //! Scenarios of what flows remember: generations, reservations, and packets that are nobody's.
 use super::{HOST, node2};
 use crate::{
-    bench::{ACK, Bench, FIN, From, RST, SYN, SYN_ACK, Seen, Test, addr, tuple},
+    bench::{ACK, Bench, FIN, From, Got, RST, SYN, SYN_ACK, Seen, Test, addr, tuple},
     world::{A, B, NET, NIC, POD_A, POD_B, pod, service},
 };
 use abi::{
@@ -10,7 +10,11 @@ use abi::{
     pod::{HOST as HOST_POD, READY},
     service::ALIVE,
 };
-use datapath::parse::{ICMP, TCP, UDP};
+use datapath::{
+    checksum,
+    parse::{ICMP, TCP, UDP},
+    sim::frame::sums_right,
+};
 
 const THERE: (From, &str, Seen, &str) =
     (From::Pod(A), "10.244.1.2:1 > 10.96.0.10:80", Seen::Pod(B), "10.244.1.2:1 > 10.244.1.3:8080");
@@ -193,9 +197,44 @@ pub(crate) fn errors_about_flows<T: Bench>() {
     error[17] = (error.len() - 14) as u8;
     assert_eq!(t.raw(From::Pod(B), &error).seen, Seen::Pod(A));
     assert_eq!(t.raw(From::Pod(A), &error).seen, Seen::Drop(DropReason::StaleFlow));
-    // About nothing that we know; and from somebody who does not own the address.
+    // About nothing that we know.
     error[14 + 28 + 15] = 77;
     t.raw(From::Pod(B), &error).drops(DropReason::StaleFlow);
+}
+
+/// An ICMP error of `source`, quoting a UDP packet.
+fn unreachable<T: Bench>(source: &str, quoted: &str) -> Vec<u8> {
+    let (to, _) = quoted.split_once(':').unwrap();
+    let mut error = Test::<T>::make(&format!("{source}:0 > {to}:0"), ICMP, 3).bytes();
+    error.truncate(42);
+    error.extend_from_slice(&Test::<T>::make(quoted, UDP, 0).bytes()[14..]);
+    error[17] = (error.len() - 14) as u8;
+    for (at, from, to) in [(24, 14, 34), (36, 34, error.len())] {
+        error[at..at + 2].fill(0);
+        let sum = checksum::of(&error[from..to], 0);
+        error[at..at + 2].copy_from_slice(&sum.to_ne_bytes());
+    }
+    error
+}
+
+/// And what they quote is translated back.
+pub(crate) fn errors_about_translated_flows<T: Bench>() {
+    let mut t = Test::<T>::new();
+    let quotes = |got: &Got, source: &str, quoted: &str| {
+        let expected = unreachable::<T>(source, quoted);
+        assert_eq!(got.bytes[26..34], expected[26..34], "outer addresses");
+        assert_eq!(got.bytes[42 + 10..42 + 24], expected[42 + 10..42 + 24], "quoted header and ports");
+        assert!(sums_right(&got.bytes));
+    };
+    t.udp(From::Pod(A), "10.244.1.2:9 > 10.96.0.14:53");
+    let got = t.raw(From::Pod(B), &unreachable::<T>("10.244.1.3", "10.244.1.2:9 > 10.244.1.3:5353"));
+    assert_eq!(got.seen, Seen::Pod(A));
+    quotes(&got, "10.96.0.14", "10.244.1.2:9 > 10.96.0.14:53");
+    // A router on the way of a masqueraded flow keeps its own address.
+    let port = t.udp(From::Pod(A), "10.244.1.2:9 > 8.8.8.8:53").sport();
+    let got = t.raw(From::Nic, &unreachable::<T>("172.31.0.1", &format!("172.31.0.11:{port} > 8.8.8.8:53")));
+    assert_eq!(got.seen, Seen::Pod(A));
+    quotes(&got, "172.31.0.1", "10.244.1.2:9 > 8.8.8.8:53");
 }
 
 pub(crate) fn to_pod_from_the_stack<T: Bench>() {
