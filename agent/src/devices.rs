@@ -16,9 +16,6 @@ pub const HOST: &str = "weft_host";
 pub const NET: &str = "weft_net";
 /// The overlay.
 pub const VXLAN: &str = "weft_vxlan";
-/// The overlay device's own MAC. Not the gateway's: every node's programs send from that one, and the VXLAN driver drops
-/// a packet whose inner source is its own address as a loop (`vxlan_set_mac`). `from_overlay` looks at neither.
-const VXLAN_MAC: [u8; 6] = [0xee, 0xee, 0xee, 0xee, 0xee, 0xed];
 /// UDP port of the overlay, as flannel and Cilium use it on Linux.
 pub const VXLAN_PORT: u16 = 8472;
 /// Outer Ethernet, IPv4, UDP and VXLAN headers.
@@ -79,10 +76,10 @@ pub async fn ensure(
     let host = pair(netlink, pod_mtu).await?;
     let net = found(netlink, NET).await?;
     let vxlan = vxlan(netlink, pod_mtu).await?;
-    for (link, mac) in [(&host, GATEWAY_MAC), (&net, GATEWAY_MAC), (&vxlan, VXLAN_MAC)] {
+    for link in [&host, &net, &vxlan] {
         quiet(&link.name);
-        if link.mac != mac || link.mtu != pod_mtu {
-            netlink.set(link, mac, pod_mtu).await?;
+        if link.mac != GATEWAY_MAC || link.mtu != pod_mtu {
+            netlink.set(link, GATEWAY_MAC, pod_mtu).await?;
         }
         netlink.set_up(link).await?;
     }
@@ -126,7 +123,8 @@ async fn pair(netlink: &Netlink, mtu: u32) -> Result<Link, DevicesError> {
 
 async fn vxlan(netlink: &Netlink, mtu: u32) -> Result<Link, DevicesError> {
     if netlink.link(VXLAN).await?.is_none() {
-        netlink.add_vxlan(End { name: VXLAN, mac: VXLAN_MAC }, VXLAN_PORT, mtu).await?;
+        // The driver drops a frame from its own address as a loop: the datapath sends from `OVERLAY_SOURCE_MAC`.
+        netlink.add_vxlan(End { name: VXLAN, mac: GATEWAY_MAC }, VXLAN_PORT, mtu).await?;
     }
     found(netlink, VXLAN).await
 }
