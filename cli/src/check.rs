@@ -21,14 +21,14 @@ use report::Report;
 
 /// Flags of `weft check`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The cluster.
     #[arg(long, default_value = local_cluster::spec::DEFAULT_NAME)]
     pub name: String,
 }
 
 /// Runs every check and prints the table; true if all of it holds.
-pub async fn run(args: &Args) -> anyhow::Result<bool> {
+pub(crate) async fn run(args: &Args) -> anyhow::Result<bool> {
     let cluster = Cluster::running(&args.name)?;
     let client = client(&cluster).await?;
     let mut report = Report::default();
@@ -57,7 +57,7 @@ async fn checks(cluster: &Cluster, fixture: &fixture::Fixture, report: &mut Repo
 }
 
 /// A client of the cluster's API with the user at the host's rights.
-pub async fn client(cluster: &Cluster) -> anyhow::Result<Client> {
+pub(crate) async fn client(cluster: &Cluster) -> anyhow::Result<Client> {
     let path = cluster.paths.admin_kubeconfig();
     let kubeconfig = Kubeconfig::read_from(&path).with_context(|| format!("reading {}", path.display()))?;
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;

@@ -12,11 +12,11 @@ use local_cluster::netns::Netns;
 use probe::{Proto, Report, Target};
 
 /// Control port of the probe.
-pub const CONTROL: u16 = 8082;
+pub(super) const CONTROL: u16 = 8082;
 
 /// A place from which packets start.
 #[derive(Clone)]
-pub struct Caller {
+pub(super) struct Caller {
     /// For people.
     pub name: String,
     /// The source that a server must see if nothing translates.
@@ -29,17 +29,17 @@ pub struct Caller {
 
 impl Caller {
     /// A pod; `netns` is its node's.
-    pub fn pod(name: &str, address: IpAddr, node: &str, netns: Arc<Netns>) -> Caller {
+    pub(super) fn pod(name: &str, address: IpAddr, node: &str, netns: Arc<Netns>) -> Caller {
         Caller { name: format!("pod {name} on {node}"), address, node: node.to_owned(), netns, pod: true }
     }
 
     /// A node's own network, or a client's outside.
-    pub fn host(name: &str, address: IpAddr, node: &str, netns: Arc<Netns>) -> Caller {
+    pub(super) fn host(name: &str, address: IpAddr, node: &str, netns: Arc<Netns>) -> Caller {
         Caller { name: name.to_owned(), address, node: node.to_owned(), netns, pod: false }
     }
 
     /// Dials every target, all at once, and returns the reports in order.
-    pub async fn dial(&self, targets: Vec<Target>) -> anyhow::Result<Vec<Report>> {
+    pub(super) async fn dial(&self, targets: Vec<Target>) -> anyhow::Result<Vec<Report>> {
         let (pod, address) = (self.pod, self.address);
         inside(&self.netns, move || async move {
             let client = Client::builder(TokioExecutor::new()).build_http();
@@ -78,7 +78,7 @@ async fn ask(client: &Client<HttpConnector, Empty<Bytes>>, pod: IpAddr, target: 
 }
 
 /// Runs a future on a thread of its own in the namespace, where it may open sockets.
-pub async fn inside<T, F, W>(netns: &Netns, work: W) -> anyhow::Result<T>
+pub(super) async fn inside<T, F, W>(netns: &Netns, work: W) -> anyhow::Result<T>
 where
     T: Send + 'static,
     F: Future<Output = T>,

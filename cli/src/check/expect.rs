@@ -6,7 +6,7 @@ use probe::{Proto, Report, Target};
 use super::caller::Caller;
 
 /// One dial and what it must give.
-pub struct Expect {
+pub(super) struct Expect {
     /// For people.
     pub what: String,
     /// Where to.
@@ -17,13 +17,13 @@ pub struct Expect {
 
 impl Expect {
     /// An answer is expected, from a server that may see any source.
-    pub fn answer(what: impl Into<String>, proto: Proto, host: IpAddr, port: u16) -> Expect {
+    pub(super) fn answer(what: impl Into<String>, proto: Proto, host: IpAddr, port: u16) -> Expect {
         let target = Target { proto, host, port, timeout_ms: 1500, tries: 3 };
         Expect { what: what.into(), target, sources: Vec::new() }
     }
 
     /// And the server sees one of these sources.
-    pub fn seen_as(mut self, sources: &[IpAddr]) -> Expect {
+    pub(super) fn seen_as(mut self, sources: &[IpAddr]) -> Expect {
         self.sources = sources.to_vec();
         self
     }
@@ -41,7 +41,7 @@ impl Expect {
 }
 
 /// Dials all, callers side by side, and returns how many were tried and what broke.
-pub async fn all(plan: Vec<(Caller, Vec<Expect>)>) -> anyhow::Result<(usize, Vec<String>)> {
+pub(super) async fn all(plan: Vec<(Caller, Vec<Expect>)>) -> anyhow::Result<(usize, Vec<String>)> {
     let tried = plan.iter().map(|(_, expects)| expects.len()).sum();
     let runs = plan.into_iter().map(|(caller, expects)| async move {
         let reports = caller.dial(expects.iter().map(|expect| expect.target.clone()).collect()).await?;

@@ -16,16 +16,16 @@ use tokio::time::{Instant, sleep};
 use super::caller::{CONTROL, Caller};
 
 /// Probe's ports.
-pub const TCP: u16 = 8080;
+pub(super) const TCP: u16 = 8080;
 /// UDP.
-pub const UDP: u16 = 8081;
+pub(super) const UDP: u16 = 8081;
 /// Ports of the probe on the host network: apart from everything else there.
 const HOST_TCP: u16 = 28080;
 /// How long the pods may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the check dials.
-pub struct Fixture {
+pub(super) struct Fixture {
     /// Its namespace.
     pub namespace: String,
     /// Probes on the pod network, each with a caller.
@@ -43,7 +43,7 @@ pub struct Fixture {
 }
 
 /// A Service of the fixture.
-pub struct Served {
+pub(super) struct Served {
     /// Name.
     pub name: String,
     /// ClusterIP.
@@ -56,7 +56,7 @@ pub struct Served {
 
 impl Fixture {
     /// Creates everything and waits until every probe is ready.
-    pub async fn create(client: &Client, cluster: &Cluster) -> anyhow::Result<Fixture> {
+    pub(super) async fn create(client: &Client, cluster: &Cluster) -> anyhow::Result<Fixture> {
         let namespace = format!("weft-check-{}", std::process::id());
         let nodes = nodes(client, cluster).await?;
         let namespaces: Api<Namespace> = Api::all(client.clone());
@@ -69,7 +69,7 @@ impl Fixture {
     }
 
     /// Asks for the namespace's removal; the namespace controller does the rest.
-    pub async fn remove(&self, client: &Client) {
+    pub(super) async fn remove(&self, client: &Client) {
         let namespaces: Api<Namespace> = Api::all(client.clone());
         if let Err(error) = namespaces.delete(&self.namespace, &DeleteParams::default()).await {
             eprintln!("weft check: namespace {} was not removed: {error}", self.namespace);

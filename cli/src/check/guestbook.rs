@@ -31,7 +31,11 @@ struct Backend {
 }
 
 /// All three promises.
-pub async fn serves_and_refuses(cluster: &Cluster, fixture: &Fixture, report: &mut Report) -> anyhow::Result<()> {
+pub(super) async fn serves_and_refuses(
+    cluster: &Cluster,
+    fixture: &Fixture,
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let client = super::client(cluster).await?;
     let pods: Api<Pod> = Api::namespaced(client.clone(), "guestbook");
     let backends = backends(&pods).await?;

@@ -4,7 +4,7 @@ use local_cluster::{Cluster, host::HostState};
 use super::report::Report;
 
 /// Compares the host now with what `start` wrote down.
-pub fn unchanged(cluster: &Cluster, report: &mut Report) {
+pub(super) fn unchanged(cluster: &Cluster, report: &mut Report) {
     let promise = "the host's links, addresses, routes, rules, sysctls and listeners are as before";
     let before = HostState::load(&cluster.paths.host_before());
     let broken = match (before, HostState::read()) {

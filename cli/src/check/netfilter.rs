@@ -17,7 +17,7 @@ const DUMP: u16 = 0x301;
 const ERROR: u16 = 2;
 
 /// Looks in every node's network.
-pub fn absent(cluster: &Cluster, report: &mut Report) -> anyhow::Result<()> {
+pub(super) fn absent(cluster: &Cluster, report: &mut Report) -> anyhow::Result<()> {
     let mut broken = Vec::new();
     let nodes = cluster.spec.node_names();
     for node in &nodes {

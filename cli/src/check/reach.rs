@@ -19,7 +19,7 @@ const HTTPS: u16 = 443;
 const KUBELET: u16 = 10250;
 
 /// Every pod to every pod on every node, with its own address.
-pub async fn pods_to_pods(fixture: &Fixture, report: &mut Report) -> anyhow::Result<()> {
+pub(super) async fn pods_to_pods(fixture: &Fixture, report: &mut Report) -> anyhow::Result<()> {
     for (proto, port, name) in [(Proto::Tcp, TCP, "TCP"), (Proto::Udp, UDP, "UDP"), (Proto::Icmp, 0, "ping")] {
         let plan = fixture.pods.iter().map(|from| {
             let to = fixture.pods.iter();
@@ -33,7 +33,7 @@ pub async fn pods_to_pods(fixture: &Fixture, report: &mut Report) -> anyhow::Res
 }
 
 /// Nodes to pods and pods to nodes.
-pub async fn hosts_and_pods(fixture: &Fixture, report: &mut Report) -> anyhow::Result<()> {
+pub(super) async fn hosts_and_pods(fixture: &Fixture, report: &mut Report) -> anyhow::Result<()> {
     let plan = fixture.nodes.iter().map(|from| {
         let expects = fixture.pods.iter().flat_map(|to| {
             [(Proto::Tcp, TCP), (Proto::Udp, UDP), (Proto::Icmp, 0)]
@@ -56,7 +56,7 @@ pub async fn hosts_and_pods(fixture: &Fixture, report: &mut Report) -> anyhow::R
 }
 
 /// Each ClusterIP from each pod (as itself) and each node.
-pub async fn cluster_ips(fixture: &Fixture, report: &mut Report) -> anyhow::Result<()> {
+pub(super) async fn cluster_ips(fixture: &Fixture, report: &mut Report) -> anyhow::Result<()> {
     let to_services = |own: &[IpAddr]| -> Vec<Expect> {
         let each = fixture.services.iter().flat_map(|service| {
             [(Proto::Tcp, service.ports.0), (Proto::Udp, service.ports.1)].map(|(proto, port)| {
@@ -77,7 +77,7 @@ pub async fn cluster_ips(fixture: &Fixture, report: &mut Report) -> anyhow::Resu
 }
 
 /// Each NodePort on each node: from outside with the client's own address, from pods, from the other nodes.
-pub async fn node_ports(fixture: &Fixture, report: &mut Report) -> anyhow::Result<()> {
+pub(super) async fn node_ports(fixture: &Fixture, report: &mut Report) -> anyhow::Result<()> {
     let expects = |except: &str, own: &[IpAddr]| -> Vec<Expect> {
         let served = fixture.services.iter().filter_map(|service| Some((service, service.node_ports?)));
         let each = served.flat_map(|(service, ports)| {
@@ -107,7 +107,7 @@ fn node_port(service: &Served, ports: (u16, u16), node: &str, address: IpAddr) -
 }
 
 /// Pods to a server outside, which must see their node.
-pub async fn outside(fixture: &Fixture, report: &mut Report) -> anyhow::Result<()> {
+pub(super) async fn outside(fixture: &Fixture, report: &mut Report) -> anyhow::Result<()> {
     let (started, address) = oneshot::channel();
     let (stop, stopped) = oneshot::channel::<()>();
     let bind: IpAddr = fixture.outside.address;

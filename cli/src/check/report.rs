@@ -10,7 +10,7 @@ struct Line {
 
 /// What was checked.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(super) struct Report {
     lines: Vec<Line>,
 }
 
@@ -19,17 +19,17 @@ const TOLD: usize = 8;
 
 impl Report {
     /// A promise, how often it was tried, and every try that broke it. No try breaks it too: nothing was shown.
-    pub fn add(&mut self, promise: impl Into<String>, tried: usize, broken: Vec<String>) {
+    pub(super) fn add(&mut self, promise: impl Into<String>, tried: usize, broken: Vec<String>) {
         self.lines.push(Line { promise: promise.into(), broken, tried });
     }
 
     /// True if every promise held.
-    pub fn holds(&self) -> bool {
+    pub(super) fn holds(&self) -> bool {
         self.lines.iter().all(|line| line.broken.is_empty() && line.tried > 0)
     }
 
     /// Prints the table to standard output.
-    pub fn print(&self) {
+    pub(super) fn print(&self) {
         let width = self.lines.iter().map(|line| line.promise.chars().count()).max().unwrap_or(0);
         println!("\n{:<width$}  {:>6}  RESULT", "CHECK", "TRIES");
         for line in &self.lines {
