@@ -60,6 +60,10 @@ pub const FEATURE_FLOW_EVENTS: u32 = 2;
 /// Leave the verdict in the packet's control block, where BPF_PROG_TEST_RUN shows it (tests only).
 pub const FEATURE_TRACE: u32 = 4;
 
+/// Log what the slow path decides, through aya-log (map `AYA_LOGS`, level by the global `AYA_LOG_LEVEL`). Off, it costs
+/// nothing: the verifier removes it.
+pub const FEATURE_LOG: u32 = 8;
+
 /// The gateway MAC of every Weft node: locally administered, unicast.
 pub const GATEWAY_MAC: [u8; 6] = [0xee, 0xee, 0xee, 0xee, 0xee, 0xee];
 /// Inner source MAC of overlay packets. Not the gateway's: a VXLAN device takes a packet with its own address as source for

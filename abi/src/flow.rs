@@ -50,22 +50,16 @@ impl Tuple {
     #[inline(always)]
     pub const fn key(&self, proto: u8, side: u8) -> (FlowKey, usize) {
         let (t, direction) = if self.ascending() { (*self, 0) } else { (self.reversed(), 1) };
-        let key = FlowKey {
-            low: t.src,
-            high: t.dst,
-            low_port: t.sport,
-            high_port: t.dport,
-            proto,
-            side,
-            zone: 0,
-        };
+        let key = FlowKey { low: t.src, high: t.dst, low_port: t.sport, high_port: t.dport, proto, side, zone: 0 };
         (key, direction)
     }
 }
 
 /// Key of a flow: the two endpoints in order, so that an untranslated flow is one row for both directions.
 #[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct FlowKey {
     /// The lower endpoint's address (compared as words in memory, last word first, then by port).
     pub low: Addr,

@@ -57,8 +57,7 @@ pub const CIDRS: MapSpec = spec::<Prefix, peer::Class>("CIDRS", MapKind::LpmTrie
 /// Rules.
 pub const POLICY: MapSpec = spec::<policy::PolicyKey, policy::PolicyValue>("POLICY", MapKind::LpmTrie, 262_144, true);
 /// Service address → slots.
-pub const SERVICES: MapSpec =
-    spec::<service::ServiceKey, service::Service>("SERVICES", MapKind::Hash, 65_536, true);
+pub const SERVICES: MapSpec = spec::<service::ServiceKey, service::Service>("SERVICES", MapKind::Hash, 65_536, true);
 /// Slot → backend.
 pub const SLOTS: MapSpec = spec::<u32, service::BackendId>("SLOTS", MapKind::Array, 1_048_576, true);
 /// Backend → where it serves.
@@ -78,18 +77,11 @@ pub const EVENTS: MapSpec =
 /// The stages that the hooks tail-call. Not pinned by name: each load brings its own, so that old hooks never meet new
 /// stages. The kernel empties a program array when its last user-space reference goes, so the loader must keep a pin of
 /// it (under a name of its own) as long as the hooks are attached.
-pub const PROGS: MapSpec = MapSpec {
-    name: "PROGS",
-    kind: MapKind::ProgArray,
-    key: 4,
-    value: 4,
-    max_entries: 8,
-    pinned: false,
-};
+pub const PROGS: MapSpec =
+    MapSpec { name: "PROGS", kind: MapKind::ProgArray, key: 4, value: 4, max_entries: 8, pinned: false };
 
 /// Names of the programs that belong into [`PROGS`], by index. The loader fills it before it attaches a hook.
-pub const STAGES: [&str; 6] =
-    ["slow_flow", "slow_new", "slow_policy", "slow_route", "slow_record", "slow_finish"];
+pub const STAGES: [&str; 6] = ["slow_flow", "slow_new", "slow_policy", "slow_route", "slow_record", "slow_finish"];
 
 /// Name of the per-CPU scratch slot that hooks and stages share; private to one load, never pinned.
 pub const SCRATCH: &str = "SCRATCH";
@@ -98,6 +90,6 @@ pub const SETTINGS: &str = "SETTINGS";
 
 /// Every map that user space reads or writes.
 pub const ALL: [MapSpec; 16] = [
-    PODS, POD, ROUTES, NODES, PEERS, CIDRS, POLICY, SERVICES, SLOTS, BACKENDS, FLOWS, HALFOPEN, CONFIG, COUNTERS, EVENTS,
-    PROGS,
+    PODS, POD, ROUTES, NODES, PEERS, CIDRS, POLICY, SERVICES, SLOTS, BACKENDS, FLOWS, HALFOPEN, CONFIG, COUNTERS,
+    EVENTS, PROGS,
 ];

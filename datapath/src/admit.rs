@@ -1,7 +1,11 @@
 //! Who may send this at all: the source of a packet of no known flow, per hook. Sets the state's source and way back.
 //!
 //! Trust comes from where a packet enters: a pod is its device, a node is its tunnel address, the host is `weft_host`.
-use crate::{Kernel, Stage, State, Step, Tables, conntrack::expired, parse::{KIND_ERROR, TCP, UDP}};
+use crate::{
+    Kernel, Stage, State, Step, Tables,
+    conntrack::expired,
+    parse::{KIND_ERROR, TCP, UDP},
+};
 use abi::{
     Addr, DropReason,
     config::{VNI_POD, VNI_SERVICE},
@@ -140,9 +144,7 @@ fn to_netdev(tables: &impl Tables, state: &mut State) -> Step {
     let (key, direction) = packet.tuple.key(packet.proto, SIDE_WIRE);
     let held = match tables.flow(&key) {
         Some(entry) => holds(tables, &entry, direction, packet.proto, state.now),
-        None => tables
-            .half_open(&key)
-            .is_some_and(|entry| holds(tables, &entry, direction, packet.proto, state.now)),
+        None => tables.half_open(&key).is_some_and(|entry| holds(tables, &entry, direction, packet.proto, state.now)),
     };
     if !held {
         return pass;

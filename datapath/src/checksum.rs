@@ -41,7 +41,8 @@ mod tests {
     #[track_caller]
     fn check(before: [u8; 8], after: [u8; 8]) {
         let word = |b: &[u8; 8], i: usize| u32::from_ne_bytes([b[i], b[i + 1], b[i + 2], b[i + 3]]);
-        let change = super::change(word(&before, 0), word(&after, 0)) + super::change(word(&before, 4), word(&after, 4));
+        let change =
+            super::change(word(&before, 0), word(&after, 0)) + super::change(word(&before, 4), word(&after, 4));
         assert_eq!(super::update(super::of(&before, 0), change), super::of(&after, 0));
     }
 

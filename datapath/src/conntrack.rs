@@ -15,8 +15,8 @@ use abi::{
     Addr, DropReason,
     event::Hook,
     flow::{
-        FIN, FlowKey, FlowValue, Leg, NEXT_HOST, NEXT_NODE, NEXT_POD, PAIRED, PROMOTED, RST, SEEN, SIDE_STACK, SIDE_WIRE,
-        TWIN_STACK, Tuple,
+        FIN, FlowKey, FlowValue, Leg, NEXT_HOST, NEXT_NODE, NEXT_POD, PAIRED, PROMOTED, RST, SEEN, SIDE_STACK,
+        SIDE_WIRE, TWIN_STACK, Tuple,
     },
     pod::{HOST, NONE, READY},
     service::ALIVE,
@@ -189,12 +189,7 @@ pub fn resume(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> 
 
 /// An ICMP error about a flow goes where the flow's packets of that direction go, and what it quotes is translated back.
 #[inline(always)]
-fn error(
-    tables: &impl Tables,
-    state: &mut State,
-    value: &FlowValue,
-    direction: usize,
-) -> Result<Step, DropReason> {
+fn error(tables: &impl Tables, state: &mut State, value: &FlowValue, direction: usize) -> Result<Step, DropReason> {
     let back = &value.legs[1 - (direction & 1)];
     if back.next == NEXT_POD && tables.pod(back.target).is_none_or(|pod| pod.addr4 != state.packet.source) {
         return Err(DropReason::SpoofedSource);

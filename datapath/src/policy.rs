@@ -36,8 +36,7 @@ pub struct Denied {
 /// The stage.
 #[inline(always)]
 pub fn judge(tables: &impl Tables, state: &mut State) -> Result<Step, DropReason> {
-    let question =
-        Question { tuple: state.judged, proto: state.packet.proto, source: state.source, dest: state.dest };
+    let question = Question { tuple: state.judged, proto: state.packet.proto, source: state.source, dest: state.dest };
     match check(tables, &question, state.epoch) {
         Ok(rules) => state.rules = rules,
         Err(denied) => {
@@ -60,14 +59,16 @@ pub fn check(tables: &impl Tables, question: &Question, epoch: u64) -> Result<[R
     let side = (epoch & 1) as usize;
     if let Some(set) = isolating(tables, source, side, ISOLATED_EGRESS) {
         let denied = DropReason::PolicyDeniedEgress;
-        rules[0] = decide(tables, &tuple.dst, &key(set, EGRESS, proto, port)).map_err(|rule| Denied { reason: denied, rule })?;
+        rules[0] = decide(tables, &tuple.dst, &key(set, EGRESS, proto, port))
+            .map_err(|rule| Denied { reason: denied, rule })?;
     }
     if source == HOST {
         return Ok(rules); // Probes of a node to its own pods always pass.
     }
     if let Some(set) = isolating(tables, dest, side, ISOLATED_INGRESS) {
         let denied = DropReason::PolicyDeniedIngress;
-        rules[1] = decide(tables, &tuple.src, &key(set, INGRESS, proto, port)).map_err(|rule| Denied { reason: denied, rule })?;
+        rules[1] = decide(tables, &tuple.src, &key(set, INGRESS, proto, port))
+            .map_err(|rule| Denied { reason: denied, rule })?;
     }
     Ok(rules)
 }

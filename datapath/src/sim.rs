@@ -2,11 +2,7 @@
 //!
 //! [`Node`] holds the tables and what a kernel would know; [`Node::run`] takes a packet through the same stages as the
 //! programs do, in a loop instead of by tail calls, and applies the edits to the bytes.
-use crate::{
-    Kernel, Outcome, Packet, Stage, State, Step, Verdict, hook,
-    kernel::Tunnel,
-    parse::parse,
-};
+use crate::{Kernel, Outcome, Packet, Stage, State, Step, Verdict, hook, kernel::Tunnel, parse::parse};
 use abi::{
     Addr, DropReason,
     addr::Prefix,

@@ -44,8 +44,7 @@ impl Kernel for Skb {
         params.__bindgen_anon_3.ipv4_src = src.v4_word();
         params.__bindgen_anon_4.ipv4_dst = dst.v4_word();
         // SAFETY: the context is the packet's, the struct lives on the stack with its own size.
-        let answer =
-            unsafe { bpf_fib_lookup(self.skb().cast(), &raw mut params, size_of::<FibParams>() as i32, 0) };
+        let answer = unsafe { bpf_fib_lookup(self.skb().cast(), &raw mut params, size_of::<FibParams>() as i32, 0) };
         (answer == 0 || answer == FIB_NO_NEIGHBOUR).then_some(params.ifindex)
     }
 
@@ -54,8 +53,7 @@ impl Kernel for Skb {
         // SAFETY: all zeros is a valid value of this C struct.
         let mut key: bpf_tunnel_key = unsafe { MaybeUninit::zeroed().assume_init() };
         // SAFETY: the context is the packet's, the struct lives on the stack with its own size.
-        let answer =
-            unsafe { bpf_skb_get_tunnel_key(self.skb(), &raw mut key, size_of::<bpf_tunnel_key>() as u32, 0) };
+        let answer = unsafe { bpf_skb_get_tunnel_key(self.skb(), &raw mut key, size_of::<bpf_tunnel_key>() as u32, 0) };
         if answer != 0 {
             return None;
         }

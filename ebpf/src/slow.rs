@@ -3,12 +3,14 @@
 use crate::{
     finish::{discard, finish},
     hook::{go_on, scratch},
+    kernel::setting,
     packet::Skb,
     tables::Maps,
     tell::new_flow,
 };
-use abi::{DropReason, event::HOOKS};
+use abi::{DropReason, config::FEATURE_LOG, event::HOOKS};
 use aya_ebpf::{bindings::TC_ACT_SHOT, macros::classifier, programs::TcContext};
+use aya_log_ebpf::debug;
 use datapath::{Outcome, State, Step, conntrack, hook, policy, record, rewrite, route};
 
 #[classifier]
@@ -46,6 +48,7 @@ pub fn slow_finish(context: TcContext) -> i32 {
     if state.recorded != 0 {
         new_flow(&skb, at, state);
     }
+    log(&context, state, 0);
     let mut outcome = Outcome::default();
     match rewrite::finish(&Maps, state, &mut outcome) {
         Ok(()) => finish(&skb, at, &state.packet, &outcome),
@@ -67,5 +70,28 @@ fn run(context: &TcContext, body: impl FnOnce(&Skb, &mut State) -> Result<Step, 
         }
         Err(reason) => reason,
     };
+    log(context, state, reason as u8);
     discard(&skb, state.hook, &state.packet, reason, Some(state))
+}
+
+/// What becomes of a packet (reason 0: it goes), for people who debug the datapath itself.
+#[inline(always)]
+fn log(context: &TcContext, state: &State, reason: u8) {
+    if setting(|s| &s.features) & FEATURE_LOG == 0 {
+        return;
+    }
+    let (from, to) = (&state.packet.tuple, &state.flow);
+    debug!(
+        context,
+        "hook {} proto {}: {:i}:{} > {:i}:{} as {:i}:{}: drop reason {}",
+        state.hook,
+        state.packet.proto,
+        u32::from_be(from.src.v4_word()),
+        u16::from_be(from.sport),
+        u32::from_be(from.dst.v4_word()),
+        u16::from_be(from.dport),
+        u32::from_be(to.dst.v4_word()),
+        u16::from_be(to.dport),
+        reason,
+    );
 }

@@ -91,12 +91,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn rule(&self, key: &PolicyKey) -> Option<&PolicyValue> {
-        let last = u32::from_ne_bytes([
-            key.direction,
-            key.proto,
-            key.port.to_ne_bytes()[0],
-            key.port.to_ne_bytes()[1],
-        ]);
+        let last = u32::from_ne_bytes([key.direction, key.proto, key.port.to_ne_bytes()[0], key.port.to_ne_bytes()[1]]);
         POLICY.get(Key::new(key.prefix_len, [key.set, key.class, last]))
     }
 

@@ -89,4 +89,3 @@ fn send(skb: &Skb, hook: u32, packet: &Packet, kind: u8, reason: u8, state: Opti
     entry.write(event);
     entry.submit(0);
 }
-

@@ -27,4 +27,12 @@ fn every_program_loads() {
     }
 }
 
+/// The logging that is off by default must pass the verifier, too.
+#[test]
+fn every_program_loads_with_logging() {
+    let mut settings = world::settings();
+    settings.features |= abi::config::FEATURE_LOG;
+    assert_eq!(KernelNode::load(settings).sizes().len(), 12);
+}
+
 scenarios!(KernelNode);

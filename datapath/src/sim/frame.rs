@@ -84,7 +84,22 @@ impl Make {
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&self.link[0]);
         bytes.extend_from_slice(&self.link[1]);
-        bytes.extend_from_slice(&[8, 0, 0x45, 0, 0, 20 + transport.len() as u8, 0, 1, 0x40, 0, self.ttl, self.proto, 0, 0]);
+        bytes.extend_from_slice(&[
+            8,
+            0,
+            0x45,
+            0,
+            0,
+            20 + transport.len() as u8,
+            0,
+            1,
+            0x40,
+            0,
+            self.ttl,
+            self.proto,
+            0,
+            0,
+        ]);
         bytes.extend_from_slice(&self.tuple.src.v4_word().to_ne_bytes());
         bytes.extend_from_slice(&self.tuple.dst.v4_word().to_ne_bytes());
         let sum = checksum::of(&bytes[14..34], 0);

@@ -157,7 +157,8 @@ pub(crate) fn udp_and_ping<T: Bench>() {
         .ping(From::Pod(A), "10.244.1.2:77 > 172.31.0.2:77")
         .gives(Seen::Nic(NIC), "172.31.0.11:* > 172.31.0.2:*")
         .sport();
-    t.pong(From::Nic, &format!("172.31.0.2:{id} > 172.31.0.11:{id}")).gives(Seen::Pod(A), "172.31.0.2:77 > 10.244.1.2:77");
+    t.pong(From::Nic, &format!("172.31.0.2:{id} > 172.31.0.11:{id}"))
+        .gives(Seen::Pod(A), "172.31.0.2:77 > 10.244.1.2:77");
 }
 
 pub(crate) fn unsummed_udp<T: Bench>() {
@@ -208,8 +209,7 @@ pub(crate) fn node_port_from_a_pod<T: Bench>() {
             ),
         );
     }
-    t.tcp(From::Pod(A), "10.244.1.2:1 > 172.31.0.12:30082", SYN)
-        .gives(Seen::Host, "10.244.1.2:1 > 172.31.0.11:6443");
+    t.tcp(From::Pod(A), "10.244.1.2:1 > 172.31.0.12:30082", SYN).gives(Seen::Host, "10.244.1.2:1 > 172.31.0.11:6443");
 }
 
 pub(crate) fn node_port_of_a_host_backend<T: Bench>() {

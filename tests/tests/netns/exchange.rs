@@ -16,7 +16,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const BYTES: usize = 400_000;
 
 /// Runs in a namespace, on a thread of its own.
-pub(crate) fn within<T: Send + 'static>(namespace: &str, work: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+pub(crate) fn within<T: Send + 'static>(
+    namespace: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> thread::JoinHandle<T> {
     let file = File::open(format!("/run/netns/{namespace}")).unwrap();
     thread::spawn(move || {
         setns(file, CloneFlags::CLONE_NEWNET).unwrap();
@@ -25,7 +28,12 @@ pub(crate) fn within<T: Send + 'static>(namespace: &str, work: impl FnOnce() -> 
 }
 
 /// Over TCP; the server sends back what it got.
-pub(crate) fn tcp(client: &'static str, server: &'static str, at: &'static str, to: &'static str) -> io::Result<IpAddr> {
+pub(crate) fn tcp(
+    client: &'static str,
+    server: &'static str,
+    at: &'static str,
+    to: &'static str,
+) -> io::Result<IpAddr> {
     let listener = within(server, move || TcpListener::bind(at)).join().unwrap()?;
     let served = thread::spawn(move || -> io::Result<IpAddr> {
         let (mut stream, peer) = accept(&listener)?;
@@ -76,7 +84,12 @@ fn payload() -> Vec<u8> {
 }
 
 /// Over UDP, a few datagrams; the service ports of the lab are the same for both.
-pub(crate) fn udp(client: &'static str, server: &'static str, at: &'static str, to: &'static str) -> io::Result<IpAddr> {
+pub(crate) fn udp(
+    client: &'static str,
+    server: &'static str,
+    at: &'static str,
+    to: &'static str,
+) -> io::Result<IpAddr> {
     let socket = within(server, move || UdpSocket::bind(at)).join().unwrap()?;
     socket.set_read_timeout(Some(PATIENCE))?;
     let served = thread::spawn(move || -> io::Result<IpAddr> {

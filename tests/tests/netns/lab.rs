@@ -3,7 +3,8 @@
 //! Everything hangs on the mount and network namespaces of the test's thread: when it ends, however it ends, all is gone.
 use crate::{exchange::within, rows, world};
 use abi::{
-    DropReason, config::{GATEWAY_MAC, Settings},
+    DropReason,
+    config::{GATEWAY_MAC, Settings},
     event::{Counter, HOOKS, Hook},
     map,
     pod::{HOST, PodId, READY},
@@ -17,12 +18,19 @@ use aya::{
         tc::{NlOptions, TcAttachOptions, qdisc_add_clsact},
     },
 };
-use datapath::{parse::{TCP, UDP}, sim::Node};
+use datapath::{
+    parse::{TCP, UDP},
+    sim::Node,
+};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
 };
-use std::{fmt::Write as _, path::{Path, PathBuf}, process::Command};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// How programs are attached.
@@ -131,7 +139,7 @@ fn node(name: &'static str, number: u32, pods: &[PodAt], attach: Attach) -> Load
         make_pod(name, pod);
     }
     let devices = pods.iter().map(|pod| pod.0.to_owned()).collect();
-    load(name, number, tables(number, pods), devices, attach)
+    load(name, number, &tables(number, pods), devices, attach)
 }
 
 fn make_pod(node: &str, (name, address, _, index): &PodAt) {
@@ -168,7 +176,8 @@ fn tables(number: u32, pods: &[PodAt]) -> Node {
     for (_, address, id, index) in pods {
         world::pod(&mut node, *id, address, *index, READY);
     }
-    let tcp: Vec<_> = node.services.iter().filter(|(key, _)| key.proto == TCP).map(|(key, value)| (*key, *value)).collect();
+    let tcp: Vec<_> =
+        node.services.iter().filter(|(key, _)| key.proto == TCP).map(|(key, value)| (*key, *value)).collect();
     for (mut key, service) in tcp {
         key.proto = UDP;
         node.services.insert(key, service);
@@ -176,7 +185,7 @@ fn tables(number: u32, pods: &[PodAt]) -> Node {
     node
 }
 
-fn load(name: &'static str, number: u32, node: Node, pods: Vec<String>, attach: Attach) -> Loaded {
+fn load(name: &'static str, number: u32, node: &Node, pods: Vec<String>, attach: Attach) -> Loaded {
     let pins = PathBuf::from(format!("/run/bpf/{number}"));
     std::fs::create_dir(&pins).unwrap();
     let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/weft.bpf.o");
@@ -184,11 +193,13 @@ fn load(name: &'static str, number: u32, node: Node, pods: Vec<String>, attach: 
     assert!(object.exists(), "{} is missing: run cargo xtask build", object.display());
     let mut loader = EbpfLoader::new();
     loader.default_map_pin_directory(&pins).override_global(map::SETTINGS, node.settings.as_bytes(), true);
-    for spec in [map::PEERS, map::CIDRS, map::POLICY, map::SERVICES, map::SLOTS, map::BACKENDS, map::FLOWS, map::HALFOPEN] {
+    for spec in
+        [map::PEERS, map::CIDRS, map::POLICY, map::SERVICES, map::SLOTS, map::BACKENDS, map::FLOWS, map::HALFOPEN]
+    {
         loader.map_max_entries(spec.name, 4096);
     }
     let mut ebpf = loader.load_file(object).expect("the object loads");
-    rows::write(&mut ebpf, &node);
+    rows::write(&mut ebpf, node);
     for (_, program) in ebpf.programs_mut() {
         let program: &mut SchedClassifier = program.try_into().unwrap();
         program.load().expect("the program loads");

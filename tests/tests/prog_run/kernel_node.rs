@@ -41,10 +41,8 @@ enum Socket {
 
 /// Where the object is.
 fn object() -> PathBuf {
-    let path = std::env::var_os("WEFT_BPF_OBJECT").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/weft.bpf.o"),
-        PathBuf::from,
-    );
+    let path = std::env::var_os("WEFT_BPF_OBJECT")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/weft.bpf.o"), PathBuf::from);
     assert!(path.exists(), "{} is missing: run cargo xtask build", path.display());
     path
 }
@@ -77,7 +75,9 @@ impl KernelNode {
         let pins = devices::enter();
         let mut loader = EbpfLoader::new();
         loader.default_map_pin_directory(&pins).override_global(map::SETTINGS, settings.as_bytes(), true);
-        for spec in [map::PEERS, map::CIDRS, map::POLICY, map::SERVICES, map::SLOTS, map::BACKENDS, map::FLOWS, map::HALFOPEN] {
+        for spec in
+            [map::PEERS, map::CIDRS, map::POLICY, map::SERVICES, map::SLOTS, map::BACKENDS, map::FLOWS, map::HALFOPEN]
+        {
             loader.map_max_entries(spec.name, 1024);
         }
         loader.map_max_entries(map::EVENTS.name, 4096);
