@@ -64,7 +64,7 @@ fn up(name: &str) -> Cluster {
     let cluster = Cluster { name: name.to_owned() };
     let mut weft = Command::new(program("weft"));
     weft.args(["up", "--name", name, "--nodes", "2", "--api-port", "0", "--publish", "0:30080", "--check"]);
-    weft.arg("--image").arg(image("guestbook")).arg("--image").arg(image("probe"));
+    weft.arg("--image").arg(image("guestbook-1.0")).arg("--image").arg(image("probe-1.0"));
     weft.arg("--manifest").arg(root().join("examples/guestbook/guestbook.yaml"));
     let text = succeeded("weft up --check", &weft.output().expect("weft starts"));
     assert!(text.contains("checks hold"), "{text}");

@@ -15,7 +15,7 @@ const SUPPORTED: std::ops::RangeInclusive<u32> = 27..=33;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Every kubectl 1.27 to 1.33 in a directory of PATH or behind a link there, one a minor version.
-pub fn versions() -> Vec<PathBuf> {
+pub(crate) fn versions() -> Vec<PathBuf> {
     let mut found = BTreeMap::new();
     for directory in env::split_paths(&env::var_os("PATH").unwrap_or_default()) {
         let link = directory.join("kubectl");
@@ -79,7 +79,7 @@ impl Kubectl<'_> {
 }
 
 /// The whole scenario, in a namespace of its own.
-pub fn works_as_anywhere(program: &Path, kubeconfig: &Path) {
+pub(crate) fn works_as_anywhere(program: &Path, kubeconfig: &Path) {
     let name = program.file_name().expect("a program").to_string_lossy().replace('.', "-");
     let kubectl = Kubectl { program, kubeconfig, namespace: format!("it-{name}") };
     reads(&kubectl);
@@ -110,7 +110,7 @@ fn writes(kubectl: &Kubectl<'_>) {
     kubectl.run("scale deployment web --replicas=1", &["scaled"]);
     kubectl.until("get deployment web", "1/1");
     kubectl.run("label deployment web tier=test", &["labeled"]);
-    kubectl.run("annotate deployment web note=hello", &["annotated"]);
+    kubectl.run("annotate deployment web note=hello", &["annotate"]);
     kubectl.run("get deployments -l tier=test -o name", &["deployment.apps/web"]);
     kubectl.run("expose deployment web --port=80 --target-port=8080", &["exposed"]);
     kubectl.run("describe service web", &["Selector:", "app=web"]);
