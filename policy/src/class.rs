@@ -6,14 +6,15 @@
 //! too, that no row of `POLICY` names, so that a shorter prefix does not speak for it.
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
 };
 
 use abi::{Addr, addr::Prefix, peer::Class};
-use objects::{Issue, Namespace, Pod, Store, content};
+use objects::{Issue, Key, Namespace, Pod, Store, content};
 
 use crate::{
-    compile::Input,
+    compile::{Input, LocalPod},
     peer::{ALL_V4, Term, masked},
     port::{Port, PortMatch, resolve},
     rule::{Parsed, TermId},
@@ -112,13 +113,19 @@ enum Claim {
 
 /// Pods by address; several only if several claim it alike.
 fn owners<'a>(input: &'a Input) -> BTreeMap<Addr, Vec<&'a Arc<Pod>>> {
-    let local: BTreeMap<_, _> = input.local.iter().map(|local| (&local.key, local)).collect();
+    // One pod may have several sandboxes for a while, and its predecessor of the same name one more.
+    let mut local: BTreeMap<&Key, Vec<&LocalPod>> = BTreeMap::new();
+    for pod in input.local {
+        local.entry(&pod.key).or_default().push(pod);
+    }
     let mut claims: BTreeMap<Addr, (Claim, Vec<&'a Arc<Pod>>)> = BTreeMap::new();
     for (key, pod) in input.pods.iter().filter(|(_, pod)| !pod.host_network) {
-        let (claim, addresses) = match local.get(key) {
-            Some(local) if local.is(pod) => (Claim::Ledger, local.addresses.as_slice()),
-            _ if pod.terminated() => continue,
-            _ => (if pod.deleting { Claim::Deleting } else { Claim::Status }, &*pod.addresses),
+        let sandboxes = local.get(key).into_iter().flatten().filter(|local| local.is(pod));
+        let given: Vec<IpAddr> = sandboxes.flat_map(|local| local.addresses.iter().copied()).collect();
+        let (claim, addresses) = match given.as_slice() {
+            [] if pod.terminated() => continue,
+            [] => (if pod.deleting { Claim::Deleting } else { Claim::Status }, &*pod.addresses),
+            given => (Claim::Ledger, given),
         };
         for address in addresses {
             let entry = claims.entry(Addr::from(*address)).or_insert((claim, Vec::new()));
@@ -185,4 +192,41 @@ fn text(traits: &Traits, terms: &[Term]) -> String {
         parts.insert(format!("{port}={}", numbers.join("+")));
     }
     if parts.is_empty() { "nothing".into() } else { parts.into_iter().collect::<Vec<_>>().join(" & ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use objects::Phase;
+
+    use super::*;
+
+    fn pod(uid: &str, address: &str) -> Pod {
+        let addresses = address.parse().into_iter().collect();
+        Pod { key: Key::new("a", "p"), uid: uid.into(), addresses, phase: Phase::Running, ..Pod::default() }
+    }
+
+    #[track_caller]
+    fn check(pod: Pod, local: &[(&str, &str)], expected: &[&str]) {
+        let pods = Store::from([(pod.key.clone(), Arc::new(pod))]);
+        let local: Vec<LocalPod> = local
+            .iter()
+            .map(|(uid, address)| LocalPod {
+                key: Key::new("a", "p"),
+                uid: (*uid).into(),
+                addresses: vec![address.parse().unwrap()],
+            })
+            .collect();
+        let input = Input { pods: &pods, namespaces: &Store::new(), policies: &Store::new(), local: &local };
+        let found: Vec<String> = owners(&input).keys().map(Addr::to_string).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn the_ledger_knows_best() {
+        check(pod("new", ""), &[("new", "10.0.0.2"), ("old", "10.0.0.1")], &["10.0.0.2"]);
+        check(pod("new", "10.0.0.9"), &[("old", "10.0.0.1"), ("new", "10.0.0.2")], &["10.0.0.2"]);
+        check(pod("new", ""), &[("new", "10.0.0.1"), ("", "10.0.0.2")], &["10.0.0.1", "10.0.0.2"]);
+        check(pod("new", "10.0.0.9"), &[("old", "10.0.0.1")], &["10.0.0.9"]);
+        check(Pod { phase: Phase::Failed, ..pod("new", "10.0.0.9") }, &[], &[]);
+    }
 }
