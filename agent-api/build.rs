@@ -2,7 +2,8 @@
 use std::{error::Error, io, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let root = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").ok_or_else(|| io::Error::other("not under cargo"))?);
+    let root =
+        PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").ok_or_else(|| io::Error::other("not under cargo"))?);
     let proto = root.join("proto/agent.proto");
     println!("cargo::rerun-if-changed={}", proto.display());
     let files = protox::compile([&proto], [root.join("proto")])?;

@@ -48,6 +48,9 @@ pub struct Args {
     /// How programs are attached: tcx from Linux 6.6, else clsact
     #[arg(long, default_value = "auto")]
     pub attach: Attach,
+    /// Log what the slow path of the datapath decides (target `aya_log`, level debug); costly
+    #[arg(long)]
+    pub datapath_log: bool,
     /// Tell `weft monitor` of every new flow too
     #[arg(long)]
     pub flow_events: bool,

@@ -1,6 +1,8 @@
 //! `weft cleanup`: every trace of Weft on this node goes. Pods lose their network.
 use std::{fs, io, path::PathBuf};
 
+use abi::event::Hook;
+
 use crate::{
     conflist::{self, ConflistError},
     devices,
@@ -63,7 +65,7 @@ pub async fn run(args: Args) -> Result<(), CleanupError> {
         load::remove(&root.join("links").join(pin))?;
     }
     for link in netlink.links().await? {
-        load::attach::detach_clsact(&link.name);
+        Hook::ALL.iter().for_each(|hook| load::attach::detach_clsact(*hook, &link.name));
         let ours = link
             .name
             .strip_prefix("weft")

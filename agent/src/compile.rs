@@ -133,8 +133,10 @@ fn routes(snapshot: &Snapshot, nodes: &BTreeMap<&str, NodeId>, out: &mut Compile
             rows.insert(Prefix::host((*ip).into()), Route { node: *id, flags: NODE_ADDRESS });
         }
     }
-    let own = Prefix::host(IpAddr::V4(facts.address).into());
-    rows.insert(own, Route { node: LOCAL_NODE, flags: NODE_ADDRESS });
+    for address in facts.addresses.iter().chain([&facts.address]) {
+        let own = Prefix::host(IpAddr::V4(*address).into());
+        rows.insert(own, Route { node: LOCAL_NODE, flags: NODE_ADDRESS });
+    }
 }
 
 fn prefix(range: &IpNetwork) -> Prefix {
@@ -202,6 +204,7 @@ fn host(snapshot: &Snapshot, slots: &Slots, out: &mut Compiled) {
     let row = Pod { addr4, ifindex: facts.host_ifindex, generation, mac, flags: READY, ..Pod::default() };
     out.tables.pod.insert(HOST, row);
     out.tables.pods.insert(addr4, HOST);
+    out.tables.pods.extend(facts.addresses.iter().map(|address| (Addr::from(IpAddr::V4(*address)), HOST)));
     if let Some(node) = snapshot.nodes.get(&Key::cluster(facts.name.clone())) {
         for ip in node.internal_ips.iter().chain(&*node.external_ips) {
             out.tables.pods.insert((*ip).into(), HOST);

@@ -13,6 +13,7 @@ use abi::{
 };
 use agent_api::v1;
 use aya::maps::{MapData, RingBuf};
+use aya_log::EbpfLogger;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::broadcast::{Sender, error::RecvError},
@@ -49,6 +50,16 @@ pub async fn read(ring: RingBuf<MapData>, shared: Arc<Shared>, listeners: Sender
                 let _ = listeners.send(shared.tell(&event));
             }
         }
+        guard.clear_ready();
+    }
+}
+
+/// Reads what the programs log for ever.
+pub async fn log(logger: EbpfLogger<&'static dyn log::Log>) {
+    // SAFETY: the logger owns its map's descriptor and lives inside the AsyncFd, which unregisters it first.
+    let Ok(mut logger) = (unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }) else { return };
+    while let Ok(mut guard) = logger.readable_mut().await {
+        guard.get_inner_mut().flush();
         guard.clear_ready();
     }
 }

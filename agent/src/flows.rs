@@ -162,7 +162,7 @@ fn seconds(value: &FlowValue, proto: u8) -> u64 {
 /// `CONFIG_HZ`: the coarse clock ticks once a jiffy.
 pub fn jiffies_per_second() -> u32 {
     let tick = clock_getres(ClockId::CLOCK_REALTIME_COARSE).map_or(0, |time| time.tv_nsec());
-    u32::try_from(1_000_000_000_i64.checked_div(tick.into()).unwrap_or(1_000)).unwrap_or(1_000)
+    u32::try_from(1_000_000_000_i64.checked_div(tick).unwrap_or(1_000)).unwrap_or(1_000)
 }
 
 /// `jiffies_64` now, to within a few ticks: it starts 300 s before 2^32 (`INITIAL_JIFFIES`) and goes with the clock.

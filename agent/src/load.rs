@@ -68,6 +68,9 @@ pub enum LoadError {
         #[source]
         source: Box<aya::programs::ProgramError>,
     },
+    /// What the programs log.
+    #[error("cannot read the log of the programs")]
+    Log(#[source] Box<aya_log::Error>),
     /// A map.
     #[error("cannot open the map {name}")]
     Map {
@@ -199,6 +202,14 @@ impl Programs {
         names(&directory).iter().filter(|name| **name != self.stages).try_for_each(|name| remove(&directory.join(name)))
     }
 
+    /// Takes what the slow path logs out, if the settings ask for it; once. Dropped, it closes its map.
+    ///
+    /// # Errors
+    /// [`LoadError::Log`].
+    pub fn log(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, LoadError> {
+        aya_log::EbpfLogger::init(&mut self.bpf).map_err(|source| LoadError::Log(Box::new(source)))
+    }
+
     /// Takes the ring buffer of events out; once.
     ///
     /// # Errors
@@ -216,7 +227,7 @@ fn progs_dir(root: &Path) -> PathBuf {
 
 fn root(bpffs: &Path) -> Result<PathBuf, LoadError> {
     const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
-    let kind = nix::sys::statfs::statfs(bpffs).map(|fs| fs.filesystem_type().0 as i64);
+    let kind = nix::sys::statfs::statfs(bpffs).map(|fs| fs.filesystem_type().0);
     if kind != Ok(BPF_FS_MAGIC) {
         return Err(LoadError::NoBpffs(bpffs.into()));
     }

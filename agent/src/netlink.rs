@@ -116,6 +116,20 @@ impl Netlink {
         Ok(self.links().await?.into_iter().find(|link| link.index == row.header.index))
     }
 
+    /// Every IPv4 address of this machine but loopback's and link-local ones.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn addresses(&self) -> Result<Vec<Ipv4Addr>, NetlinkError> {
+        let rows = self.handle.address().get().execute().try_collect::<Vec<_>>().await;
+        let rows = rows.map_err(refused("list", "addresses"))?;
+        let locals = rows.iter().flat_map(|row| &row.attributes).filter_map(|attribute| match attribute {
+            AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
+            _ => None,
+        });
+        Ok(locals.filter(|address| !address.is_loopback() && !address.is_link_local()).collect())
+    }
+
     /// Adds a veth pair, the peer in another network namespace if one is given.
     ///
     /// # Errors

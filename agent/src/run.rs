@@ -12,7 +12,7 @@ use std::{
 
 use abi::{
     Addr,
-    config::{FEATURE_EVENTS, FEATURE_FLOW_EVENTS, GATEWAY_MAC, Settings},
+    config::{FEATURE_EVENTS, FEATURE_FLOW_EVENTS, FEATURE_LOG, GATEWAY_MAC, Settings},
     event::Hook,
 };
 use kube::{
@@ -23,6 +23,7 @@ use objects::Key;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{broadcast, watch as latest},
+    task::JoinHandle,
 };
 
 use crate::{
@@ -82,6 +83,9 @@ pub enum RunError {
     /// Pods of before.
     #[error(transparent)]
     Pod(#[from] PodError),
+    /// The engine ended: a defect, and it has said where.
+    #[error("the loop that keeps the tables has ended: a defect, please report it")]
+    Engine,
     /// The CNI configuration.
     #[error(transparent)]
     Conflist(#[from] ConflistError),
@@ -119,9 +123,13 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     tracing::info!(node = shared.args.node_name, socket = %shared.args.socket.display(), "the agent has begun");
     tokio::select! {
         started = start(&shared, &client, publish) => {
-            started?;
+            let engine = started?;
             tracing::info!("the node's network is ready");
-            end().await;
+            tokio::select! {
+                // Whoever restarts the agent gets a fresh one; traffic goes on meanwhile.
+                _ = engine => return Err(RunError::Engine),
+                () = end() => {}
+            }
         }
         () = end() => {}
     }
@@ -141,7 +149,12 @@ async fn client(kubeconfig: Option<&Path>) -> Result<Client, RunError> {
     Client::try_from(config).map_err(|error| RunError::Client(Box::new(error)))
 }
 
-async fn start(shared: &Arc<Shared>, client: &Client, publish: latest::Sender<InForce>) -> Result<(), RunError> {
+/// Brings the node's network up; the engine goes on in the background.
+async fn start(
+    shared: &Arc<Shared>,
+    client: &Client,
+    publish: latest::Sender<InForce>,
+) -> Result<JoinHandle<()>, RunError> {
     let args = &shared.args;
     let netlink = Netlink::open()?;
     let address = address(shared).await;
@@ -149,12 +162,16 @@ async fn start(shared: &Arc<Shared>, client: &Client, publish: latest::Sender<In
     let devices = devices::ensure(&netlink, &args.device, address, &ranges).await?;
     let mut programs = load::load(&args.bpffs, &settings(args, address, &devices), args.attach)?;
     let ring = programs.events()?;
+    if args.datapath_log {
+        tokio::spawn(events::log(programs.log()?));
+    }
     let programs = Arc::new(Mutex::new(programs));
     let store = load::store(&args.bpffs)?;
     let have = apply::read(&store)?;
     let facts = NodeFacts {
         name: args.node_name.as_str().into(),
         address,
+        addresses: netlink.addresses().await?,
         host_ifindex: devices.host.index,
         cluster_cidrs: args.cluster_cidr.clone(),
         service_cidrs: args.service_cidr.clone(),
@@ -166,7 +183,7 @@ async fn start(shared: &Arc<Shared>, client: &Client, publish: latest::Sender<In
     let recovered = pods.recover().await?;
     // Nothing is compiled on half the truth, so nothing is deleted that is only not known yet.
     shared.board.wait().await;
-    tokio::spawn(engine::run(shared.inbox.clone(), store, have, publish));
+    let engine = tokio::spawn(engine::run(shared.inbox.clone(), store, have, publish));
     wait_for_first_round(shared).await;
     attach(&programs, &devices)?;
     pods.attach_all()?;
@@ -183,7 +200,7 @@ async fn start(shared: &Arc<Shared>, client: &Client, publish: latest::Sender<In
         conflist::install(plugin, &args.cni_bin_dir)?;
     }
     conflist::write(&args.cni_conf_dir, &args.socket)?;
-    Ok(())
+    Ok(engine)
 }
 
 /// The address of this node's Node object, as soon as there is one.
@@ -218,6 +235,8 @@ fn attach(programs: &Mutex<load::Programs>, devices: &Devices) -> Result<(), Loa
 }
 
 fn settings(args: &Args, address: Ipv4Addr, devices: &Devices) -> Settings {
+    let optional = [(args.flow_events, FEATURE_FLOW_EVENTS), (args.datapath_log, FEATURE_LOG)];
+    let features = optional.iter().filter(|(on, _)| *on).fold(FEATURE_EVENTS, |all, (_, bit)| all | bit);
     Settings {
         host4: IpAddr::V4(address).into(),
         host6: Addr::ANY,
@@ -233,7 +252,7 @@ fn settings(args: &Args, address: Ipv4Addr, devices: &Devices) -> Settings {
         masquerade_first: MASQUERADE.0,
         masquerade_last: MASQUERADE.1,
         gateway_mac: GATEWAY_MAC,
-        features: FEATURE_EVENTS | if args.flow_events { FEATURE_FLOW_EVENTS } else { 0 },
+        features,
         jiffies_per_second: flows::jiffies_per_second(),
     }
 }

@@ -32,6 +32,8 @@ pub struct NodeFacts {
     pub name: Box<str>,
     /// Its address: of the overlay, and of masqueraded flows.
     pub address: Ipv4Addr,
+    /// Every other address of the host: what a pod sends there is for the host, and node ports answer there.
+    pub addresses: Vec<Ipv4Addr>,
     /// Interface index of `weft_host`.
     pub host_ifindex: u32,
     /// Ranges of pods, of the whole cluster.
@@ -43,7 +45,8 @@ pub struct NodeFacts {
 impl Default for NodeFacts {
     fn default() -> NodeFacts {
         let (name, address) = ("".into(), Ipv4Addr::UNSPECIFIED);
-        NodeFacts { name, address, host_ifindex: 0, cluster_cidrs: Vec::new(), service_cidrs: Vec::new() }
+        let addresses = Vec::new();
+        NodeFacts { name, address, addresses, host_ifindex: 0, cluster_cidrs: Vec::new(), service_cidrs: Vec::new() }
     }
 }
 

@@ -59,6 +59,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "the cases below stay short")]
     fn check(version: &str, path: &str, expected: Option<Value>) {
         let interface = |name: &str, sandbox: &str| Interface {
             name: name.into(),

@@ -37,6 +37,7 @@ fn cluster() -> Snapshot {
     let facts = NodeFacts {
         name: "n1".into(),
         address: [172, 31, 0, 11].into(),
+        addresses: vec![[192, 168, 7, 1].into()],
         host_ifindex: 3,
         cluster_cidrs: vec!["10.244.0.0/16".parse().expect("a range")],
         service_cidrs: vec!["10.96.0.0/16".parse().expect("a range")],
@@ -82,6 +83,8 @@ fn a_cluster_in_tables() {
     holds("10.244.1.0/24 -> node 2");
     holds("172.31.0.12/32 -> node 2 node-address");
     holds("172.31.0.11 -> pod 1");
+    holds("192.168.7.1 -> pod 1");
+    holds("192.168.7.1/32 -> node 1 node-address");
     holds("2 10.244.0.2 device 7 mac 02:00:00:00:00:02 generation 1");
     holds("10.96.0.9 tcp 80 -> slots 0 + 2");
     holds("node-port tcp 30080 -> slots 0 + 2");

@@ -52,7 +52,7 @@ fn random(random: &mut Random, round: u32) -> Tables {
             ifindex: id,
             generation: random.below(4),
             policy_set: [set; 2],
-            isolated: [(random.below(4) > 0) as u8 * ISOLATED_INGRESS; 2],
+            isolated: [u8::from(random.below(4) > 0) * ISOLATED_INGRESS; 2],
             flags: READY,
             ..Pod::default()
         };
@@ -139,7 +139,7 @@ fn every_prefix_gives_the_old_verdict_or_the_new_one_and_never_goes_back() {
         let mut now = old.clone();
         for op in diff(&old, &new) {
             let mut store = MemoryStore::new(now.clone(), 0, 0);
-            apply(&mut store, &mut now, &[op.clone()]).expect("this store never fails");
+            apply(&mut store, &mut now, std::slice::from_ref(&op)).expect("this store never fails");
             for (index, (pod, peer)) in cases.iter().enumerate() {
                 let (before, verdict) = (allowed(&old, *pod, *peer), allowed(&now, *pod, *peer));
                 let after = allowed(&end, *pod, *peer);

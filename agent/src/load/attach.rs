@@ -2,7 +2,10 @@
 //!
 //! tcx (Linux 6.6): a link, pinned under a name of device and program, whose program a restart replaces in place. clsact:
 //! a filter of fixed priority and handle, replaced in place too. Neither goes away with the agent.
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use abi::event::Hook;
 use aya::{
@@ -56,7 +59,12 @@ impl Programs {
         let name = hook.name();
         let tcx = self.tcx;
         let program = program(&mut self.bpf, name)?;
-        let result = if tcx { attach_tcx(program, hook, device, pin) } else { attach_clsact(program, hook, device) };
+        let result = if tcx {
+            attach_tcx(program, hook, device, pin).inspect(|()| detach_clsact(hook, device))
+        } else {
+            // The other way's attachment goes once this one is there: a packet must not be judged twice.
+            attach_clsact(program, hook, device).and_then(|()| remove_pin(&pin))
+        };
         let device = device.to_owned();
         result.map_err(|source| LoadError::Attach { program: name, device, source: Box::new(source) })
     }
@@ -117,8 +125,7 @@ fn attach_tcx(program: &mut SchedClassifier, hook: Hook, device: &str, pin: Path
 
 fn attach_clsact(program: &mut SchedClassifier, hook: Hook, device: &str) -> Result<(), AttachError> {
     match tc::qdisc_add_clsact(device) {
-        Ok(()) => {}
-        Err(TcError::AlreadyAttached) => {}
+        Ok(()) | Err(TcError::AlreadyAttached) => {}
         Err(error) if source_errno(&error) == Some(libc::EEXIST) => {}
         Err(error) => return Err(AttachError::Qdisc(error)),
     }
@@ -135,10 +142,15 @@ fn attach_clsact(program: &mut SchedClassifier, hook: Hook, device: &str) -> Res
     Ok(())
 }
 
-/// Removes our filters from a device; no error if there is none.
-pub(crate) fn detach_clsact(device: &str) {
-    for hook in Hook::ALL {
-        let _ = tc::qdisc_detach_program(device, direction(hook), hook.name());
+/// Removes the hook's filter from a device; no error if there is none.
+pub(crate) fn detach_clsact(hook: Hook, device: &str) {
+    let _ = tc::qdisc_detach_program(device, direction(hook), hook.name());
+}
+
+fn remove_pin(pin: &Path) -> Result<(), AttachError> {
+    match std::fs::remove_file(pin) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(AttachError::Device(error)),
+        _ => Ok(()),
     }
 }
 

@@ -70,7 +70,7 @@ impl Api {
     pub(crate) fn remove(&self, path: &str, namespace: &str, name: &str) {
         let mut state = self.state.lock().expect("no panic");
         state.revision += 1;
-        let key = (path.to_owned(), format!("{:?}/{name:?}", namespace));
+        let key = (path.to_owned(), format!("{namespace:?}/{name:?}"));
         if let Some(mut object) = state.objects.remove(&key) {
             object["metadata"]["resourceVersion"] = state.revision.to_string().into();
             let event = json!({ "type": "DELETED", "object": object });

@@ -333,3 +333,55 @@ fn a_pod_that_nobody_knows_has_no_interface() {
         }
     });
 }
+
+#[test]
+fn cleanup_leaves_nothing() {
+    on_a_node(|directory, _outside| async move {
+        let node = Node::start(&directory, &["--attach", "clsact"]).await;
+        let (_a, _) = node.pod("a").await;
+        node.agent.abort();
+        let args = agent::cleanup::Args {
+            bpffs: directory.join("bpf"),
+            cni_conf_dir: directory.join("cni"),
+            cni_bin_dir: directory.join("bin"),
+            state_dir: directory.join("state"),
+            socket: directory.join("agent.sock"),
+        };
+        for _twice in 0..2 {
+            agent::cleanup::run(args.clone()).await.expect("everything goes");
+        }
+        let output = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let output = std::process::Command::new(words[0]).args(&words[1..]).output().expect("iproute2");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        assert!(!output("ip link").contains("weft"), "{}", output("ip link"));
+        assert!(!output("ip route").contains("weft"), "{}", output("ip route"));
+        assert_eq!(output("tc filter show dev nic0 ingress"), "");
+        assert_eq!(output("tc filter show dev nic0 egress"), "");
+        let left: Vec<_> = std::fs::read_dir(directory.join("bpf")).expect("mounted").collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert!(!directory.join("state").exists() && !directory.join("agent.sock").exists());
+        assert!(!directory.join("cni/05-weft.conflist").exists());
+    });
+}
+
+#[test]
+fn the_other_way_of_attaching_takes_over() {
+    on_a_node(|directory, _outside| async move {
+        let mut node = Node::start(&directory, &["--attach", "clsact"]).await;
+        let (a, a_address) = node.pod("a").await;
+        let (b, b_address) = node.pod("b").await;
+        serve(&b, b_address, 8080);
+        for extra in [&["--attach", "tcx"], &["--attach", "clsact"]] {
+            node.extra = extra;
+            node.restart().await;
+            reaches(&a, b_address, 8080, a_address);
+            let status = AgentClient::new(node.channel().await).status(StatusRequest {}).await.expect("served");
+            let tcx = extra.contains(&"tcx");
+            assert_eq!(status.into_inner().hooks.len(), if tcx { 8 } else { 0 }, "pins of the other way are gone");
+            let output = std::process::Command::new("tc").args(["filter", "show", "dev", "nic0", "ingress"]).output();
+            assert_eq!(output.expect("iproute2").stdout.is_empty(), tcx, "filters of the other way are gone");
+        }
+    });
+}
