@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use anyhow::{Context as _, anyhow};
 use kube::{
     Api, Client,
-    api::{DynamicObject, Patch, PatchParams, PostParams, ValidationDirective},
+    api::{DynamicObject, Patch, PatchParams, ValidationDirective},
     core::GroupVersionKind,
     discovery::{ApiCapabilities, ApiResource, Scope, pinned_kind},
 };
@@ -70,8 +70,11 @@ async fn one(client: &Client, kinds: &mut Kinds, object: &Object) -> Result<(), 
         api.patch(object.name(), &params, &Patch::Merge(&object.value)).await?;
         return Ok(());
     }
-    let new: DynamicObject = serde_json::from_value(object.value.clone()).map_err(kube::Error::SerdeError)?;
-    api.create(&PostParams::default(), &new).await?;
+    // `PostParams` has no field validation: the request is written out.
+    let url = format!("{}?fieldValidation=Strict", api.resource_url());
+    let body = serde_json::to_vec(&object.value).map_err(kube::Error::SerdeError)?;
+    let request = http::Request::post(url).header("Content-Type", "application/json").body(body);
+    client.request::<DynamicObject>(request.map_err(kube::Error::HttpError)?).await?;
     Ok(())
 }
 

@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check_rollout(status: serde_json::Value, done: bool) {
+    fn check_rollout(status: &serde_json::Value, done: bool) {
         let object = serde_json::json!({ "metadata": { "generation": 2 }, "spec": { "replicas": 3, "selector": {}, "template": {} }, "status": status });
         let deployment: DeploymentObject = serde_json::from_value(object).expect("a deployment");
         assert_eq!(not_rolled_out(&deployment).is_none(), done, "{deployment:?}");
@@ -206,21 +206,21 @@ mod tests {
     fn rollout() {
         use serde_json::json;
         check_rollout(
-            json!({ "observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3 }),
+            &json!({ "observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3 }),
             true,
         );
         check_rollout(
-            json!({ "observedGeneration": 1, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3 }),
+            &json!({ "observedGeneration": 1, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 3 }),
             false,
         );
         check_rollout(
-            json!({ "observedGeneration": 2, "replicas": 4, "updatedReplicas": 3, "availableReplicas": 3 }),
+            &json!({ "observedGeneration": 2, "replicas": 4, "updatedReplicas": 3, "availableReplicas": 3 }),
             false,
         );
         check_rollout(
-            json!({ "observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 2 }),
+            &json!({ "observedGeneration": 2, "replicas": 3, "updatedReplicas": 3, "availableReplicas": 2 }),
             false,
         );
-        check_rollout(json!({}), false);
+        check_rollout(&json!({}), false);
     }
 }
