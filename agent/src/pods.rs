@@ -315,6 +315,7 @@ async fn inside(netlink: Netlink, ifname: String, address: Ipv4Addr) -> Result<(
         source: std::io::Error::from_raw_os_error(libc::ENODEV),
     };
     let link = netlink.link(&ifname).await?.ok_or_else(gone)?;
+    silence(&ifname);
     netlink.add_address(&link, address, 32).await?;
     netlink.set_up(&link).await?;
     netlink.set_neighbour(&link, GATEWAY, GATEWAY_MAC).await?;
@@ -322,6 +323,14 @@ async fn inside(netlink: Netlink, ifname: String, address: Ipv4Addr) -> Result<(
     netlink.set_route(&link, Ipv4Network::from(GATEWAY), None, None).await?;
     netlink.set_route(&link, all, Some(GATEWAY), Some(address)).await?;
     Ok(())
+}
+
+/// IPv6's own chatter (router solicitations, multicast reports) would only be dropped: the pod has no such address.
+/// Best effort; `/proc/sys/net` shows the namespace of the thread that looks.
+fn silence(ifname: &str) {
+    if let Err(error) = std::fs::write(format!("/proc/sys/net/ipv6/conf/{ifname}/disable_ipv6"), "1") {
+        tracing::debug!(ifname, %error, "IPv6 cannot be switched off on a pod's interface");
+    }
 }
 
 fn attachment(entry: &Entry, link: &Link) -> Attachment {

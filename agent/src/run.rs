@@ -50,6 +50,8 @@ use crate::{
 /// Source ports of masqueraded flows: Linux' own range for clients starts here too, and a port that a socket of the
 /// host has is left out flow by flow.
 const MASQUERADE: (u16, u16) = (32_768, 65_535);
+/// After hooks are attached, until nothing of earlier ones runs any more.
+const SETTLE: Duration = Duration::from_secs(3);
 /// Between two sweeps of expired flows.
 const SWEEP: Duration = Duration::from_secs(15);
 
@@ -187,7 +189,7 @@ async fn start(
     wait_for_first_round(shared).await;
     attach(&programs, &devices)?;
     pods.attach_all()?;
-    programs.lock().expect("no holder panics").forget_old_stages()?;
+    tokio::spawn(forget_old_stages(programs.clone()));
     let (flows, counters) = (Flows::open(&args.bpffs)?, load::open(&args.bpffs, &abi::map::COUNTERS)?);
     let started = Started { devices, programs, pods, flows, counters };
     assert!(shared.started.set(started).is_ok(), "the start happens once");
@@ -232,6 +234,14 @@ fn attach(programs: &Mutex<load::Programs>, devices: &Devices) -> Result<(), Loa
     programs.attach(Hook::FromHost, &devices.net.name)?;
     programs.attach(Hook::FromNetdev, &devices.nic.name)?;
     programs.attach(Hook::ToNetdev, &devices.nic.name)
+}
+
+/// A link that was unpinned lets go of its program some time later, and until then that program calls its own stages.
+async fn forget_old_stages(programs: Arc<Mutex<load::Programs>>) {
+    tokio::time::sleep(SETTLE).await;
+    if let Err(error) = programs.lock().expect("no holder panics").forget_old_stages() {
+        tracing::warn!(error = crate::chain(&error), "stages of earlier programs stay pinned");
+    }
 }
 
 fn settings(args: &Args, address: Ipv4Addr, devices: &Devices) -> Settings {

@@ -171,7 +171,9 @@ fn call(address: Ipv4Addr, port: u16) -> Option<String> {
 
 #[track_caller]
 fn reaches(from: &Namespace, to: Ipv4Addr, port: u16, as_whom: Ipv4Addr) {
-    assert_eq!(from.within(move || call(to, port)), Some(as_whom.to_string()));
+    // A busy machine may be late; a packet that is refused stays refused.
+    let answer = from.within(move || (0..5).find_map(|_| call(to, port)));
+    assert_eq!(answer, Some(as_whom.to_string()));
 }
 
 async fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
@@ -359,8 +361,7 @@ fn cleanup_leaves_nothing() {
         assert!(!output("ip route").contains("weft"), "{}", output("ip route"));
         assert_eq!(output("tc filter show dev nic0 ingress"), "");
         assert_eq!(output("tc filter show dev nic0 egress"), "");
-        let left: Vec<_> = std::fs::read_dir(directory.join("bpf")).expect("mounted").collect();
-        assert!(left.is_empty(), "{left:?}");
+        assert!(!directory.join("bpf/weft").exists(), "pins are left");
         assert!(!directory.join("state").exists() && !directory.join("agent.sock").exists());
         assert!(!directory.join("cni/05-weft.conflist").exists());
     });
