@@ -3,7 +3,6 @@ use std::{collections::BTreeSet, pin::Pin, sync::Arc};
 
 use abi::{
     pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, READY},
-    policy::{EGRESS, INGRESS},
     route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, SERVICE_RANGE},
 };
 use agent_api::v1::{
@@ -162,5 +161,3 @@ fn pods(shared: &Shared) -> Vec<v1::pod_list_reply::Pod> {
     })
     .collect()
 }
-
-const _: () = assert!(INGRESS == 0 && EGRESS == 1);
