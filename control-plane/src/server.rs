@@ -229,6 +229,7 @@ async fn listeners(args: &Args) -> Result<Vec<TcpListener>, Error> {
 fn settings(args: &Args, authority: &Authority) -> controllers::settings::Settings {
     controllers::settings::Settings {
         cluster_cidrs: args.cluster_cidr.clone(),
+        service_cidrs: vec![args.service_cidr],
         node_mask_v4: args.node_cidr_mask_size,
         root_ca_pem: authority.certificate.clone(),
         ..controllers::settings::Settings::default()
