@@ -73,10 +73,13 @@ fn acceptance(args: &check::Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is logged if nothing else is said. kube's client calls each refused connection an error; who uses it says more.
+const LOG: &str = "info,kube_client::client::builder=off";
+
 /// `WEFT_LOG` in tracing's directives (`info`, `agent=debug`, …), to standard error.
 fn start_log() {
     let filter = std::env::var("WEFT_LOG").ok().and_then(|text| text.parse().ok());
-    let filter = filter.unwrap_or_else(|| tracing_subscriber::EnvFilter::new("info"));
+    let filter = filter.unwrap_or_else(|| tracing_subscriber::EnvFilter::new(LOG));
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
 }
