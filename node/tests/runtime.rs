@@ -140,9 +140,9 @@ impl Drop for Place {
     fn drop(&mut self) {
         for hierarchy in fs::read_dir("/sys/fs/cgroup").expect("cgroups").filter_map(Result::ok) {
             let group = hierarchy.path().join(&self.cgroup_root[1..]);
-            for path in [group.join("pods"), group.clone(), group.join(".."), group.join("../..")] {
-                // Fails where something else still lives, which is then not ours.
-                let _ = fs::remove_dir(fs::canonicalize(&path).unwrap_or(path));
+            // From the leaf to `weft`; fails where something else still lives, which is then not ours.
+            for path in std::iter::once(group.join("pods").as_path()).chain(group.ancestors().take(3)) {
+                let _ = fs::remove_dir(path);
             }
         }
     }
