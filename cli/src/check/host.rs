@@ -15,9 +15,8 @@ pub(super) fn unchanged(cluster: &Cluster, report: &mut Report) {
     report.add(promise, 1, broken);
 }
 
-/// A listener that the cluster was asked for, or somebody else's that has ended since.
+/// A listener that the cluster was asked for.
 fn ours(cluster: &Cluster, change: &str) -> bool {
     let ports = cluster.spec.publish.iter().map(|publish| publish.host).chain([cluster.spec.api_port]);
-    let asked_for = |port| change.starts_with(&format!("+ listener tcp 127.0.0.1 port {port} of "));
-    change.starts_with("- listener ") || ports.into_iter().any(asked_for)
+    ports.into_iter().any(|port| change.starts_with(&format!("+ listener tcp 127.0.0.1 port {port} of ")))
 }

@@ -120,7 +120,6 @@ fn writes(kubectl: &Kubectl<'_>) {
     kubectl.run("get events", &["Scheduled", "LAST SEEN"]);
     applied(kubectl);
     kubectl.run("delete deployment web --timeout=60s", &["deleted"]);
-    kubectl.until("get pods", "");
 }
 
 /// `apply` twice: the second changes one field.
