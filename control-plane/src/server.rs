@@ -50,6 +50,9 @@ pub struct Args {
     /// Address by which pods reach this server
     #[arg(long)]
     pub advertise_address: IpAddr,
+    /// Another address for the server's certificate, such as a node's; may be given again
+    #[arg(long)]
+    pub tls_san: Vec<IpAddr>,
     /// Range of Services
     #[arg(long, default_value = "10.96.0.0/16")]
     pub service_cidr: IpNetwork,
@@ -165,7 +168,8 @@ impl Running {
         let myself = SocketAddr::new(args.advertise_address, port);
         kubernetes_service::ensure(&registry, myself).await.map_err(Error::Bootstrap)?;
         let tokens = Arc::new(Tokens::new(&authority, Arc::clone(&registry.cache))?);
-        let names = addresses.iter().map(SocketAddr::ip).chain([args.advertise_address]);
+        let names =
+            addresses.iter().map(SocketAddr::ip).chain([args.advertise_address]).chain(args.tls_san.iter().copied());
         let names = pki::server_names(registry.allocators.first_address(), names);
         let acceptor = tls::acceptor(&authority, &authority.serving("kube-apiserver", &names)?)?;
         let client = authority.client(pki::KUBELET_CLIENT, &[crate::authn::MASTERS.to_owned()])?;

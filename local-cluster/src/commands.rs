@@ -26,6 +26,9 @@ pub fn server(paths: &Paths, api_fd: RawFd) -> Vec<OsString> {
     line.flag("--listen", server_address());
     line.flag("--listen-fd", api_fd.to_string());
     line.flag("--advertise-address", node_address(1).to_string());
+    for number in 1..=crate::spec::MAX_NODES {
+        line.flag("--tls-san", node_address(number).to_string());
+    }
     line.flag("--service-cidr", SERVICE_CIDR);
     line.flag("--cluster-cidr", CLUSTER_CIDR);
     line.flag("--node-cidr-mask-size", "24");

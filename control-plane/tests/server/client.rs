@@ -72,6 +72,7 @@ pub(crate) fn args(directory: &Path) -> Args {
         listen: vec!["127.0.0.1:0".parse().expect("an address")],
         listen_fd: Vec::new(),
         advertise_address: "192.0.2.1".parse().expect("an address"),
+        tls_san: vec!["192.0.2.2".parse().expect("an address")],
         service_cidr: "10.96.0.0/16".parse().expect("a range"),
         cluster_cidr: vec!["10.244.0.0/16".parse().expect("a range")],
         node_cidr_mask_size: 24,
