@@ -1,4 +1,5 @@
-//! Images without a registry or docker: one static program each, as a tarball with an OCI layout in it.
+//! Images without a registry or docker: one static program each, as a tarball with an OCI layout in it. `busybox` is
+//! Debian's, with its applets as links: for pods that need a shell.
 //!
 //! Reproducible: the same program gives the same bytes. Format: OCI image layout and image specifications 1.0.
 
@@ -8,7 +9,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::{clock::Clock, places::Places};
+use crate::{clock::Clock, debian, places::Places, shell};
 
 /// A program and the user that it runs as.
 struct Image {
@@ -16,6 +17,14 @@ struct Image {
     tag: &'static str,
     user: &'static str,
 }
+
+/// What lies in an image's only layer.
+enum Entry {
+    Program(String, Vec<u8>),
+    Link { at: String, to: String },
+}
+
+const BUSYBOX: Image = Image { name: "busybox", tag: "1.0", user: "0" };
 
 /// `probe` opens raw sockets to ping, so it keeps root and root's capabilities.
 const IMAGES: [Image; 2] =
@@ -28,14 +37,29 @@ pub(crate) fn run(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
             let program = places.programs().join(image.name);
             let bytes =
                 fs::read(&program).with_context(|| format!("reading {}: run cargo xtask build", program.display()))?;
-            write_if_changed(&path(places, image), &pack(image, &bytes)?)
+            let layer = [Entry::Program(image.name.to_owned(), bytes)];
+            write_if_changed(&path(places, image), &pack(image, &format!("/{}", image.name), &layer)?)
         })
+    })?;
+    let program = debian::unpacked(places, clock, "busybox-static")?.join("bin/busybox");
+    clock.step("packing busybox", |_| {
+        let layer = busybox(&program)?;
+        write_if_changed(&path(places, &BUSYBOX), &pack(&BUSYBOX, "/bin/sh", &layer)?)
     })
+}
+
+/// The program and a link for each of its applets.
+fn busybox(program: &Path) -> anyhow::Result<Vec<Entry>> {
+    let bytes = fs::read(program).with_context(|| format!("reading {}", program.display()))?;
+    let applets = shell::answer(program, &["--list"]).context("busybox lists no applets")?;
+    let links = applets.lines().filter(|applet| *applet != "busybox");
+    let links = links.map(|applet| Entry::Link { at: format!("bin/{applet}"), to: "/bin/busybox".to_owned() });
+    Ok(std::iter::once(Entry::Program("bin/busybox".to_owned(), bytes)).chain(links).collect())
 }
 
 /// The tarballs, for `weft up --image`.
 pub(crate) fn paths(places: &Places) -> Vec<std::path::PathBuf> {
-    IMAGES.iter().map(|image| path(places, image)).collect()
+    IMAGES.iter().chain([&BUSYBOX]).map(|image| path(places, image)).collect()
 }
 
 fn path(places: &Places, image: &Image) -> std::path::PathBuf {
@@ -49,9 +73,9 @@ fn write_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
 }
 
-fn pack(image: &Image, program: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let layer = archive(&[(image.name, program, 0o755)])?;
-    let config = config(image, &digest(&layer)).to_string().into_bytes();
+fn pack(image: &Image, entrypoint: &str, layer: &[Entry]) -> anyhow::Result<Vec<u8>> {
+    let layer = layer_archive(layer)?;
+    let config = config(image, entrypoint, &digest(&layer)).to_string().into_bytes();
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -79,7 +103,7 @@ fn pack(image: &Image, program: &[u8]) -> anyhow::Result<Vec<u8>> {
     ])
 }
 
-fn config(image: &Image, layer_digest: &str) -> Value {
+fn config(image: &Image, entrypoint: &str, layer_digest: &str) -> Value {
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -88,7 +112,7 @@ fn config(image: &Image, layer_digest: &str) -> Value {
     json!({
         "architecture": architecture,
         "os": "linux",
-        "config": { "Entrypoint": [format!("/{}", image.name)], "User": image.user, "WorkingDir": "/", "Env": ["PATH=/"] },
+        "config": { "Entrypoint": [entrypoint], "User": image.user, "WorkingDir": "/", "Env": ["PATH=/:/bin"] },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer_digest}")] },
         "history": [{ "created_by": "cargo xtask image" }],
     })
@@ -102,19 +126,43 @@ fn digest(bytes: &[u8]) -> String {
     format!("{:x}", Sha256::digest(bytes))
 }
 
+fn layer_archive(entries: &[Entry]) -> anyhow::Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for entry in entries {
+        match entry {
+            Entry::Program(at, bytes) => append(&mut archive, at, bytes, 0o755)?,
+            Entry::Link { at, to } => {
+                let mut header = header(0, 0o777);
+                header.set_entry_type(tar::EntryType::Symlink);
+                archive.append_link(&mut header, at, to).with_context(|| format!("packing {at}"))?;
+            }
+        }
+    }
+    archive.into_inner().context("packing")
+}
+
 /// A tar of files that belong to root and were made in 1970.
 fn archive(files: &[(&str, &[u8], u32)]) -> anyhow::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     for (name, bytes, mode) in files {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(*mode);
-        header.set_mtime(0);
-        header.set_uid(0);
-        header.set_gid(0);
-        archive.append_data(&mut header, name, *bytes).with_context(|| format!("packing {name}"))?;
+        append(&mut archive, name, bytes, *mode)?;
     }
     archive.into_inner().context("packing")
+}
+
+fn append(archive: &mut tar::Builder<Vec<u8>>, name: &str, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    let mut header = header(bytes.len() as u64, mode);
+    archive.append_data(&mut header, name, bytes).with_context(|| format!("packing {name}"))
+}
+
+fn header(size: u64, mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(size);
+    header.set_mode(mode);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
 }
 
 #[cfg(test)]
@@ -123,8 +171,10 @@ mod tests {
 
     #[test]
     fn every_blob_is_where_its_digest_says() {
-        let bytes = pack(&IMAGES[0], b"program").expect("packs");
-        assert_eq!(bytes, pack(&IMAGES[0], b"program").expect("packs"), "the same bytes twice");
+        let layer = [Entry::Program("guestbook".to_owned(), b"program".to_vec())];
+        let pack = || pack(&IMAGES[0], "/guestbook", &layer).expect("packs");
+        let bytes = pack();
+        assert_eq!(bytes, pack(), "the same bytes twice");
         let mut names = Vec::new();
         for entry in tar::Archive::new(bytes.as_slice()).entries().expect("a tar") {
             let mut entry = entry.expect("an entry");

@@ -6,6 +6,7 @@
 mod build;
 mod clock;
 mod cluster;
+mod debian;
 mod gate;
 mod image;
 mod places;
