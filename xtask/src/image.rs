@@ -16,6 +16,15 @@ struct Image {
     name: &'static str,
     tag: &'static str,
     user: &'static str,
+    run: Run,
+}
+
+/// What a container of the image executes.
+enum Run {
+    /// This, with the pod's `args` behind it.
+    Entrypoint(&'static str),
+    /// This, unless the pod has `args`, which are then a command of their own.
+    Command(&'static str),
 }
 
 /// What lies in an image's only layer.
@@ -24,11 +33,13 @@ enum Entry {
     Link { at: String, to: String },
 }
 
-const BUSYBOX: Image = Image { name: "busybox", tag: "1.0", user: "0" };
+const BUSYBOX: Image = Image { name: "busybox", tag: "1.0", user: "0", run: Run::Command("sh") };
 
 /// `probe` opens raw sockets to ping, so it keeps root and root's capabilities.
-const IMAGES: [Image; 2] =
-    [Image { name: "guestbook", tag: "1.0", user: "65532" }, Image { name: "probe", tag: "1.0", user: "0" }];
+const IMAGES: [Image; 2] = [
+    Image { name: "guestbook", tag: "1.0", user: "65532", run: Run::Entrypoint("/guestbook") },
+    Image { name: "probe", tag: "1.0", user: "0", run: Run::Entrypoint("/probe") },
+];
 
 pub(crate) fn run(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
     clock.step("packing images", |_| {
@@ -38,13 +49,13 @@ pub(crate) fn run(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
             let bytes =
                 fs::read(&program).with_context(|| format!("reading {}: run cargo xtask build", program.display()))?;
             let layer = [Entry::Program(image.name.to_owned(), bytes)];
-            write_if_changed(&path(places, image), &pack(image, &format!("/{}", image.name), &layer)?)
+            write_if_changed(&path(places, image), &pack(image, &layer)?)
         })
     })?;
     let program = debian::unpacked(places, clock, "busybox-static")?.join("bin/busybox");
     clock.step("packing busybox", |_| {
         let layer = busybox(&program)?;
-        write_if_changed(&path(places, &BUSYBOX), &pack(&BUSYBOX, "/bin/sh", &layer)?)
+        write_if_changed(&path(places, &BUSYBOX), &pack(&BUSYBOX, &layer)?)
     })
 }
 
@@ -73,9 +84,9 @@ fn write_if_changed(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
 }
 
-fn pack(image: &Image, entrypoint: &str, layer: &[Entry]) -> anyhow::Result<Vec<u8>> {
+fn pack(image: &Image, layer: &[Entry]) -> anyhow::Result<Vec<u8>> {
     let layer = layer_archive(layer)?;
-    let config = config(image, entrypoint, &digest(&layer)).to_string().into_bytes();
+    let config = config(image, &digest(&layer)).to_string().into_bytes();
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -103,16 +114,20 @@ fn pack(image: &Image, entrypoint: &str, layer: &[Entry]) -> anyhow::Result<Vec<
     ])
 }
 
-fn config(image: &Image, entrypoint: &str, layer_digest: &str) -> Value {
+fn config(image: &Image, layer_digest: &str) -> Value {
     let architecture = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
     };
+    let (key, program) = match image.run {
+        Run::Entrypoint(program) => ("Entrypoint", program),
+        Run::Command(program) => ("Cmd", program),
+    };
     json!({
         "architecture": architecture,
         "os": "linux",
-        "config": { "Entrypoint": [entrypoint], "User": image.user, "WorkingDir": "/", "Env": ["PATH=/:/bin"] },
+        "config": { key: [program], "User": image.user, "WorkingDir": "/", "Env": ["PATH=/:/bin"] },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer_digest}")] },
         "history": [{ "created_by": "cargo xtask image" }],
     })
@@ -172,7 +187,7 @@ mod tests {
     #[test]
     fn every_blob_is_where_its_digest_says() {
         let layer = [Entry::Program("guestbook".to_owned(), b"program".to_vec())];
-        let pack = || pack(&IMAGES[0], "/guestbook", &layer).expect("packs");
+        let pack = || pack(&IMAGES[0], &layer).expect("packs");
         let bytes = pack();
         assert_eq!(bytes, pack(), "the same bytes twice");
         let mut names = Vec::new();
