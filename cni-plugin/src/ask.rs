@@ -1,11 +1,12 @@
-//! One call to the agent, within a deadline: an agent that is absent or hangs is "try again later" (code 11).
+//! One call to the agent, within a deadline. An agent that is absent, refuses or hangs is "try again later" (code 11); to
+//! STATUS it means that no ADD would succeed now (code 50). Pods that have their interface need no agent.
 use std::{path::Path, time::Duration};
 
 use agent_api::{
     CniClient, code,
     v1::{CniGcRequest, CniReply, CniRequest, CniStatusRequest},
 };
-use tonic::{Response, Status};
+use tonic::Status;
 
 use crate::{
     config::Config,
@@ -14,34 +15,50 @@ use crate::{
     result,
 };
 
-/// For the whole call. The agent is told less, so that its own words arrive.
-const DEADLINE: Duration = Duration::from_secs(30);
-/// How much less.
+/// The agent is told less than the caller waits, so that its own words arrive.
 const RESERVE: Duration = Duration::from_secs(2);
-/// To reach the socket.
-const CONNECT: Duration = Duration::from_secs(5);
 
 /// Asks the agent; what is printed.
 pub(crate) async fn ask(socket: &Path, config: &Config, environment: &Environment) -> Result<String, Failure> {
-    let later = |details: String| Failure::new(code::TRY_LATER, "the agent does not answer", details);
-    let channel = match tokio::time::timeout(CONNECT, agent_api::connect(socket)).await {
-        Ok(Ok(channel)) => channel,
-        Ok(Err(error)) => return Err(later(error.to_string())),
-        Err(_) => return Err(later(format!("nobody accepts at {} within {CONNECT:?}", socket.display()))),
+    let absent = |details: String| {
+        let code = if environment.command == Command::Status { code::NOT_AVAILABLE } else { code::TRY_LATER };
+        Failure::new(code, "the agent does not answer", details)
     };
-    let client = CniClient::new(channel);
-    match tokio::time::timeout(DEADLINE, call(client, config, environment)).await {
-        Ok(Ok(reply)) => print(reply.into_inner(), config, environment),
-        Ok(Err(status)) => Err(later(format!("{}: {}", status.code(), status.message()))),
-        Err(_) => Err(later(format!("no answer within {DEADLINE:?}"))),
+    let exchange = async {
+        let channel = agent_api::connect(socket).await.map_err(|error| chain(&error))?;
+        let reply = call(CniClient::new(channel), config, environment).await;
+        reply.map_err(|status| format!("{}: {}", status.code(), status.message()))
+    };
+    match tokio::time::timeout(config.timeout, exchange).await {
+        Ok(Ok(reply)) => print(reply, config, environment),
+        Ok(Err(details)) => Err(absent(details)),
+        Err(_) => {
+            let (at, limit) = (socket.display(), config.timeout);
+            Err(absent(format!("no answer at {at} within {limit:?} (timeoutSeconds of the configuration)")))
+        }
     }
+}
+
+/// An error and what is behind it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text += &format!(": {more}");
+        }
+        next = error.source();
+    }
+    text
 }
 
 async fn call(
     mut client: CniClient<tonic::transport::Channel>,
     config: &Config,
     environment: &Environment,
-) -> Result<Response<CniReply>, Status> {
+) -> Result<CniReply, Status> {
+    let told = config.timeout - RESERVE.min(config.timeout / 4);
     let request = || CniRequest {
         container_id: environment.container_id.clone(),
         netns: environment.netns.clone(),
@@ -49,17 +66,21 @@ async fn call(
         args: environment.args.clone().into_iter().collect(),
         config_json: config.text.clone(),
         prev_result_json: if config.previous.is_null() { String::new() } else { config.previous.to_string() },
-        timeout_ms: u32::try_from((DEADLINE - RESERVE).as_millis()).unwrap_or(u32::MAX),
+        timeout_ms: u32::try_from(told.as_millis()).unwrap_or(u32::MAX),
     };
-    match environment.command {
+    let reply = match environment.command {
         Command::Add => client.add(request()).await,
         Command::Del => client.del(request()).await,
         Command::Check => client.check(request()).await,
-        Command::Gc => client.gc(CniGcRequest { valid: config.valid.clone(), config_json: config.text.clone() }).await,
+        Command::Gc => {
+            let valid = config.valid.clone().unwrap_or_default();
+            client.gc(CniGcRequest { valid, config_json: config.text.clone() }).await
+        }
         Command::Status | Command::Version => {
             client.status(CniStatusRequest { config_json: config.text.clone() }).await
         }
-    }
+    };
+    reply.map(tonic::Response::into_inner)
 }
 
 fn print(reply: CniReply, config: &Config, environment: &Environment) -> Result<String, Failure> {

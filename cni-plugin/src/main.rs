@@ -39,16 +39,26 @@ fn main() -> ExitCode {
 fn run(vars: environment::Vars) -> Result<String, (Failure, String)> {
     let newest = || config::NEWEST.to_owned();
     let command = Command::read(vars).map_err(|failure| (failure, newest()))?;
-    let mut input = String::new();
-    let read = std::io::stdin().lock().take(MAX_INPUT).read_to_string(&mut input);
-    read.map_err(|error| (Failure::new(code::IO, "cannot read standard input", error.to_string()), newest()))?;
+    let input = input().map_err(|failure| (failure, newest()))?;
     if command == Command::Version {
         return Ok(result::versions(&config::spoken(&input)));
     }
     let config = Config::parse(&input).map_err(|failure| (failure, config::spoken(&input)))?;
     let version = config.version.clone();
+    config.suits(command).map_err(|failure| (failure, version.clone()))?;
     let environment = Environment::read(command, vars).map_err(|failure| (failure, version.clone()))?;
     answer(&config, &environment).map_err(|failure| (failure, version))
+}
+
+fn input() -> Result<String, Failure> {
+    let mut input = Vec::new();
+    let read = std::io::stdin().lock().take(MAX_INPUT + 1).read_to_end(&mut input);
+    read.map_err(|error| Failure::new(code::IO, "cannot read standard input", error.to_string()))?;
+    let wrong = |details: &str| Failure::new(code::DECODE, "standard input is no network configuration", details);
+    if input.len() as u64 > MAX_INPUT {
+        return Err(wrong("it is larger than 1 MiB"));
+    }
+    String::from_utf8(input).map_err(|_| wrong("it is not UTF-8"))
 }
 
 fn answer(config: &Config, environment: &Environment) -> Result<String, Failure> {
