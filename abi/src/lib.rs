@@ -16,6 +16,7 @@ pub mod pod;
 pub mod policy;
 pub mod route;
 pub mod service;
+pub mod timeout;
 pub mod verdict;
 
 pub use addr::Addr;

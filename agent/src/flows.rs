@@ -1,13 +1,14 @@
 //! The flow tables as user space sees them: `weft flow list`, and the sweep of what has expired.
 //!
-//! An expired row is a miss for the datapath whether it is swept or not (`datapath::timeout` decides); the sweep only
+//! An expired row is a miss for the datapath whether it is swept or not (`abi::timeout` decides); the sweep only
 //! makes room. It waits a little longer than the datapath, so that it never takes what is still in use.
 use std::{io, path::Path};
 
 use abi::{
-    flow::{FIN, FlowKey, FlowValue, PAIRED, PROMOTED, RST, SEEN, SIDE_STACK, SIDE_WIRE, TWIN_STACK},
+    flow::{FlowKey, FlowValue, PAIRED, PROMOTED, SIDE_STACK, SIDE_WIRE, TWIN_STACK},
     map,
     pod::NONE,
+    timeout,
 };
 use agent_api::v1;
 use nix::time::{ClockId, clock_getres, clock_gettime};
@@ -26,7 +27,6 @@ pub struct Flows {
     hz: u64,
 }
 
-const TCP: u8 = 6;
 /// Seconds that the sweep waits beyond the datapath: user space knows the kernel's clock only roughly.
 const MARGIN: u64 = 5;
 
@@ -67,7 +67,7 @@ impl Flows {
     }
 
     fn over(&self, key: &FlowKey, value: &FlowValue, now: u64) -> bool {
-        let limit = (seconds(value, key.proto) + MARGIN) * self.hz;
+        let limit = (timeout::seconds(value, key.proto) + MARGIN) * self.hz;
         let idle = |last: u64| now.saturating_sub(last) > limit;
         // A translated flow lives as long as either half is used.
         idle(value.last) && self.twin(key, value).is_none_or(|twin| idle(twin.last))
@@ -138,24 +138,6 @@ impl Flows {
             policies: namer.allowed_by(value.rules),
             text,
         }
-    }
-}
-
-/// As `datapath::timeout::seconds`, never shorter.
-fn seconds(value: &FlowValue, proto: u8) -> u64 {
-    let fins = value.seen & (FIN | FIN << 1);
-    let both = SEEN | SEEN << 1;
-    if proto != TCP {
-        return 180;
-    }
-    if value.seen & (RST | RST << 1) != 0 || fins == FIN | FIN << 1 {
-        30
-    } else if fins != 0 {
-        3_600
-    } else if value.flags & PROMOTED != 0 || value.seen & both == both {
-        15_000
-    } else {
-        60
     }
 }
 

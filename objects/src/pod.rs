@@ -21,7 +21,7 @@ pub struct Pod {
     pub version: Box<str>,
     /// Labels.
     pub labels: Labels,
-    /// The annotations under `weft.` and the bandwidth limits (`kubernetes.io/*-bandwidth`).
+    /// The annotations under `weft.`, the bandwidth limits (`kubernetes.io/*-bandwidth`) and `kubernetes.io/config.mirror`.
     pub annotations: Labels,
     /// `spec.nodeName`; empty until the pod is bound.
     pub node: Box<str>,
@@ -38,7 +38,16 @@ pub struct Pod {
 }
 object!(Pod, "", "v1", "pods", "Pod");
 
+/// On the mirror of a static pod: the uid that the kubelet, and so the container runtime, knows that pod by.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 impl Pod {
+    /// True if a container runtime means this pod by that uid: its own, or that of the static pod that it mirrors. A runtime
+    /// that says none means whoever has the name.
+    pub fn goes_by(&self, uid: &str) -> bool {
+        uid.is_empty() || *self.uid == *uid || self.annotations.get(MIRROR) == Some(uid)
+    }
+
     /// True once no container will run again: the address may already be another pod's.
     pub fn terminated(&self) -> bool {
         matches!(self.phase, Phase::Succeeded | Phase::Failed)
@@ -141,6 +150,7 @@ impl From<Wire> for Pod {
                 name.starts_with("weft.")
                     || name.ends_with("kubernetes.io/ingress-bandwidth")
                     || name.ends_with("kubernetes.io/egress-bandwidth")
+                    || name == MIRROR
             }),
             uid: wire.metadata.uid,
             version: wire.metadata.resource_version,
