@@ -2,7 +2,10 @@
 //!
 //! The CNI plugin and `weft status|monitor|table|pod|flow` are its clients; the agent is its only server. Nothing else
 //! is decided here.
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -33,6 +36,8 @@ pub mod code {
     pub const TRY_LATER: u32 = 11;
     /// STATUS: an ADD would not succeed now.
     pub const NOT_AVAILABLE: u32 = 50;
+    /// STATUS: as above, and what pods with an interface reach may be out of date.
+    pub const LIMITED: u32 = 51;
     /// No address is left in the node's range.
     pub const NO_ADDRESS: u32 = 100;
     /// The pod is not known to the API server, or not on this node.
@@ -62,15 +67,41 @@ pub struct Unreachable {
     source: tonic::transport::Error,
 }
 
+impl Unreachable {
+    /// What the system said, if it was the system.
+    fn kind(&self) -> Option<io::ErrorKind> {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&self.source);
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                return Some(error.kind());
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
 impl std::fmt::Display for Unreachable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "cannot reach the agent at {} (is `weft agent` running on this node?)", self.socket.display())
+        let socket = self.socket.display();
+        match self.kind() {
+            Some(io::ErrorKind::NotFound) => write!(f, "there is no {socket}: is `weft agent` running on this node?"),
+            Some(io::ErrorKind::ConnectionRefused) => {
+                write!(f, "nobody listens at {socket}: is `weft agent` running on this node?")
+            }
+            Some(io::ErrorKind::PermissionDenied) => {
+                write!(f, "no permission for {socket}: the agent's socket is for root only (sudo)")
+            }
+            _ => write!(f, "cannot reach the agent at {socket}"),
+        }
     }
 }
 
 impl std::error::Error for Unreachable {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
+        // The three that `Display` knows have their reason in its words.
+        let told = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused, io::ErrorKind::PermissionDenied];
+        if self.kind().is_some_and(|kind| told.contains(&kind)) { None } else { Some(&self.source) }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     devices,
     load::{self, LoadError},
     netlink::{Netlink, NetlinkError},
+    preflight::{self, PreflightError},
 };
 
 /// Flags of `weft cleanup`.
@@ -33,6 +34,9 @@ pub struct Args {
 /// Something could not be removed.
 #[derive(Debug, thiserror::Error)]
 pub enum CleanupError {
+    /// The account.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
     /// A device or route.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
@@ -58,6 +62,7 @@ pub enum CleanupError {
 /// # Errors
 /// The first thing that cannot be removed.
 pub async fn run(args: Args) -> Result<(), CleanupError> {
+    preflight::capabilities()?;
     conflist::remove(&args.cni_conf_dir, &args.cni_bin_dir)?;
     let netlink = Netlink::open()?;
     let root = args.bpffs.join("weft");
@@ -66,6 +71,10 @@ pub async fn run(args: Args) -> Result<(), CleanupError> {
     }
     for link in netlink.links().await? {
         Hook::ALL.iter().for_each(|hook| load::attach::detach_clsact(*hook, &link.name));
+        // Only a qdisc that we made, and that nobody else has come to use.
+        if root.join("clsact").join(&link.name).exists() && netlink.filters(&link).await? == 0 {
+            netlink.remove_clsact(&link).await?;
+        }
         let ours = link
             .name
             .strip_prefix("weft")

@@ -9,11 +9,13 @@ use agent_api::{
         cni_server::Cni,
     },
 };
+use serde_json::Value;
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use crate::{
     Shared, Started,
-    ipam::{Entry, IpamError},
+    ipam::{self, Entry, IpamError},
     netns::NetnsError,
     pods::{GATEWAY, Made, PodError},
 };
@@ -31,11 +33,22 @@ type Answer = Result<Response<CniReply>, Status>;
 #[tonic::async_trait]
 impl Cni for CniService {
     async fn add(&self, request: Request<CniRequest>) -> Answer {
-        let request = request.into_inner();
+        let (request, shared) = (request.into_inner(), self.0.clone());
+        let (answer, answered) = oneshot::channel();
         // On a task of its own: a caller that hangs up must not leave half an interface.
-        let shared = self.0.clone();
-        let work = tokio::spawn(async move { add(&shared, request).await });
-        reply(work.await.unwrap_or_else(|_| Err(later("the call ended early"))).map(Some))
+        tokio::spawn(async move {
+            let (kept, told) = match add(&shared, &request).await {
+                Ok((entry, result)) => (Some(entry), Ok(result)),
+                Err(error) => (None, Err(error)),
+            };
+            // Nor a whole one: to whom nobody answered, the ADD failed.
+            if answer.send(told).is_err()
+                && let Some(entry) = kept
+            {
+                abandon(&shared, &entry).await;
+            }
+        });
+        reply(answered.await.unwrap_or_else(|_| Err(later("the call ended early"))).map(Some))
     }
 
     async fn del(&self, request: Request<CniRequest>) -> Answer {
@@ -54,20 +67,46 @@ impl Cni for CniService {
     }
 
     async fn gc(&self, request: Request<CniGcRequest>) -> Answer {
-        let valid = request.into_inner().valid;
-        let keep = |entry: &Entry| valid.iter().any(|valid| entry.is(&valid.container_id, &valid.ifname));
+        let CniGcRequest { valid, config_json } = request.into_inner();
+        let network = network(&config_json);
+        let keep = |entry: &Entry| {
+            let of_another = !entry.network.is_empty() && entry.network != network;
+            of_another || valid.iter().any(|valid| entry.is(&valid.container_id, &valid.ifname))
+        };
         let result = match started(&self.0) {
             Ok(started) => started.pods.collect(keep).await.map_err(|error| told(&error)),
             Err(error) => Err(error),
         };
-        reply(result.map(|()| None))
+        reply(result.map(|_| None))
     }
 
     async fn status(&self, _: Request<CniStatusRequest>) -> Answer {
-        let result = started(&self.0).and_then(|started| started.pods.range().map_err(|error| told(&error)));
-        let result = result.map_err(|error| CniError { code: code::NOT_AVAILABLE, ..error });
-        reply(result.map(|_| None))
+        reply(available(&self.0).map(|()| None))
     }
+}
+
+/// Nobody waits for the interface any more.
+async fn abandon(shared: &Shared, entry: &Entry) {
+    let pod = format!("{}/{}", entry.namespace, entry.name);
+    tracing::warn!(pod, container = entry.container_id, "the caller of ADD is gone: its interface goes too");
+    if let Some(started) = shared.started.get()
+        && let Err(error) = started.pods.release(entry).await
+    {
+        tracing::warn!(pod, error = crate::chain(&error), "the interface is left; GC removes it");
+    }
+}
+
+/// Would an ADD succeed, as far as it is not the pod's own fault?
+fn available(shared: &Shared) -> Result<(), CniError> {
+    let unavailable = |error: CniError| CniError { code: code::NOT_AVAILABLE, ..error };
+    let started = started(shared).map_err(unavailable)?;
+    let range = started.pods.range().map_err(|error| unavailable(told(&error)))?;
+    let used = started.pods.entries().iter().filter(|entry| range.contains(entry.address)).count();
+    if used >= usize::try_from(ipam::capacity(range)).unwrap_or(usize::MAX) {
+        return Err(unavailable(told(&PodError::Ipam(IpamError::Exhausted { range, used }))));
+    }
+    let fault = shared.in_force.borrow().fault.clone();
+    if fault.is_empty() { Ok(()) } else { Err(self::fault(code::LIMITED, "the tables cannot be written", fault)) }
 }
 
 fn reply(result: Result<Option<CniResult>, CniError>) -> Answer {
@@ -80,30 +119,55 @@ fn reply(result: Result<Option<CniResult>, CniError>) -> Answer {
     }))
 }
 
-async fn add(shared: &Shared, request: CniRequest) -> Result<CniResult, CniError> {
-    let entry = entry(&request)?;
+async fn add(shared: &Shared, request: &CniRequest) -> Result<(Entry, CniResult), CniError> {
+    let entry = entry(request)?;
     let started = started(shared)?;
     let patience = match request.timeout_ms {
         0 => PATIENCE,
-        limit => Duration::from_millis(u64::from(limit)).saturating_sub(RESERVE).min(PATIENCE),
+        limit => Duration::from_millis(u64::from(limit)).saturating_sub(RESERVE),
     };
+    let (entry, made) = started.pods.add(entry, patience).await.map_err(|error| told(&error))?;
     let pod = format!("{}/{}", entry.namespace, entry.name);
-    let made = started.pods.add(entry, patience).await.map_err(|error| told(&error))?;
     tracing::info!(pod, address = %made.address, device = made.device, "the pod's interface is ready");
-    Ok(result(&made, &request))
+    let result = result(&made, request);
+    Ok((entry, result))
 }
 
 async fn check(shared: &Shared, request: &CniRequest) -> Result<(), CniError> {
     let started = started(shared)?;
-    let made = started.pods.check(&request.container_id, &request.ifname).await.map_err(|error| told(&error))?;
-    let previous: serde_json::Value = serde_json::from_str(&request.prev_result_json).unwrap_or_default();
-    let addresses: Vec<&str> =
-        previous["ips"].as_array().into_iter().flatten().filter_map(|ip| ip["address"].as_str()).collect();
-    let own = format!("{}/32", made.address);
-    if addresses.is_empty() || addresses.contains(&own.as_str()) {
-        return Ok(());
+    let (_, made) = started.pods.check(&request.container_id, &request.ifname).await.map_err(|error| told(&error))?;
+    let previous: Value = serde_json::from_str(&request.prev_result_json).unwrap_or_default();
+    match differs(&previous, &result(&made, request)) {
+        Some(what) => Err(fault(code::DIFFERS, "the pod's interface is not as prevResult says", what)),
+        None => Ok(()),
     }
-    Err(fault(code::DIFFERS, "the pod has another address than prevResult says", own))
+}
+
+/// What of our own the result of ADD tells otherwise than it is now. Other plugins' interfaces are theirs to check.
+fn differs(previous: &Value, now: &CniResult) -> Option<String> {
+    let list = |name: &str| previous[name].as_array().cloned().unwrap_or_default();
+    let told = list("interfaces");
+    for interface in &now.interfaces {
+        let name = &interface.name;
+        let Some(old) = told.iter().find(|old| old["name"] == **name) else {
+            return Some(format!("interfaces: {name} is not among them"));
+        };
+        for (field, value) in [("mac", &interface.mac), ("sandbox", &interface.sandbox)] {
+            let old = old[field].as_str().unwrap_or_default();
+            if !old.is_empty() && !old.eq_ignore_ascii_case(value) {
+                return Some(format!("interfaces: {field} of {name} is {value}, not {old}"));
+            }
+        }
+    }
+    let addresses = list("ips");
+    let missing = now.ips.iter().find(|ip| !addresses.iter().any(|old| old["address"] == *ip.address));
+    missing.map(|ip| format!("ips: {} is not among them", ip.address))
+}
+
+/// `name` of a network configuration.
+fn network(config_json: &str) -> String {
+    let config: Value = serde_json::from_str(config_json).unwrap_or_default();
+    config["name"].as_str().unwrap_or_default().to_owned()
 }
 
 /// The interface that a request is about.
@@ -126,6 +190,7 @@ fn entry(request: &CniRequest) -> Result<Entry, CniError> {
         netns: request.netns.clone(),
         address: std::net::Ipv4Addr::UNSPECIFIED,
         device: String::new(),
+        network: network(&request.config_json),
     })
 }
 
@@ -163,9 +228,12 @@ fn told(error: &PodError) -> CniError {
     let (code, msg) = match error {
         PodError::Ipam(IpamError::Exhausted { .. }) => (code::NO_ADDRESS, "no address is left for the pod"),
         PodError::Ipam(IpamError::File { .. }) => (code::IO, "the ledger of addresses cannot be kept"),
-        PodError::NotInForce(..) | PodError::NoRange => (code::TRY_LATER, "the pod cannot have its interface yet"),
+        PodError::NotInForce(..) | PodError::NoRange | PodError::Removed => {
+            (code::TRY_LATER, "the pod cannot have its interface yet")
+        }
         PodError::InterfaceExists(_) => (code::INVALID_ENVIRONMENT, "CNI_IFNAME names an interface that is there"),
-        PodError::Netns(NetnsError::Open { .. } | NetnsError::Enter { .. }) => {
+        PodError::Unknown(..) => (code::UNKNOWN_CONTAINER, "CNI_CONTAINERID and CNI_IFNAME are not known"),
+        PodError::OwnNamespace(_) | PodError::Netns(NetnsError::Open { .. } | NetnsError::Enter { .. }) => {
             (code::INVALID_ENVIRONMENT, "CNI_NETNS cannot be entered")
         }
         PodError::Missing(_) => (code::DIFFERS, "the pod's interface is not as ADD made it"),
@@ -193,6 +261,32 @@ mod tests {
         check(&pod, "/run/netns/x", None);
         check(&pod, "", Some(code::INVALID_ENVIRONMENT));
         check(&pod[..1], "/run/netns/x", Some(code::INVALID_ENVIRONMENT));
+    }
+
+    #[track_caller]
+    fn check_previous(previous: &str, expected: Option<&str>) {
+        let interface =
+            |name: &str, mac: &str| Interface { name: name.into(), mac: mac.into(), ..Interface::default() };
+        let now = CniResult {
+            interfaces: vec![interface("weft1", "ee:ee:ee:ee:ee:ee"), interface("eth0", "0a:58:0a:f4:00:02")],
+            ips: vec![Ip { address: "10.244.0.2/32".into(), ..Ip::default() }],
+            routes: Vec::new(),
+        };
+        let previous = serde_json::from_str(previous).expect("JSON");
+        assert_eq!(differs(&previous, &now).as_deref(), expected);
+    }
+
+    #[test]
+    fn what_previous_results_tell() {
+        let (near, far) = (r#"{"name":"weft1"}"#, r#"{"name":"eth0","mac":"0A:58:0a:f4:00:02"}"#);
+        let ips = r#""ips":[{"address":"10.244.0.2/32"}]"#;
+        check_previous(&format!(r#"{{"interfaces":[{{"name":"lo"}},{near},{far}],{ips}}}"#), None);
+        check_previous(&format!(r#"{{"interfaces":[{near}],{ips}}}"#), Some("interfaces: eth0 is not among them"));
+        let other = r#"{"name":"eth0","mac":"0a:58:0a:f4:00:03"}"#;
+        let expected = "interfaces: mac of eth0 is 0a:58:0a:f4:00:02, not 0a:58:0a:f4:00:03";
+        check_previous(&format!(r#"{{"interfaces":[{near},{other}],{ips}}}"#), Some(expected));
+        let empty = format!(r#"{{"interfaces":[{near},{far}],"ips":[]}}"#);
+        check_previous(&empty, Some("ips: 10.244.0.2/32 is not among them"));
     }
 
     #[test]

@@ -23,6 +23,8 @@ use crate::{
     tables::{Table, Tables, masked},
 };
 
+mod apiserver;
+
 /// What a snapshot comes to.
 #[derive(Clone, Debug, Default)]
 pub struct Compiled {
@@ -146,7 +148,7 @@ fn prefix(range: &IpNetwork) -> Prefix {
 
 /// Rows of `PODS`, `POD`, `PEERS`, `CIDRS` and `POLICY`.
 fn policies(snapshot: &Snapshot, slots: &Slots, out: &mut Compiled) {
-    let local: Vec<LocalPod> = snapshot.attachments.iter().map(local_pod).collect();
+    let local: Vec<LocalPod> = snapshot.attachments.iter().map(|attachment| local_pod(snapshot, attachment)).collect();
     let (pods, namespaces, policies) = (&*snapshot.pods, &*snapshot.namespaces, &*snapshot.policies);
     let compiled = policy::compile(&policy::Input { pods, namespaces, policies, local: &local });
     let tables = &mut out.tables;
@@ -156,8 +158,7 @@ fn policies(snapshot: &Snapshot, slots: &Slots, out: &mut Compiled) {
     host(snapshot, slots, out);
     let ids = places(snapshot, slots, out);
     for (attachment, id) in ids {
-        let known =
-            snapshot.pods.get(&attachment.pod).filter(|pod| attachment.uid.is_empty() || attachment.uid == pod.uid);
+        let known = snapshot.pods.get(&attachment.pod).filter(|pod| pod.goes_by(&attachment.uid));
         let policy = compiled.pods.get(&attachment.pod).filter(|_| known.is_some());
         let old = slots.pods.get(&id).filter(|row| is(row, attachment));
         let generation = old
@@ -183,9 +184,12 @@ fn policies(snapshot: &Snapshot, slots: &Slots, out: &mut Compiled) {
     generations(slots, out);
 }
 
-fn local_pod(attachment: &Attachment) -> LocalPod {
+fn local_pod(snapshot: &Snapshot, attachment: &Attachment) -> LocalPod {
     let addresses = vec![IpAddr::V4(attachment.address)];
-    LocalPod { key: attachment.pod.clone(), uid: attachment.uid.clone(), addresses }
+    // A runtime knows a static pod by the uid of its file, the API by that of its mirror.
+    let known = snapshot.pods.get(&attachment.pod).filter(|pod| pod.goes_by(&attachment.uid));
+    let uid = known.map_or_else(|| attachment.uid.clone(), |pod| pod.uid.clone());
+    LocalPod { key: attachment.pod.clone(), uid, addresses }
 }
 
 fn is(row: &Pod, attachment: &Attachment) -> bool {
@@ -252,7 +256,8 @@ fn generations(slots: &Slots, out: &mut Compiled) {
 /// Rows of `SERVICES`, `SLOTS` and `BACKENDS`.
 fn services(snapshot: &Snapshot, slots: &Slots, nodes: &BTreeMap<&str, NodeId>, out: &mut Compiled) {
     let (services, slices) = (&*snapshot.services, &*snapshot.slices);
-    let wanted = proxy::compile(&proxy::Input { services, slices, node: &snapshot.node.name });
+    let mut wanted = proxy::compile(&proxy::Input { services, slices, node: &snapshot.node.name });
+    apiserver::keep(&mut wanted, &slots.services);
     let place = |backend: &proxy::BackendAddr, node: Option<&str>| {
         let pod = out.tables.pods.get(&backend.addr).copied().unwrap_or(abi::pod::NONE);
         let named = node.and_then(|name| nodes.get(name)).copied();

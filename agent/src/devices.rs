@@ -72,7 +72,7 @@ pub async fn ensure(
     ranges: &[IpNetwork],
 ) -> Result<Devices, DevicesError> {
     let (nic, reason) = nic(netlink, device, address).await?;
-    let pod_mtu = nic.mtu.saturating_sub(VXLAN_OVERHEAD).max(1_280);
+    let pod_mtu = pod_mtu(&nic);
     let host = pair(netlink, pod_mtu).await?;
     let net = found(netlink, NET).await?;
     let vxlan = vxlan(netlink, pod_mtu).await?;
@@ -104,7 +104,16 @@ pub async fn remove(netlink: &Netlink) -> Result<(), NetlinkError> {
     netlink.remove(VXLAN).await
 }
 
-async fn nic(netlink: &Netlink, device: &str, address: Ipv4Addr) -> Result<(Link, String), DevicesError> {
+/// What is left for pods behind a NIC.
+pub fn pod_mtu(nic: &Link) -> u32 {
+    nic.mtu.saturating_sub(VXLAN_OVERHEAD).max(1_280)
+}
+
+/// The device that carries the node's address, and why it is that one.
+///
+/// # Errors
+/// [`DevicesError`].
+pub async fn nic(netlink: &Netlink, device: &str, address: Ipv4Addr) -> Result<(Link, String), DevicesError> {
     if device != "auto" {
         let link = netlink.link(device).await?.ok_or_else(|| DevicesError::UnknownDevice(device.to_owned()))?;
         return Ok((link, "given by --device".to_owned()));

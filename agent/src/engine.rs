@@ -19,7 +19,8 @@ use crate::{
     tables::Tables,
 };
 
-/// Changes come in bursts: one round serves what comes within this time.
+/// Changes come in bursts: rounds begin at least this far apart, and each serves all that has come. The first change after
+/// a quiet time waits for nothing.
 const GATHER: Duration = Duration::from_millis(10);
 /// After a failed round.
 const RETRY: Duration = Duration::from_millis(500);
@@ -92,6 +93,7 @@ where
     S: MapStore + Send + 'static,
 {
     loop {
+        let next = tokio::time::Instant::now() + GATHER;
         let snapshot = inbox.snapshot();
         let round = tokio::task::spawn_blocking(move || {
             let (compiled, result) = round(&snapshot, &mut store, &mut have);
@@ -109,7 +111,7 @@ where
             continue;
         }
         inbox.bell.notified().await;
-        tokio::time::sleep(GATHER).await;
+        tokio::time::sleep_until(next).await;
     }
 }
 

@@ -57,6 +57,9 @@ pub struct Entry {
     pub address: Ipv4Addr,
     /// The host's end.
     pub device: String,
+    /// `name` of the network configuration: GC of one network leaves those of others alone.
+    #[serde(default)]
+    pub network: String,
 }
 
 impl Entry {
@@ -200,6 +203,7 @@ mod tests {
             netns: String::new(),
             address: Ipv4Addr::UNSPECIFIED,
             device: String::new(),
+            network: String::new(),
         }
     }
 

@@ -5,7 +5,8 @@
 //! the agent dies, no traffic changes, and the next one takes over what it finds.
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, OnceLock},
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, Mutex, OnceLock, RwLock},
 };
 
 use tokio::sync::{broadcast, watch as latest};
@@ -22,6 +23,7 @@ pub mod diff;
 pub mod engine;
 pub mod events;
 pub mod flows;
+pub mod follow;
 pub mod http;
 pub mod ipam;
 pub mod issues;
@@ -31,6 +33,7 @@ pub mod names;
 pub mod netlink;
 pub mod netns;
 pub mod pods;
+pub mod preflight;
 mod run;
 pub mod slots;
 pub mod snapshot;
@@ -66,8 +69,8 @@ pub struct Shared {
 
 /// What there is once the node's network is ready.
 pub struct Started {
-    /// The node's devices.
-    pub devices: devices::Devices,
+    /// The node's devices, followed as they change.
+    pub devices: RwLock<devices::Devices>,
     /// The programs.
     pub programs: Arc<Mutex<load::Programs>>,
     /// The pods' interfaces.
@@ -79,6 +82,13 @@ pub struct Started {
 }
 
 impl Shared {
+    /// The IPv4 address of this node's Node object, if it has one.
+    pub fn own_address(&self) -> Option<Ipv4Addr> {
+        let nodes = self.inbox.snapshot().nodes;
+        let node = nodes.get(&objects::Key::cluster(self.args.node_name.as_str()))?;
+        node.internal_ips.iter().find_map(|ip| if let IpAddr::V4(v4) = ip { Some(*v4) } else { None })
+    }
+
     /// Name of a device; its number if it is gone.
     pub fn device_name(&self, index: u32) -> String {
         let mut known = self.devices.lock().expect("no holder panics");

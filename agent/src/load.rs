@@ -22,6 +22,7 @@ use zerocopy::IntoBytes;
 
 use crate::{
     apply::{kernel::AyaStore, syscall::RawMap},
+    preflight,
     tables::Table,
 };
 
@@ -30,15 +31,9 @@ pub mod attach;
 /// The object, as `cargo xtask build` made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WEFT_BPF_OBJECT"));
 
-/// Linux that we need (design: Debian 12's own).
-const FLOOR: (u8, u8) = (6, 1);
-
 /// The programs cannot be loaded or attached.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The kernel is older than the floor.
-    #[error("this kernel is older than Linux {}.{}, which Weft needs", FLOOR.0, FLOOR.1)]
-    OldKernel,
     /// There is no BPF file system.
     #[error("{0} is not a BPF file system: run `mount -t bpf bpf {0}`")]
     NoBpffs(PathBuf),
@@ -108,9 +103,6 @@ pub struct Programs {
 /// # Errors
 /// [`LoadError`].
 pub fn load(bpffs: &Path, settings: &Settings, attach: crate::args::Attach) -> Result<Programs, LoadError> {
-    if !kernel_is(FLOOR) {
-        return Err(LoadError::OldKernel);
-    }
     let root = root(bpffs)?;
     let maps = root.join("maps");
     for spec in map::ALL.iter().filter(|spec| spec.pinned) {
@@ -128,15 +120,10 @@ pub fn load(bpffs: &Path, settings: &Settings, attach: crate::args::Attach) -> R
     }
     let stages = stages(&mut bpf, &root)?;
     let tcx = match attach {
-        crate::args::Attach::Auto => kernel_is((6, 6)),
+        crate::args::Attach::Auto => preflight::kernel_is((6, 6)),
         other => other == crate::args::Attach::Tcx,
     };
     Ok(Programs { bpf, root, stages, tcx })
-}
-
-/// True for this release of Linux or a later one; also where the release cannot be read.
-fn kernel_is((major, minor): (u8, u8)) -> bool {
-    aya::util::KernelVersion::current().map_or(true, |now| now >= aya::util::KernelVersion::new(major, minor, 0))
 }
 
 /// Opens the pinned maps of the compiled tables.
@@ -225,6 +212,7 @@ fn progs_dir(root: &Path) -> PathBuf {
     root.join("progs")
 }
 
+/// Our directory under a BPF file system, with its parts.
 fn root(bpffs: &Path) -> Result<PathBuf, LoadError> {
     const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
     let kind = nix::sys::statfs::statfs(bpffs).map(|fs| fs.filesystem_type().0);

@@ -7,15 +7,16 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
 };
 
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use ipnetwork::Ipv4Network;
 use netlink_packet_route::{
     AddressFamily,
     address::AddressAttribute,
     link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage},
-    route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope},
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope},
+    tc::TcHandle,
 };
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, MulticastGroup, RouteMessageBuilder};
 
 /// `rtm_protocol` of our routes ("weft" has no number of its own): how cleanup knows them.
 pub const PROTOCOL: RouteProtocol = RouteProtocol::Other(87);
@@ -187,6 +188,15 @@ impl Netlink {
         self.handle.link().set(message).execute().await.map_err(refused("change the device", &link.name))
     }
 
+    /// Sets a device's MTU.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn set_mtu(&self, link: &Link, mtu: u32) -> Result<(), NetlinkError> {
+        let message = LinkUnspec::new_with_index(link.index).mtu(mtu).build();
+        self.handle.link().set(message).execute().await.map_err(refused("change the MTU of the device", &link.name))
+    }
+
     /// Removes a device; no error if it is not there.
     ///
     /// # Errors
@@ -254,32 +264,75 @@ impl Netlink {
         request.execute().await.map_err(refused("set the route to", &to.to_string()))
     }
 
-    /// Our routes by that device: destinations.
+    /// True if the device has a route there through that gateway.
     ///
     /// # Errors
     /// What the kernel said.
-    pub async fn our_routes(&self, link: &Link) -> Result<Vec<RouteMessage>, NetlinkError> {
+    pub async fn has_route(&self, link: &Link, to: Ipv4Network, gateway: Ipv4Addr) -> Result<bool, NetlinkError> {
         let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let routes = self.handle.route().get(all).execute().try_collect::<Vec<_>>().await;
-        let ours = |route: &RouteMessage| {
-            let by = |a: &RouteAttribute| matches!(a, RouteAttribute::Oif(index) if *index == link.index);
-            route.header.protocol == PROTOCOL
-                && route.header.address_family == AddressFamily::Inet
-                && route.attributes.iter().any(by)
+        let through = |attribute: &RouteAttribute| match attribute {
+            RouteAttribute::Gateway(RouteAddress::Inet(ip)) => *ip == gateway,
+            _ => false,
         };
-        Ok(routes.map_err(refused("list", "routes"))?.into_iter().filter(ours).collect())
+        let leads_there = |attribute: &RouteAttribute| match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => *ip == to.network(),
+            _ => false,
+        };
+        let is = |route: &RouteMessage| {
+            let has = |test: &dyn Fn(&RouteAttribute) -> bool| route.attributes.iter().any(test);
+            route.header.address_family == AddressFamily::Inet
+                && route.header.destination_prefix_length == to.prefix()
+                && (to.prefix() == 0 || has(&leads_there))
+                && has(&|attribute| matches!(attribute, RouteAttribute::Oif(index) if *index == link.index))
+                && has(&through)
+        };
+        Ok(routes.map_err(refused("list", "routes"))?.iter().any(is))
     }
 
-    /// Removes a route; no error if it is not there.
+    /// How many filters hang on a device's clsact qdisc, both ways.
     ///
     /// # Errors
     /// What the kernel said.
-    pub async fn remove_route(&self, route: RouteMessage) -> Result<(), NetlinkError> {
-        match self.handle.route().del(route).execute().await.map_err(refused("remove", "a route")) {
-            Err(error) if error.source.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+    pub async fn filters(&self, link: &Link) -> Result<usize, NetlinkError> {
+        let index = link.index.cast_signed();
+        let mut count = 0;
+        for request in
+            [self.handle.traffic_filter(index).get().ingress(), self.handle.traffic_filter(index).get().egress()]
+        {
+            let filters = request.execute().try_collect::<Vec<_>>().await;
+            let filters = filters.map_err(refused("list the filters of", &link.name))?;
+            // A chain of a priority is told too, with no handle: it is no filter.
+            count += filters.iter().filter(|filter| u32::from(filter.header.handle) != 0).count();
+        }
+        Ok(count)
+    }
+
+    /// Removes a device's clsact qdisc; no error if there is none.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn remove_clsact(&self, link: &Link) -> Result<(), NetlinkError> {
+        let mut request = self.handle.qdisc().del(link.index.cast_signed());
+        let header = &mut request.message_mut().header;
+        (header.parent, header.handle) = (TcHandle::from(0xffff_fff1), TcHandle::from(0xffff_0000));
+        match request.execute().await.map_err(refused("remove the clsact qdisc of", &link.name)) {
+            Err(error) if matches!(error.source.raw_os_error(), Some(libc::EINVAL | libc::ENOENT)) => Ok(()),
             other => other,
         }
     }
+}
+
+/// Tells whenever a device or an address of this namespace changes; several changes may come as one.
+///
+/// # Errors
+/// No socket.
+pub fn changes() -> Result<impl futures::Stream<Item = ()> + Unpin, NetlinkError> {
+    let failed = |source| NetlinkError { operation: "listen to", object: "rtnetlink".into(), source };
+    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr];
+    let (connection, _, messages) = rtnetlink::new_multicast_connection(&groups).map_err(failed)?;
+    tokio::spawn(connection);
+    Ok(messages.map(|_| ()))
 }
 
 fn link(message: &LinkMessage) -> Link {

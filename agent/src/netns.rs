@@ -45,6 +45,14 @@ pub fn open(path: &Path) -> Result<File, NetnsError> {
     File::open(path).map_err(|source| NetnsError::Open { path: path.into(), source })
 }
 
+/// True for the namespace of this process.
+pub fn is_own(netns: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |file: io::Result<std::fs::Metadata>| file.ok().map(|data| (data.dev(), data.ino()));
+    let own = id(std::fs::metadata("/proc/thread-self/ns/net"));
+    own.is_some() && id(netns.metadata()) == own
+}
+
 /// Runs `work` with a connection to the namespace at `path`.
 ///
 /// # Errors

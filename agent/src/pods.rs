@@ -6,7 +6,10 @@
 use std::{
     net::Ipv4Addr,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,8 +27,9 @@ use crate::{
     snapshot::Attachment,
 };
 
-/// The pods' gateway: nobody's address, a permanent neighbour on every pod's interface.
-pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+mod interface;
+
+pub use interface::GATEWAY;
 
 /// Why a pod's interface cannot be made, changed or removed.
 #[derive(Debug, thiserror::Error)]
@@ -42,12 +46,21 @@ pub enum PodError {
     /// The hooks.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The pod's namespace has an interface of that name which is not ours.
-    #[error("the interface {0} exists in the pod's network namespace already")]
+    /// The pod's namespace has an interface of that name.
+    #[error("the interface {0} exists in the pod's network namespace already: DEL must come before another ADD")]
     InterfaceExists(String),
+    /// The namespace is the node's own.
+    #[error("{0} is the node's own network namespace: a pod with hostNetwork needs no interface")]
+    OwnNamespace(String),
+    /// There was no ADD, or a DEL since.
+    #[error("container {0} has no interface {1} of ours")]
+    Unknown(String, String),
     /// Something of the pod's interface is missing.
     #[error("{0} of the pod's interface is missing")]
     Missing(&'static str),
+    /// A DEL came in between.
+    #[error("the interface was removed while its ADD waited")]
+    Removed,
     /// The policy is not in force in time.
     #[error("the pod's policy is not in force after {0:?}: {1}")]
     NotInForce(Duration, &'static str),
@@ -78,7 +91,7 @@ pub struct Pods {
     ledger: Mutex<Ledger>,
     inbox: Arc<Inbox>,
     in_force: watch::Receiver<InForce>,
-    mtu: u32,
+    mtu: AtomicU32,
     /// One interface is made at a time; waiting for policy is not part of that.
     one: tokio::sync::Mutex<()>,
 }
@@ -93,7 +106,8 @@ impl Pods {
         in_force: watch::Receiver<InForce>,
         mtu: u32,
     ) -> Pods {
-        Pods { netlink, programs, ledger: Mutex::new(ledger), inbox, in_force, mtu, one: tokio::sync::Mutex::new(()) }
+        let (ledger, mtu, one) = (Mutex::new(ledger), AtomicU32::new(mtu), tokio::sync::Mutex::new(()));
+        Pods { netlink, programs, ledger, inbox, in_force, mtu, one }
     }
 
     /// After a start: interfaces whose host end is still there are known again, others give their address back.
@@ -124,32 +138,39 @@ impl Pods {
         self.entries().iter().try_for_each(|entry| self.hooks(&entry.device))
     }
 
-    /// Makes the interface, or finds it made, and waits until the pod's policy is in force.
+    /// Makes the interface and waits until the pod's policy is in force. One that is there is an error, as the
+    /// specification wants it; one that is half there, from a call that never ended, is made anew.
     ///
     /// # Errors
     /// [`PodError`]; then nothing is left of it, unless it was there before.
-    pub async fn add(&self, wanted: Entry, patience: Duration) -> Result<Made, PodError> {
-        let (made, fresh) = {
+    pub async fn add(&self, wanted: Entry, patience: Duration) -> Result<(Entry, Made), PodError> {
+        let entry = {
             let _one = self.one.lock().await;
             let known = self.ledger().get(&wanted.container_id, &wanted.ifname).cloned();
-            match known {
-                Some(entry) if entry.netns == wanted.netns && self.check_entry(&entry).await.is_ok() => {
-                    (self.made(&entry), false)
+            if let Some(entry) = known {
+                if entry.netns == wanted.netns && self.check_entry(&entry).await.is_ok() {
+                    return Err(PodError::InterfaceExists(wanted.ifname));
                 }
-                Some(entry) => {
-                    self.undo(&entry).await?;
-                    (self.make(&wanted).await?, true)
-                }
-                None => (self.make(&wanted).await?, true),
+                self.undo(&entry).await?;
             }
+            self.make(&wanted).await?
         };
-        if let Err(error) = self.wait(&wanted, patience).await {
-            if fresh {
-                self.remove(&wanted.container_id, &wanted.ifname).await?;
-            }
+        if let Err(error) = self.wait(&entry, patience).await {
+            self.release(&entry).await?;
             return Err(error);
         }
-        Ok(made)
+        let made = self.made(&entry);
+        Ok((entry, made))
+    }
+
+    /// Removes this very interface: not one that another call has made in its place since.
+    ///
+    /// # Errors
+    /// [`PodError`]; then it can be tried again.
+    pub async fn release(&self, entry: &Entry) -> Result<(), PodError> {
+        let _one = self.one.lock().await;
+        let same = self.ledger().get(&entry.container_id, &entry.ifname) == Some(entry);
+        if same { self.undo(entry).await } else { Ok(()) }
     }
 
     /// Removes the interface; no error if it is not there, or its namespace is gone.
@@ -165,26 +186,65 @@ impl Pods {
         }
     }
 
-    /// Removes every interface but those that `keep` names.
+    /// Removes every interface but those that `keep` names; goes on past one that cannot be removed.
     ///
     /// # Errors
     /// [`PodError`] of the first that cannot be removed.
-    pub async fn collect(&self, keep: impl Fn(&Entry) -> bool) -> Result<(), PodError> {
+    pub async fn collect(&self, keep: impl Fn(&Entry) -> bool) -> Result<usize, PodError> {
         let gone: Vec<Entry> = self.ledger().entries().iter().filter(|entry| !keep(entry)).cloned().collect();
-        for entry in gone {
-            self.remove(&entry.container_id, &entry.ifname).await?;
+        let mut result = Ok(());
+        for entry in &gone {
+            let pod = format!("{}/{}", entry.namespace, entry.name);
+            tracing::info!(pod, container = entry.container_id, address = %entry.address, "nobody's any more: released");
+            result = result.and(self.release(entry).await);
         }
-        Ok(())
+        result.map(|()| gone.len())
     }
 
-    /// Whether everything that ADD made is still there.
+    /// Whether everything that ADD made is still there, and its policy in force.
     ///
     /// # Errors
-    /// [`PodError::Missing`] and others.
-    pub async fn check(&self, container_id: &str, ifname: &str) -> Result<Made, PodError> {
-        let entry = self.ledger().get(container_id, ifname).cloned().ok_or(PodError::Missing("the ledger's entry"))?;
+    /// [`PodError::Unknown`], [`PodError::Missing`] and others.
+    pub async fn check(&self, container_id: &str, ifname: &str) -> Result<(Entry, Made), PodError> {
+        let known = self.ledger().get(container_id, ifname).cloned();
+        let entry = known.ok_or_else(|| PodError::Unknown(container_id.to_owned(), ifname.to_owned()))?;
         self.check_entry(&entry).await?;
-        Ok(self.made(&entry))
+        if !self.in_force.borrow().is_ready(container_id, ifname) {
+            return Err(PodError::NotInForce(Duration::ZERO, self.why_not(&entry)));
+        }
+        let made = self.made(&entry);
+        Ok((entry, made))
+    }
+
+    /// Gives every interface, and those that come, another MTU. Best effort: what refuses is said and goes on as it is.
+    pub async fn set_mtu(&self, mtu: u32) {
+        let _one = self.one.lock().await;
+        self.mtu.store(mtu, Ordering::Relaxed);
+        for entry in self.entries() {
+            if let Err(error) = self.resize(&entry, mtu).await {
+                let pod = format!("{}/{}", entry.namespace, entry.name);
+                tracing::warn!(
+                    pod,
+                    mtu,
+                    error = crate::chain(&error),
+                    "the MTU of a pod's interface cannot be changed"
+                );
+            }
+        }
+    }
+
+    async fn resize(&self, entry: &Entry, mtu: u32) -> Result<(), PodError> {
+        if let Some(link) = self.netlink.link(&entry.device).await? {
+            self.netlink.set_mtu(&link, mtu).await?;
+        }
+        let ifname = entry.ifname.clone();
+        let inside = move |netlink: Netlink| async move {
+            match netlink.link(&ifname).await? {
+                Some(link) => Ok(netlink.set_mtu(&link, mtu).await?),
+                None => Ok(()),
+            }
+        };
+        Ok(netns::within(Path::new(&entry.netns), inside).await?)
     }
 
     /// Everyone who has an address.
@@ -206,6 +266,10 @@ impl Pods {
             .ok_or(PodError::NoRange)
     }
 
+    fn mtu(&self) -> u32 {
+        self.mtu.load(Ordering::Relaxed)
+    }
+
     fn ledger(&self) -> std::sync::MutexGuard<'_, Ledger> {
         self.ledger.lock().expect("no holder panics")
     }
@@ -221,18 +285,21 @@ impl Pods {
     }
 
     fn made(&self, entry: &Entry) -> Made {
-        let (mac, address) = (pod_mac(entry.address), entry.address);
-        Made { device: entry.device.clone(), host_mac: GATEWAY_MAC, mac, mtu: self.mtu, address }
+        let (mac, address) = (interface::mac(entry.address), entry.address);
+        Made { device: entry.device.clone(), host_mac: GATEWAY_MAC, mac, mtu: self.mtu(), address }
     }
 
-    async fn make(&self, wanted: &Entry) -> Result<Made, PodError> {
+    async fn make(&self, wanted: &Entry) -> Result<Entry, PodError> {
         let netns = netns::open(Path::new(&wanted.netns))?;
-        let device = device_name(&wanted.container_id, &wanted.ifname);
+        if netns::is_own(&netns) {
+            return Err(PodError::OwnNamespace(wanted.netns.clone()));
+        }
+        let device = interface::device_name(&wanted.container_id, &wanted.ifname);
         let entry = self.ledger().take(self.range()?, Entry { device, ..wanted.clone() })?;
         match self.build(&entry, &netns).await {
             Ok(link) => {
                 self.inbox.attach(attachment(&entry, &link));
-                Ok(self.made(&entry))
+                Ok(entry)
             }
             Err(error) => {
                 self.undo(&entry).await?;
@@ -247,8 +314,8 @@ impl Pods {
         self.netlink.remove(&entry.device).await?;
         self.programs().forget(&entry.device)?;
         let near = End { name: &entry.device, mac: GATEWAY_MAC };
-        let far = End { name: &entry.ifname, mac: pod_mac(entry.address) };
-        match self.netlink.add_pair(near, far, self.mtu, Some(netns.as_fd())).await {
+        let far = End { name: &entry.ifname, mac: interface::mac(entry.address) };
+        match self.netlink.add_pair(near, far, self.mtu(), Some(netns.as_fd())).await {
             Err(error) if error.exists() => return Err(PodError::InterfaceExists(entry.ifname.clone())),
             other => other?,
         }
@@ -256,7 +323,7 @@ impl Pods {
         quiet(&link.name);
         self.hooks(&entry.device)?;
         let (ifname, address) = (entry.ifname.clone(), entry.address);
-        netns::within(Path::new(&entry.netns), move |netlink| inside(netlink, ifname, address)).await?;
+        netns::within(Path::new(&entry.netns), move |netlink| interface::dress(netlink, ifname, address)).await?;
         self.netlink.set_up(&link).await?;
         Ok(link)
     }
@@ -270,22 +337,27 @@ impl Pods {
     }
 
     async fn check_entry(&self, entry: &Entry) -> Result<(), PodError> {
-        let link = self.netlink.link(&entry.device).await?.filter(|link| link.up);
-        link.ok_or(PodError::Missing("the host's end"))?;
+        let link = self.netlink.link(&entry.device).await?;
+        let link = link.filter(|link| link.up).ok_or(PodError::Missing("the host's end"))?;
+        let (tcx, pinned) = {
+            let programs = self.programs();
+            (programs.kind() == "tcx", [Hook::FromPod, Hook::ToPod].map(|hook| programs.is_attached(hook, &link.name)))
+        };
+        if pinned.contains(&false) || (!tcx && self.netlink.filters(&link).await? < 2) {
+            return Err(PodError::Missing("a hook"));
+        }
         let (ifname, address) = (entry.ifname.clone(), entry.address);
-        let there = netns::within(Path::new(&entry.netns), move |netlink| async move {
-            match netlink.link(&ifname).await? {
-                Some(link) => Ok(netlink.has_address(&link, address).await?),
-                None => Ok(false),
-            }
-        });
-        if there.await? { Ok(()) } else { Err(PodError::Missing("the address")) }
+        let looked =
+            netns::within(Path::new(&entry.netns), move |netlink| interface::missing(netlink, ifname, address));
+        looked.await?.map_or(Ok(()), |what| Err(PodError::Missing(what)))
     }
 
     async fn wait(&self, entry: &Entry, patience: Duration) -> Result<(), PodError> {
         let mut in_force = self.in_force.clone();
-        let ready = in_force.wait_for(|state| state.is_ready(&entry.container_id, &entry.ifname));
+        let is_mine = || self.ledger().get(&entry.container_id, &entry.ifname) == Some(entry);
+        let ready = in_force.wait_for(|state| state.is_ready(&entry.container_id, &entry.ifname) || !is_mine());
         match tokio::time::timeout(patience, ready).await {
+            Ok(Ok(_)) if !is_mine() => Err(PodError::Removed),
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(PodError::NotInForce(patience, "the agent is going down")),
             Err(_) => Err(PodError::NotInForce(patience, self.why_not(entry))),
@@ -296,40 +368,11 @@ impl Pods {
         let pods = self.inbox.snapshot().pods;
         match pods.get(&objects::Key::new(entry.namespace.as_str(), entry.name.as_str())) {
             None => "the API server has not told of this pod",
-            Some(pod) if !entry.uid.is_empty() && *pod.uid != *entry.uid => {
+            Some(pod) if !pod.goes_by(&entry.uid) => {
                 "the API server tells of another pod of that name (its uid differs)"
             }
             Some(_) => "the tables could not be written in time",
         }
-    }
-}
-
-/// What is done inside the pod: loopback, address, gateway.
-async fn inside(netlink: Netlink, ifname: String, address: Ipv4Addr) -> Result<(), NetnsError> {
-    if let Some(lo) = netlink.link("lo").await? {
-        netlink.set_up(&lo).await?;
-    }
-    let gone = || NetlinkError {
-        operation: "find the device",
-        object: ifname.clone(),
-        source: std::io::Error::from_raw_os_error(libc::ENODEV),
-    };
-    let link = netlink.link(&ifname).await?.ok_or_else(gone)?;
-    silence(&ifname);
-    netlink.add_address(&link, address, 32).await?;
-    netlink.set_up(&link).await?;
-    netlink.set_neighbour(&link, GATEWAY, GATEWAY_MAC).await?;
-    let all = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 bits");
-    netlink.set_route(&link, Ipv4Network::from(GATEWAY), None, None).await?;
-    netlink.set_route(&link, all, Some(GATEWAY), Some(address)).await?;
-    Ok(())
-}
-
-/// IPv6's own chatter (router solicitations, multicast reports) would only be dropped: the pod has no such address.
-/// Best effort; `/proc/sys/net` shows the namespace of the thread that looks.
-fn silence(ifname: &str) {
-    if let Err(error) = std::fs::write(format!("/proc/sys/net/ipv6/conf/{ifname}/disable_ipv6"), "1") {
-        tracing::debug!(ifname, %error, "IPv6 cannot be switched off on a pod's interface");
     }
 }
 
@@ -341,17 +384,6 @@ fn attachment(entry: &Entry, link: &Link) -> Attachment {
         uid: entry.uid.as_str().into(),
         address: entry.address,
         ifindex: link.index,
-        mac: pod_mac(entry.address),
+        mac: interface::mac(entry.address),
     }
-}
-
-/// Locally administered, and the same for the same address.
-fn pod_mac(address: Ipv4Addr) -> [u8; 6] {
-    let [a, b, c, d] = address.octets();
-    [0x0a, 0x58, a, b, c, d]
-}
-
-/// Name of the host's end: `weft` and eight digits of what makes the interface unique.
-fn device_name(container_id: &str, ifname: &str) -> String {
-    format!("weft{:08x}", objects::content::hash(&format!("{container_id} {ifname}"), 0) as u32)
 }

@@ -6,7 +6,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, RwLock},
     time::Duration,
 };
 
@@ -19,7 +19,6 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use objects::Key;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{broadcast, watch as latest},
@@ -34,6 +33,7 @@ use crate::{
     engine::{self, InForce, Inbox},
     events,
     flows::{self, Flows},
+    follow::{self, FollowError},
     http::{self, HttpError},
     ipam::{IpamError, Ledger},
     issues,
@@ -41,6 +41,7 @@ use crate::{
     names::Addresses,
     netlink::{Netlink, NetlinkError},
     pods::{PodError, Pods},
+    preflight::{self, PreflightError},
     slots::LOCAL_NODE,
     snapshot::NodeFacts,
     socket::{self, SocketError},
@@ -67,6 +68,9 @@ pub enum RunError {
     /// The client.
     #[error("cannot make a client of the API server")]
     Client(#[source] Box<kube::Error>),
+    /// The machine.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
     /// Devices and routes.
     #[error(transparent)]
     Devices(#[from] DevicesError),
@@ -85,6 +89,9 @@ pub enum RunError {
     /// Pods of before.
     #[error(transparent)]
     Pod(#[from] PodError),
+    /// The node is not what it was.
+    #[error(transparent)]
+    Follow(#[from] FollowError),
     /// The engine ended: a defect, and it has said where.
     #[error("the loop that keeps the tables has ended: a defect, please report it")]
     Engine,
@@ -104,6 +111,7 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`]: it cannot start.
 pub async fn run(args: Args) -> Result<(), RunError> {
+    preflight::check()?;
     let client = client(args.kubeconfig.as_deref()).await?;
     let inbox = Arc::new(Inbox::default());
     let board = watch::start(&client, &inbox);
@@ -130,6 +138,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
             tokio::select! {
                 // Whoever restarts the agent gets a fresh one; traffic goes on meanwhile.
                 _ = engine => return Err(RunError::Engine),
+                followed = follow::run(&shared) => followed?,
                 () = end() => {}
             }
         }
@@ -191,7 +200,7 @@ async fn start(
     pods.attach_all()?;
     tokio::spawn(forget_old_stages(programs.clone()));
     let (flows, counters) = (Flows::open(&args.bpffs)?, load::open(&args.bpffs, &abi::map::COUNTERS)?);
-    let started = Started { devices, programs, pods, flows, counters };
+    let started = Started { devices: RwLock::new(devices), programs, pods, flows, counters };
     assert!(shared.started.set(started).is_ok(), "the start happens once");
     tracing::info!(pods = recovered, "hooks are attached");
     tokio::spawn(events::read(ring, shared.clone(), shared.events.clone()));
@@ -207,14 +216,10 @@ async fn start(
 
 /// The address of this node's Node object, as soon as there is one.
 async fn address(shared: &Shared) -> Ipv4Addr {
-    let key = Key::cluster(shared.args.node_name.as_str());
     let wait = format!("there is no Node {} with an InternalIP (IPv4) yet", shared.args.node_name);
     shared.waiting_for.lock().expect("no holder panics").push(wait);
     loop {
-        let nodes = shared.inbox.snapshot().nodes;
-        let ips = nodes.get(&key).map(|node| node.internal_ips.clone()).unwrap_or_default();
-        let v4 = ips.iter().find_map(|ip| if let IpAddr::V4(v4) = ip { Some(*v4) } else { None });
-        if let Some(address) = v4 {
+        if let Some(address) = shared.own_address() {
             shared.waiting_for.lock().expect("no holder panics").clear();
             return address;
         }

@@ -49,15 +49,16 @@ pub fn status(shared: &Shared) -> StatusReply {
         reply.pod_cidrs = node.pod_cidrs.iter().map(ToString::to_string).collect();
     }
     if let Some(started) = shared.started.get() {
-        let nic = &started.devices.nic;
+        let devices = started.devices.read().expect("no holder panics");
+        let nic = &devices.nic;
         reply.device = Some(Device {
             name: nic.name.clone(),
             ifindex: nic.index,
             mtu: nic.mtu,
             address: snapshot.node.address.to_string(),
-            reason: started.devices.reason.clone(),
+            reason: devices.reason.clone(),
         });
-        reply.pod_mtu = started.devices.pod_mtu;
+        reply.pod_mtu = devices.pod_mtu;
         reply.pods = u32::try_from(started.pods.entries().len()).unwrap_or(u32::MAX);
         reply.addresses_used = reply.pods;
         reply.addresses_total = started.pods.range().map_or(0, ipam::capacity);

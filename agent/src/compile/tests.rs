@@ -154,3 +154,37 @@ fn two_nodes_of_one_address_are_an_issue() {
     let issues = compile(&snapshot, &Slots::default()).issues;
     assert_eq!(issues.iter().map(|issue| issue.reason).collect::<Vec<_>>(), ["AddressConflict"]);
 }
+
+#[test]
+fn the_api_server_keeps_its_last_backend() {
+    let service = r#"{"metadata":{"name":"kubernetes","namespace":"default"},
+        "spec":{"clusterIP":"10.96.0.1","ports":[{"name":"https","port":443,"targetPort":6443}]}}"#;
+    let slice = r#"{"metadata":{"name":"kubernetes","namespace":"default",
+        "labels":{"kubernetes.io/service-name":"kubernetes"}},"addressType":"IPv4","ports":[{"name":"https","port":6443}],
+        "endpoints":[{"addresses":["172.31.0.12"]}]}"#;
+    let mut snapshot = cluster();
+    snapshot.services = store(&[service]);
+    snapshot.slices = store(&[slice]);
+    let before = compile(&snapshot, &Slots::default()).tables;
+    snapshot.slices = Arc::default();
+    let compiled = compile(&snapshot, &Slots::read(&before));
+    assert_eq!(compiled.tables.backends, before.backends);
+    assert_eq!(compiled.tables.services, before.services);
+    assert_eq!(compiled.issues.iter().filter(|issue| issue.reason == "EndpointsKept").count(), 1);
+    snapshot.services = Arc::default();
+    assert!(compile(&snapshot, &Slots::read(&before)).tables.services.is_empty(), "without the Service it goes");
+}
+
+#[test]
+fn a_static_pod_goes_by_its_mirror() {
+    let mut snapshot = cluster();
+    let mirror = WEB.replace(r#""labels""#, r#""annotations":{"kubernetes.io/config.mirror":"hash"},"labels""#);
+    snapshot.pods = store(&[&mirror, CLIENT]);
+    for (uid, ready) in [("hash", true), ("u-web", true), ("other", false)] {
+        snapshot.attachments = Arc::new(vec![Attachment { uid: uid.into(), ..attachment("web", 2, 9) }]);
+        let compiled = compile(&snapshot, &Slots::default());
+        assert_eq!(!compiled.ready.is_empty(), ready, "{uid}");
+        let isolated = compiled.tables.pod.values().any(|row| row.isolated[0] != 0);
+        assert_eq!(isolated, ready, "the policy is the mirror's: {uid}");
+    }
+}

@@ -39,6 +39,9 @@ pub enum AttachError {
     /// The clsact qdisc.
     #[error("cannot add the clsact qdisc")]
     Qdisc(#[source] TcError),
+    /// The mark that the qdisc is ours.
+    #[error("cannot note that the clsact qdisc is ours")]
+    Mark(#[source] io::Error),
     /// The device.
     #[error("cannot find the device")]
     Device(#[source] io::Error),
@@ -58,12 +61,13 @@ impl Programs {
         let pin = self.pin(hook, device);
         let name = hook.name();
         let tcx = self.tcx;
+        let made = self.root.join("clsact").join(device);
         let program = program(&mut self.bpf, name)?;
         let result = if tcx {
             attach_tcx(program, hook, device, pin).inspect(|()| detach_clsact(hook, device))
         } else {
             // The other way's attachment goes once this one is there: a packet must not be judged twice.
-            attach_clsact(program, hook, device).and_then(|()| remove_pin(&pin))
+            attach_clsact(program, hook, device, &made).and_then(|()| remove_pin(&pin))
         };
         let device = device.to_owned();
         result.map_err(|source| LoadError::Attach { program: name, device, source: Box::new(source) })
@@ -74,7 +78,13 @@ impl Programs {
     /// # Errors
     /// [`LoadError::Path`].
     pub fn forget(&self, device: &str) -> Result<(), LoadError> {
+        let _ = std::fs::remove_dir(self.root.join("clsact").join(device));
         Hook::ALL.iter().try_for_each(|hook| remove(&self.pin(*hook, device)))
+    }
+
+    /// True if the hook is pinned to the device; by clsact nothing is pinned.
+    pub fn is_attached(&self, hook: Hook, device: &str) -> bool {
+        !self.tcx || self.pin(hook, device).exists()
     }
 
     /// What is pinned: program and device.
@@ -123,9 +133,11 @@ fn attach_tcx(program: &mut SchedClassifier, hook: Hook, device: &str, pin: Path
     Ok(())
 }
 
-fn attach_clsact(program: &mut SchedClassifier, hook: Hook, device: &str) -> Result<(), AttachError> {
+/// `made` is a mark that the qdisc is ours: cleanup leaves others'. A directory, since bpffs keeps no files.
+fn attach_clsact(program: &mut SchedClassifier, hook: Hook, device: &str, made: &Path) -> Result<(), AttachError> {
     match tc::qdisc_add_clsact(device) {
-        Ok(()) | Err(TcError::AlreadyAttached) => {}
+        Ok(()) => std::fs::create_dir_all(made).map_err(AttachError::Mark)?,
+        Err(TcError::AlreadyAttached) => {}
         Err(error) if source_errno(&error) == Some(libc::EEXIST) => {}
         Err(error) => return Err(AttachError::Qdisc(error)),
     }

@@ -227,9 +227,10 @@ async fn pods_reach_each_other(directory: PathBuf, outside: Arc<Namespace>, extr
     assert_eq!(&bytes, b"still here");
     reaches(&a, b_address, 8080, a_address);
 
-    // A second ADD finds the first one's; DEL is idempotent.
-    let again = node.add("a", &a).await.result.expect("found");
-    assert_eq!(again.ips[0].address, format!("{a_address}/32"));
+    // A second ADD without a DEL is refused and leaves the first one's alone; DEL is idempotent.
+    let again = node.add("a", &a).await.error.expect("refused");
+    assert_eq!(again.code, agent_api::code::INVALID_ENVIRONMENT);
+    reaches(&a, b_address, 8080, a_address);
     assert_eq!(node.del("b", &b).await.error, None);
     assert_eq!(node.del("b", &b).await.error, None);
     wait_for("the row to be free", || a.within(move || call(b_address, 8080)).is_none()).await;
@@ -361,6 +362,7 @@ fn cleanup_leaves_nothing() {
         assert!(!output("ip route").contains("weft"), "{}", output("ip route"));
         assert_eq!(output("tc filter show dev nic0 ingress"), "");
         assert_eq!(output("tc filter show dev nic0 egress"), "");
+        assert!(!output("tc qdisc show dev nic0").contains("clsact"), "the qdisc was ours");
         assert!(!directory.join("bpf/weft").exists(), "pins are left");
         assert!(!directory.join("state").exists() && !directory.join("agent.sock").exists());
         assert!(!directory.join("cni/05-weft.conflist").exists());

@@ -1,0 +1,112 @@
+//! The node's devices and addresses as they change: what the kernel tells over rtnetlink is looked at anew.
+//!
+//! Addresses of the host go into the tables, the NIC's MTU goes onto our devices and the pods'. A NIC that is another one
+//! than at the start, and a node whose address is another, need programs with other settings: the agent says so and ends,
+//! and whoever keeps it starts one that reads them afresh. Traffic goes on meanwhile.
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+
+use crate::{
+    Shared, Started,
+    devices::{self, Devices},
+    netlink::{self, Netlink, NetlinkError},
+    snapshot::NodeFacts,
+};
+
+/// Changes come in bursts: a device that comes up tells several times.
+const GATHER: Duration = Duration::from_millis(200);
+/// Also without being told: the kernel drops messages for a listener that is slow.
+const ANYWAY: Duration = Duration::from_secs(60);
+
+/// What the agent cannot follow while it runs.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// The NIC was made anew, or the node's address moved to another one.
+    #[error("the node's network device was {was} and is {now}: the agent starts afresh")]
+    OtherDevice {
+        /// Name and index at the start.
+        was: String,
+        /// And now.
+        now: String,
+    },
+    /// The node's own address changed in its Node object.
+    #[error("the node's address was {was} and its Node says {now}: the agent starts afresh")]
+    OtherAddress {
+        /// At the start.
+        was: Ipv4Addr,
+        /// And now.
+        now: Ipv4Addr,
+    },
+    /// There is no socket to be told by.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+}
+
+/// Follows for ever.
+///
+/// # Errors
+/// [`FollowError`]: a fresh start is needed.
+pub async fn run(shared: &Arc<Shared>) -> Result<(), FollowError> {
+    let netlink = Netlink::open()?;
+    let mut changes = netlink::changes()?;
+    loop {
+        // The end of the stream is the end of its socket: then only the clock is left.
+        let _ = tokio::time::timeout(ANYWAY, changes.next()).await;
+        tokio::time::sleep(GATHER).await;
+        while let Ok(Some(())) = tokio::time::timeout(Duration::ZERO, changes.next()).await {}
+        if let Some(started) = shared.started.get() {
+            look(shared, started, &netlink).await?;
+        }
+    }
+}
+
+async fn look(shared: &Shared, started: &Started, netlink: &Netlink) -> Result<(), FollowError> {
+    let facts = shared.inbox.snapshot().node;
+    if let Some(now) = shared.own_address().filter(|now| *now != facts.address) {
+        return Err(FollowError::OtherAddress { was: facts.address, now });
+    }
+    match netlink.addresses().await {
+        Ok(now) => addresses(shared, &facts, now),
+        Err(error) => tracing::warn!(error = crate::chain(&error), "the host's addresses cannot be read"),
+    }
+    let devices = started.devices.read().expect("no holder panics").clone();
+    match devices::nic(netlink, &shared.args.device, facts.address).await {
+        Ok((nic, _)) if nic.index != devices.nic.index => {
+            let text = |name: &str, index: u32| format!("{name} (number {index})");
+            let (was, now) = (text(&devices.nic.name, devices.nic.index), text(&nic.name, nic.index));
+            Err(FollowError::OtherDevice { was, now })
+        }
+        Ok((nic, _)) => {
+            mtu(started, netlink, Devices { nic, ..devices }).await;
+            Ok(())
+        }
+        // It is away for now, as while it is configured anew; the kernel tells when it is back.
+        Err(error) => {
+            tracing::warn!(error = crate::chain(&error), "the node's network device is away");
+            Ok(())
+        }
+    }
+}
+
+fn addresses(shared: &Shared, facts: &NodeFacts, now: Vec<Ipv4Addr>) {
+    if facts.addresses != now {
+        tracing::info!(addresses = ?now, "the host's addresses have changed");
+        shared.inbox.change(|state| state.node = Arc::new(NodeFacts { addresses: now, ..(*state.node).clone() }));
+    }
+}
+
+/// Our devices and the pods' get what the NIC leaves them.
+async fn mtu(started: &Started, netlink: &Netlink, devices: Devices) {
+    let pod_mtu = devices::pod_mtu(&devices.nic);
+    if pod_mtu != devices.pod_mtu {
+        tracing::info!(nic = devices.nic.mtu, pods = pod_mtu, "the MTU of the node's network device has changed");
+        for link in [&devices.host, &devices.net, &devices.vxlan] {
+            if let Err(error) = netlink.set_mtu(link, pod_mtu).await {
+                tracing::warn!(error = crate::chain(&error), "the MTU of our own device cannot be changed");
+            }
+        }
+        started.pods.set_mtu(pod_mtu).await;
+    }
+    *started.devices.write().expect("no holder panics") = Devices { pod_mtu, ..devices };
+}
