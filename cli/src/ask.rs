@@ -10,7 +10,7 @@ pub(crate) mod route;
 pub(crate) mod status;
 pub(crate) mod table;
 
-use std::path::PathBuf;
+use std::{io::Write as _, path::PathBuf};
 
 use agent_api::{AgentClient, v1::Endpoint};
 use anyhow::anyhow;
@@ -40,9 +40,18 @@ pub(crate) fn ask(
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let channel = agent_api::connect(&target.socket).await.map_err(|error| anyhow!("{error}"))?;
+        let channel = agent_api::connect(&target.socket).await?;
         work(AgentClient::new(channel)).await
     })
+}
+
+/// Prints. A reader that has gone (`| head`) ends the command without a word, as it ends other programs.
+pub(crate) fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        written => Ok(written?),
+    }
 }
 
 /// An answer, or the agent's own words why not.

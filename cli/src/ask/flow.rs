@@ -2,7 +2,7 @@
 
 use agent_api::v1::{Flow, FlowListRequest};
 
-use super::{Target, answer, ask, endpoint};
+use super::{Target, answer, ask, endpoint, print};
 use crate::columns::columns;
 
 /// Flags of `weft flow`.
@@ -37,8 +37,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             rows.push(row(&flow));
         }
         let header = ["PROTO", "SOURCE", "DESTINATION", "TRANSLATED", "STATE", "PACKETS", "BYTES", "IDLE"];
-        print!("{}", columns(header, &rows));
-        Ok(())
+        print(columns(header, &rows))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use agent_api::v1::{Event, MonitorRequest};
 
-use super::{Target, answer, ask, endpoint};
+use super::{Target, answer, ask, endpoint, print};
 
 /// Flags of `weft monitor`.
 #[derive(Debug, clap::Args)]
@@ -25,9 +25,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         eprintln!("watching; ctrl-c ends it");
         while let Some(event) = answer(events.message().await.map(tonic::Response::new))? {
             if event.lost > 0 {
-                println!("… {} events lost", event.lost);
+                print(format_args!("… {} events lost\n", event.lost))?;
             }
-            println!("{}", line(&event));
+            print(format_args!("{}\n", line(&event)))?;
         }
         Ok(())
     })

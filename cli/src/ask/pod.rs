@@ -2,7 +2,7 @@
 
 use agent_api::v1::{PodListRequest, pod_list_reply::Pod};
 
-use super::{Target, answer, ask};
+use super::{Target, answer, ask, print};
 use crate::columns::columns;
 
 /// Flags of `weft pod`.
@@ -26,8 +26,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ask(target, async |mut agent| {
         let reply = answer(agent.pod_list(PodListRequest {}).await)?;
         let header = ["ID", "POD", "ADDRESS", "DEVICE", "READY", "ISOLATED", "SET", "POLICIES"];
-        print!("{}", columns(header, &reply.pods.iter().map(row).collect::<Vec<_>>()));
-        Ok(())
+        print(columns(header, &reply.pods.iter().map(row).collect::<Vec<_>>()))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use agent_api::v1::RouteListRequest;
 
-use super::{Target, answer, ask};
+use super::{Target, answer, ask, print};
 use crate::columns::columns;
 
 /// Flags of `weft route`.
@@ -27,7 +27,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let reply = answer(agent.route_list(RouteListRequest {}).await)?;
         let rows =
             reply.routes.into_iter().map(|route| [route.prefix, route.node, route.tunnel, route.flags.join(",")]);
-        print!("{}", columns(["PREFIX", "NODE", "TUNNEL", "FLAGS"], &rows.collect::<Vec<_>>()));
-        Ok(())
+        print(columns(["PREFIX", "NODE", "TUNNEL", "FLAGS"], &rows.collect::<Vec<_>>()))
     })
 }

@@ -2,7 +2,7 @@
 
 use agent_api::v1::{HealthRequest, StatusReply, StatusRequest};
 
-use super::{Target, answer, ask};
+use super::{Target, answer, ask, print};
 use crate::columns::columns;
 
 /// Flags of `weft status`.
@@ -16,7 +16,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ask(&args.target, async |mut agent| {
         let status = answer(agent.status(StatusRequest {}).await)?;
         let health = answer(agent.health(HealthRequest {}).await)?;
-        print!("{}", page(&status, &health.reasons));
+        print(page(&status, &health.reasons))?;
         anyhow::ensure!(health.ready, "the agent is not ready");
         Ok(())
     })

@@ -2,7 +2,7 @@
 
 use agent_api::v1::TableDumpRequest;
 
-use super::{Target, answer, ask};
+use super::{Target, answer, ask, print};
 
 /// Flags of `weft table`.
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     ask(&target, async |mut agent| {
         let mut replies = answer(agent.table_dump(TableDumpRequest { tables }).await)?;
         while let Some(reply) = answer(replies.message().await.map(tonic::Response::new))? {
-            println!("# {} {} rows\n{}", reply.table, reply.rows, reply.text);
+            print(format_args!("# {} {} rows\n{}\n", reply.table, reply.rows, reply.text))?;
         }
         Ok(())
     })
