@@ -1,0 +1,80 @@
+//! Many at once, and a range that is used up.
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use crate::{
+    RANGE,
+    lab::{Call, Lab, on_a_node},
+    namespaces::Namespace,
+};
+
+/// Runs every call at once; each must succeed. The results and the time for all.
+#[track_caller]
+fn at_once(calls: Vec<Call>) -> (Vec<serde_json::Value>, Duration) {
+    let start = Instant::now();
+    let running: Vec<_> = calls.into_iter().map(|call| std::thread::spawn(move || call.succeeds())).collect();
+    let results = running.into_iter().map(|call| call.join().expect("it succeeds")).collect();
+    (results, start.elapsed())
+}
+
+#[test]
+fn fifty_at_once() {
+    on_a_node(RANGE, |lab| {
+        let pods: Vec<(String, Namespace)> = (0..50).map(|n| (format!("p{n}"), Namespace::new())).collect();
+        pods.iter().for_each(|(name, _)| lab.pod(name));
+        let calls = |lab: &Lab, command: &str| -> Vec<Call> {
+            pods.iter().map(|(name, namespace)| lab.call(command, name, namespace)).collect()
+        };
+        let (results, added) = at_once(calls(lab, "ADD"));
+        let addresses: BTreeSet<String> =
+            results.iter().map(|result| result["ips"][0]["address"].to_string()).collect();
+        assert_eq!(addresses.len(), 50);
+        let (_, removed) = at_once(calls(lab, "DEL"));
+        assert_eq!(lab.traces(), [""; 0]);
+        let mut times = [Vec::new(), Vec::new()];
+        for (name, namespace) in &pods {
+            for (command, times) in ["ADD", "DEL"].into_iter().zip(&mut times) {
+                let start = Instant::now();
+                lab.call(command, name, namespace).succeeds();
+                times.push(start.elapsed());
+            }
+        }
+        println!("50 at once: ADD {added:.0?}, DEL {removed:.0?}");
+        for (command, times) in ["ADD", "DEL"].into_iter().zip(&mut times) {
+            times.sort_unstable();
+            println!("one by one: {command} p50 {:.1?}, p99 {:.1?}", times[25], times[49]);
+        }
+    });
+}
+
+#[test]
+fn a_range_that_is_used_up() {
+    on_a_node("", |lab| {
+        let status = lab.call("STATUS", "none", &Namespace::new());
+        status.fails(50, "spec.podCIDR");
+        lab.pod("p0");
+        let first = Namespace::new();
+        let patience = json!({ "timeoutSeconds": 2 });
+        lab.call("ADD", "p0", &first).with(lab.config("1.1.0", &patience)).fails(11, "spec.podCIDR");
+        assert_eq!(lab.traces(), [""; 0]);
+        // Five addresses are left for pods of a /29.
+        lab.node("10.244.0.0/29");
+        lab.wait_for("the range", |_| status.run().status == 0);
+        let pods: Vec<(String, Namespace)> = (0..6).map(|n| (format!("p{n}"), Namespace::new())).collect();
+        for (name, namespace) in &pods[..5] {
+            lab.pod(name);
+            lab.call("ADD", name, namespace).succeeds();
+        }
+        let (name, namespace) = &pods[5];
+        lab.pod(name);
+        lab.call("ADD", name, namespace).fails(100, "no address is left in 10.244.0.0/29");
+        status.fails(50, "no address is left in 10.244.0.0/29");
+        lab.call("DEL", &pods[2].0, &pods[2].1).succeeds();
+        status.succeeds();
+        lab.call("ADD", name, namespace).succeeds();
+    });
+}
