@@ -2,7 +2,8 @@
 //! on which nodes answered.
 //!
 //! It ends as a well-behaved pod ends: on SIGTERM readiness fails at once, requests are served for three seconds more
-//! (so that every proxy has time to stop choosing this pod), then it exits with 0.
+//! (so that every proxy has time to stop choosing this pod) and clients that keep connections are told to leave, then it
+//! finishes what it is answering and exits with 0.
 mod backend;
 mod frontend;
 mod page;

@@ -4,10 +4,7 @@ use std::{
     io,
     net::{Ipv6Addr, SocketAddr},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +12,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
-    header::CONTENT_TYPE,
+    header::{CONNECTION, CONTENT_TYPE, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -23,13 +20,25 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
 };
 
 /// Connections served at a time; more wait in the listener's queue.
 const CONNECTIONS: usize = 256;
 /// The largest body that is read, in bytes.
 const BODY: usize = 4096;
+/// How long requests that are being answered may take when all others are over.
+const LAST: Duration = Duration::from_secs(5);
+
+/// How far the end is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Serving,
+    /// No longer ready; requests are served still, but each answer asks its client to connect anew, elsewhere.
+    LameDuck,
+    /// Nothing new is taken; what is being answered is finished.
+    Closing,
+}
 
 /// A request, read whole.
 pub(crate) struct Asked {
@@ -53,22 +62,28 @@ pub(crate) trait App: Send + Sync {
 pub(crate) fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
-/// Serves until SIGTERM or SIGINT, then for `lame_duck` more with readiness failing.
+/// Serves until SIGTERM or SIGINT, then for `lame_duck` more with readiness failing, then finishes what is begun.
 pub(crate) async fn until_terminated(port: u16, app: Arc<dyn App>, lame_duck: Duration) -> io::Result<()> {
     let listener = listen(port).await?;
-    let ready = Arc::new(AtomicBool::new(true));
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
     eprintln!("guestbook: serving on port {port}");
-    let accepting = tokio::spawn(accept(listener, app, Arc::clone(&ready)));
+    let accepting = tokio::spawn(accept(listener, app, phases, Arc::clone(&slots)));
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-    ready.store(false, Ordering::Relaxed);
+    phase.send_replace(Phase::LameDuck);
     eprintln!("guestbook: told to end; no longer ready, serving {} s more", lame_duck.as_secs());
     tokio::time::sleep(lame_duck).await;
     accepting.abort();
+    phase.send_replace(Phase::Closing);
+    let all = u32::try_from(CONNECTIONS).expect("a small number");
+    if tokio::time::timeout(LAST, slots.acquire_many(all)).await.is_err() {
+        eprintln!("guestbook: answers were still under way after {} s", LAST.as_secs());
+    }
     Ok(())
 }
 
@@ -81,15 +96,14 @@ async fn listen(port: u16) -> io::Result<TcpListener> {
     }
 }
 
-async fn accept(listener: TcpListener, app: Arc<dyn App>, ready: Arc<AtomicBool>) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+async fn accept(listener: TcpListener, app: Arc<dyn App>, phases: watch::Receiver<Phase>, slots: Arc<Semaphore>) {
     loop {
         let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((stream, client)) => {
-                let (app, ready) = (Arc::clone(&app), Arc::clone(&ready));
+                let (app, phases) = (Arc::clone(&app), phases.clone());
                 tokio::spawn(async move {
-                    connection(stream, client, app, ready).await;
+                    connection(stream, client, app, phases).await;
                     drop(slot);
                 });
             }
@@ -101,20 +115,34 @@ async fn accept(listener: TcpListener, app: Arc<dyn App>, ready: Arc<AtomicBool>
     }
 }
 
-async fn connection(stream: TcpStream, client: SocketAddr, app: Arc<dyn App>, ready: Arc<AtomicBool>) {
+async fn connection(stream: TcpStream, client: SocketAddr, app: Arc<dyn App>, mut phases: watch::Receiver<Phase>) {
+    let phase = phases.clone();
     let service = service_fn(move |request| {
-        let (app, ready) = (Arc::clone(&app), Arc::clone(&ready));
-        async move { Ok::<_, std::convert::Infallible>(respond(request, client, &*app, &ready).await) }
+        let (app, phase) = (Arc::clone(&app), phase.clone());
+        async move {
+            let now = *phase.borrow();
+            let mut answer = respond(request, client, &*app, now).await;
+            if *phase.borrow() > Phase::Serving {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
+    let serving = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
+    let mut serving = std::pin::pin!(serving);
     // A connection that the client breaks off is the client's business.
-    let _ = http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service).await;
+    tokio::select! {
+        _ = serving.as_mut() => return,
+        _ = phases.wait_for(|phase| *phase == Phase::Closing) => serving.as_mut().graceful_shutdown(),
+    }
+    let _ = serving.await;
 }
 
-async fn respond(request: Request<Incoming>, client: SocketAddr, app: &dyn App, ready: &AtomicBool) -> Answer {
+async fn respond(request: Request<Incoming>, client: SocketAddr, app: &dyn App, phase: Phase) -> Answer {
     let (parts, body) = request.into_parts();
     match parts.uri.path() {
         "/livez" => return answer(StatusCode::OK, "text/plain", "ok\n"),
-        "/healthz" if ready.load(Ordering::Relaxed) => return answer(StatusCode::OK, "text/plain", "ok\n"),
+        "/healthz" if phase == Phase::Serving => return answer(StatusCode::OK, "text/plain", "ok\n"),
         "/healthz" => return answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "ending\n"),
         _ => {}
     }
