@@ -202,9 +202,9 @@ mod tests {
         let mut cluster = Cluster::new();
         cluster.put("nodes", node("a", "True", json!([])));
         cluster.snapshot.tick(Duration::from_secs(30));
-        assert_eq!(run(&cluster, "a"), ["again in 10s"]);
+        assert_eq!(run(&cluster, "a"), ["again in 20s"]);
         cluster.put("leases.coordination.k8s.io", json!({"metadata": {"name": "a", "namespace": "kube-node-lease"}, "spec": {"renewTime": "2026-01-01T00:00:00.000000Z"}}));
-        assert_eq!(run(&cluster, "a"), ["again in 40s"], "a renewed lease is a sign of life");
+        assert_eq!(run(&cluster, "a"), ["again in 50s"], "a renewed lease is a sign of life");
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
         let mut cluster = Cluster::new();
         cluster.put("nodes", node("a", "True", json!([])));
         cluster.put("pods", json!({"metadata": {"name": "p"}, "spec": {"nodeName": "a"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}));
-        cluster.snapshot.tick(Duration::from_secs(41));
+        cluster.snapshot.tick(Duration::from_secs(51));
         let got = run(&cluster, "a");
         assert!(got[0].contains("Kubelet stopped posting node status.") && got[0].contains(r#""status":"Unknown""#));
         assert_eq!(got[1], "event Normal a NodeNotReady: Node a status is now: NodeNotReady");

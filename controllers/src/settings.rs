@@ -40,7 +40,7 @@ impl Default for Settings {
             node_mask_v4: 24,
             node_mask_v6: 64,
             root_ca_pem: String::new(),
-            node_grace: Duration::from_secs(40),
+            node_grace: Duration::from_secs(50),
             node_startup_grace: Duration::from_secs(60),
             terminated_pods: 12_500,
             endpoints_per_slice: 100,

@@ -26,12 +26,13 @@ pub(super) fn update(round: &Round<'_>) -> Option<Action> {
             continue;
         }
         wanted.desired_number_scheduled += 1;
-        // With a surge there are two: the older one counts, as upstream does.
-        pods.sort_by_key(|pod| (pod.meta.created(), pod.meta.name.clone()));
-        wanted.current_number_scheduled += i64::from(!pods.is_empty());
-        wanted.number_ready += i64::from(pods.first().is_some_and(|pod| pod.ready()));
-        wanted.number_available += i64::from(pods.first().is_some_and(|pod| round.available(pod)));
-        wanted.updated_number_scheduled += i64::from(pods.iter().any(|pod| is_new(pod, &round.hash)));
+        // With a surge there are two: the older one counts, for all of the columns, as upstream does.
+        pods.sort_by_key(|pod| (pod.spec.node_name.is_empty(), pod.meta.created(), pod.meta.name.clone()));
+        let Some(pod) = pods.first() else { continue };
+        wanted.current_number_scheduled += 1;
+        wanted.number_ready += i64::from(pod.ready());
+        wanted.number_available += i64::from(pod.available(round.set.spec.min_ready_seconds, round.now));
+        wanted.updated_number_scheduled += i64::from(is_new(pod, &round.hash));
     }
     wanted.number_unavailable = wanted.desired_number_scheduled - wanted.number_available;
     (wanted != round.set.status).then(|| {
