@@ -29,14 +29,7 @@ const TUNNEL_TTL: u8 = 64;
 #[inline(always)]
 pub fn finish(skb: &Skb, hook: u32, packet: &Packet, outcome: &Outcome) -> i32 {
     trace(skb, outcome);
-    let gateway = setting(|s| &s.gateway_mac);
-    let link = match outcome.next {
-        NEXT_POD => Some(Link { to: outcome.mac, from: gateway }),
-        NEXT_HOST => Some(Link { to: gateway, from: gateway }),
-        NEXT_NODE => Some(Link { to: gateway, from: OVERLAY_SOURCE_MAC }),
-        _ => None,
-    };
-    if edit(skb, packet, &outcome.edits, link).is_none() {
+    if rewrite(skb, packet, outcome).is_none() {
         return discard(skb, hook, packet, DropReason::EditFailed, None);
     }
     count(0, hook, packet.len);
@@ -62,6 +55,19 @@ pub fn finish(skb: &Skb, hook: u32, packet: &Packet, outcome: &Outcome) -> i32 {
         }
         _ => TC_ACT_OK,
     }
+}
+
+/// The edits and the link addresses of the way out. `None` if the kernel refused one.
+#[inline(always)]
+pub fn rewrite(skb: &Skb, packet: &Packet, outcome: &Outcome) -> Option<()> {
+    let gateway = setting(|s| &s.gateway_mac);
+    let link = match outcome.next {
+        NEXT_POD => Some(Link { to: outcome.mac, from: gateway }),
+        NEXT_HOST => Some(Link { to: gateway, from: gateway }),
+        NEXT_NODE => Some(Link { to: gateway, from: OVERLAY_SOURCE_MAC }),
+        _ => None,
+    };
+    edit(skb, packet, &outcome.edits, link)
 }
 
 /// Into the pod. Only programs on the way in may go straight to the peer; the others send to the host's end.

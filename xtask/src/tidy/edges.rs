@@ -9,7 +9,7 @@ use super::Findings;
 use crate::places::Places;
 
 /// A crate and ours that it may use. `*` is any.
-const EDGES: [(&str, &[&str]); 20] = [
+const EDGES: [(&str, &[&str]); 21] = [
     ("abi", &[]),
     ("datapath", &["abi"]),
     ("ebpf", &["abi", "datapath"]),
@@ -27,6 +27,7 @@ const EDGES: [(&str, &[&str]); 20] = [
     ("local-cluster", &[]),
     ("cli", &["*"]),
     ("tests", &["*"]),
+    ("bench", &["*"]),
     ("xtask", &[]),
     ("guestbook", &[]),
     ("probe", &[]),
@@ -37,10 +38,10 @@ const TEST_EDGES: [(&str, &[&str]); 4] =
     [("node", &["container-helper"]), ("policy", &["datapath"]), ("proxy", &["datapath"]), ("agent", &["datapath"])];
 
 /// Who may use the Kubernetes client: the server never does.
-const KUBE_USERS: [&str; 4] = ["agent", "node", "cli", "tests"];
+const KUBE_USERS: [&str; 5] = ["agent", "node", "cli", "tests", "bench"];
 
 /// Who may use `anyhow`: programs' main files, not libraries.
-const ANYHOW_USERS: [&str; 3] = ["cli", "tests", "xtask"];
+const ANYHOW_USERS: [&str; 4] = ["cli", "tests", "xtask", "bench"];
 
 pub(super) fn check(places: &Places, findings: &mut Findings) -> anyhow::Result<()> {
     let mut command = MetadataCommand::new();

@@ -1,0 +1,70 @@
+//! Processes as /proc shows them.
+use std::fs;
+
+use anyhow::Context as _;
+
+/// A process of the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Role {
+    /// The API server with its controllers and its scheduler.
+    Server,
+    /// The networking agent.
+    Agent,
+    /// The node side.
+    Node,
+}
+
+/// All of them.
+pub(crate) const ROLES: [Role; 3] = [Role::Server, Role::Agent, Role::Node];
+
+impl Role {
+    /// The subcommand.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Role::Server => "server",
+            Role::Agent => "agent",
+            Role::Node => "node",
+        }
+    }
+
+    /// What shows that it serves.
+    pub(crate) fn serves(self) -> &'static str {
+        match self {
+            Role::Server => "until /readyz is answered",
+            Role::Agent => "until /readyz says that tables and hooks are in force",
+            Role::Node => "until it listens for the API server",
+        }
+    }
+}
+
+/// The child of a process that runs this subcommand.
+pub(crate) fn child(parent: i32, role: Role) -> Option<i32> {
+    for entry in fs::read_dir("/proc").ok()?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        if parent_of(pid) == Some(parent) && subcommand(pid).as_deref() == Some(role.name()) {
+            return Some(pid);
+        }
+    }
+    None
+}
+
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // After the name in parentheses: the state, then the parent.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn subcommand(pid: i32) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    line.split(|byte| *byte == 0).nth(1).map(|word| String::from_utf8_lossy(word).into_owned())
+}
+
+/// RSS and PSS, MiB.
+pub(crate) fn memory(pid: i32) -> anyhow::Result<(f64, f64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).with_context(|| format!("memory of {pid}"))?;
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kib| kib / 1024.0)
+    };
+    Ok((field("Rss:").context("no Rss")?, field("Pss:").context("no Pss")?))
+}
