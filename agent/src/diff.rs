@@ -1,15 +1,16 @@
 //! What is there and what should be → the steps between, in an order that is safe after every single one.
 //!
 //! A change of policy is refine → flip → coarsen: rows that nobody reads yet come first, then one store of the epoch
-//! makes every new set take effect at once, and after a barrier goes what is unused. Service tables are filled from the
-//! far end: backends, slots, then the services that lead to them; they are emptied the other way round. Pure: the
-//! kernel is `apply`'s affair.
+//! makes every new set take effect at once, and after a barrier goes what is unused. A pod that goes is the first to
+//! go and one that comes the last to come, so that nobody is judged by what another was, or by rules of before. Service
+//! tables are filled from the far end: backends, slots, then the services that lead to them; they are emptied the other
+//! way round. Pure: the kernel is `apply`'s affair.
 //!
 //! What comes in is what `compile` makes: a row of `POD` names its set twice, tombstones keep the generation of free
 //! array rows, and `CONFIG` is ours alone.
 use std::collections::BTreeMap;
 
-use abi::{config::Config, pod::READY, service::ALIVE};
+use abi::{config::Config, pod::READY, policy::SetId, service::ALIVE};
 use zerocopy::{Immutable, IntoBytes};
 
 use crate::{
@@ -21,18 +22,21 @@ mod classes;
 
 /// The steps from `have` to `want`; none if they say the same, the epoch apart.
 pub fn diff(have: &Tables, want: &Tables) -> Vec<Op> {
-    let rows = PodRows::between(have, want);
     let moves = classes::moves(have, want);
+    let rows = PodRows::between(have, want, &moves.versions);
     let mut ops = Ops::default();
+
+    // Who goes, or has an address no more, neither sends nor receives from here on.
+    let other = |addr: &&abi::Addr| want.pods.get(*addr) != have.pods.get(*addr);
+    ops.0.extend(have.pods.keys().filter(other).map(|addr| Op::Delete(Table::Pods, addr.as_bytes().into())));
+    ops.0.extend(rows.stopped);
 
     // Refine: rows of sets and classes that no packet meets yet, then the addresses.
     ops.puts(Table::Policy, &have.policy, &want.policy, |_, _| true);
     ops.0.extend(moves.refine);
     let moved = !moves.first.is_empty();
     ops.0.extend(moves.first);
-    // A new pod's row comes before the address that leads to it.
     ops.0.extend(rows.before);
-    ops.puts(Table::Pods, &have.pods, &want.pods, |_, _| true);
     if rows.flip || have.config.is_empty() {
         let mut config = have.config.get(&0).copied().unwrap_or_default();
         config.epoch += 1;
@@ -42,8 +46,16 @@ pub fn diff(have: &Tables, want: &Tables) -> Vec<Op> {
     if (rows.flip || moved) && (!rows.after.is_empty() || !moves.last.is_empty()) {
         ops.0.push(Op::Barrier);
     }
-    ops.0.extend(rows.after);
+    let late = moves.late && !moves.last.is_empty() && !rows.after.is_empty();
     ops.0.extend(moves.last);
+    if late {
+        ops.0.push(Op::Barrier);
+    }
+    ops.0.extend(rows.after);
+    // A new pod's row comes before the address that leads to it.
+    ops.0.extend(rows.new);
+    let other = |addr: &abi::Addr, _: &u32| want.pods.get(addr) != have.pods.get(addr);
+    ops.puts(Table::Pods, &have.pods, &want.pods, other);
 
     // Ways and services, from the far end.
     ops.puts(Table::Nodes, &have.nodes, &want.nodes, |_, node| node.tunnel != abi::Addr::ANY);
@@ -54,7 +66,6 @@ pub fn diff(have: &Tables, want: &Tables) -> Vec<Op> {
 
     // Coarsen: first what leads to other rows, then, when nobody is under way to them, these.
     ops.deletes(Table::Services, &have.services, &want.services);
-    ops.deletes(Table::Pods, &have.pods, &want.pods);
     ops.deletes(Table::Routes, &have.routes, &want.routes);
     let mut last = Ops::default();
     last.0.extend(rows.free);
@@ -78,40 +89,47 @@ pub fn diff(have: &Tables, want: &Tables) -> Vec<Op> {
 struct PodRows {
     /// Some pod's rules change: the epoch must be raised.
     flip: bool,
-    /// New rows, and the half of a row that the next epoch selects.
+    /// Rows that are ready no more.
+    stopped: Vec<Op>,
+    /// The half of a row that the next epoch selects.
     before: Vec<Op>,
     /// The final rows: generations are raised when the new rules are in force.
     after: Vec<Op>,
+    /// Rows that become ready: by no packet of theirs was anything judged before.
+    new: Vec<Op>,
     /// Rows that become free.
     free: Vec<Op>,
 }
 
 impl PodRows {
-    fn between(have: &Tables, want: &Tables) -> PodRows {
+    /// `versions`: by which id a set goes until every address has its class.
+    fn between(have: &Tables, want: &Tables, versions: &BTreeMap<SetId, SetId>) -> PodRows {
         let active = (have.epoch() & 1) as usize;
         let mut rows = PodRows::default();
         for (id, new) in &want.pod {
             let old = have.pod.get(id);
-            if old == Some(new) {
+            let set = versions.get(&new.policy_set[0]).copied().filter(|_| new.isolated[0] != 0);
+            if old == Some(new) && set.is_none() {
                 continue;
             }
             let last = put(Table::Pod, id, new);
-            match old {
+            match old.filter(|old| old.flags & READY != 0) {
                 _ if new.flags & READY == 0 && new.ifindex == 0 => rows.free.push(last),
-                Some(old) if old.flags & READY != 0 => {
-                    let changes =
-                        old.policy_set[active] != new.policy_set[0] || old.isolated[active] != new.isolated[0];
-                    if changes {
-                        rows.flip = true;
+                Some(_) if new.flags & READY == 0 => rows.stopped.push(last),
+                None => rows.new.push(last),
+                Some(old) => {
+                    let set = set.unwrap_or(new.policy_set[0]);
+                    let says = |side: usize| (old.policy_set[side], old.isolated[side]) == (set, new.isolated[0]);
+                    rows.flip |= !says(active);
+                    // Also what a round that failed has left in the other half must not come into force.
+                    if !says(1 - active) {
                         let mut half = *old;
-                        half.policy_set[1 - active] = new.policy_set[0];
+                        half.policy_set[1 - active] = set;
                         half.isolated[1 - active] = new.isolated[0];
                         rows.before.push(put(Table::Pod, id, &half));
                     }
                     rows.after.push(last);
                 }
-                // No packet has passed by this row: it needs no epoch.
-                _ => rows.before.push(last),
             }
         }
         rows

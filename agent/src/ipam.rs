@@ -1,8 +1,8 @@
 //! Addresses of this node's pods: the ledger of who has which, on disk.
 //!
-//! Written whole, synced and renamed on each change, so that neither a killed agent nor a power cut gives an address
-//! twice. A new boot starts empty: whatever had an address then is gone. Addresses are given out in a circle, so that
-//! one that was just freed rests as long as possible.
+//! Written whole and renamed on each change, so that a killed agent gives no address twice. A new boot starts empty:
+//! whatever had an address then is gone, so the file is named by its boot and need not outlive a power cut. Addresses are
+//! given out in a circle, so that one that was just freed rests as long as possible.
 use std::{
     collections::BTreeSet,
     fs::{self, File},
@@ -88,7 +88,8 @@ impl Ledger {
     /// # Errors
     /// [`IpamError::File`]. A ledger that makes no sense is an error, not a fresh start: its addresses may be in use.
     pub fn open(directory: &Path, boot: &str) -> Result<Ledger, IpamError> {
-        let path = directory.join("addresses.json");
+        let path = directory.join(format!("addresses-{boot}.json"));
+        forget_others(directory, &path);
         let failed = |source| IpamError::File { operation: "read", path: path.clone(), source };
         let pages = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice::<Pages>(&bytes).map_err(|error| failed(error.into()))?,
@@ -141,7 +142,7 @@ impl Ledger {
 
     fn write(&mut self, pages: Pages) -> Result<(), IpamError> {
         let text = serde_json::to_vec_pretty(&pages).expect("strings and addresses are JSON");
-        write_atomically(&self.path, &text, 0o600).map_err(|source| IpamError::File {
+        replace(&self.path, &text, 0o600, false).map_err(|source| IpamError::File {
             operation: "write",
             path: self.path.clone(),
             source,
@@ -170,11 +171,26 @@ fn next(range: Ipv4Network, last: Option<Ipv4Addr>, used: &BTreeSet<Ipv4Addr>) -
     (0..count).map(|step| Ipv4Addr::from(first + (start + step) % count)).find(|address| !used.contains(address))
 }
 
+/// Ledgers of other boots, and of versions that named it otherwise. Best effort: nobody reads them again.
+fn forget_others(directory: &Path, own: &Path) {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let others = entries.map(|entry| entry.path()).filter(|path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.starts_with("addresses") && name.ends_with(".json") && path != own
+    });
+    others.for_each(|path| drop(fs::remove_file(path)));
+}
+
 /// Writes a file so that after a power cut it is the old one or the new one, whole.
 ///
 /// # Errors
 /// What the file system said.
 pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    replace(path, bytes, mode, true)
+}
+
+/// Without `synced` it is whole for every process, but not after a power cut.
+fn replace(path: &Path, bytes: &[u8], mode: u32, synced: bool) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let directory = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(directory)?;
@@ -184,6 +200,9 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> 
     let _ = fs::remove_file(&temporary);
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
     file.write_all(bytes)?;
+    if !synced {
+        return fs::rename(&temporary, path);
+    }
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(directory)?.sync_all()
@@ -242,8 +261,9 @@ mod tests {
         let taken = taken.expect("room");
         let again = Ledger::open(directory.path(), "boot").expect("there");
         assert_eq!(again.get("a", "eth0"), Some(&taken));
-        assert_eq!(Ledger::open(directory.path(), "other").expect("there").entries(), []);
-        fs::write(directory.path().join("addresses.json"), "{").expect("written");
+        fs::write(directory.path().join("addresses-boot.json"), "{").expect("written");
         assert!(Ledger::open(directory.path(), "boot").is_err(), "a broken ledger is no fresh start");
+        assert_eq!(Ledger::open(directory.path(), "other").expect("new").entries(), []);
+        assert!(!directory.path().join("addresses-boot.json").exists(), "nobody reads it again");
     }
 }

@@ -42,7 +42,14 @@ pub enum NetnsError {
 /// # Errors
 /// [`NetnsError::Open`].
 pub fn open(path: &Path) -> Result<File, NetnsError> {
-    File::open(path).map_err(|source| NetnsError::Open { path: path.into(), source })
+    let failed = |source| NetnsError::Open { path: path.into(), source };
+    let file = File::open(path).map_err(failed)?;
+    match nix::sys::statfs::fstatfs(&file) {
+        Ok(system) if system.filesystem_type() == nix::sys::statfs::NSFS_MAGIC => Ok(file),
+        // A bind mount that is gone leaves the empty file that it was on.
+        Ok(_) => Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is no namespace"))),
+        Err(errno) => Err(failed(errno.into())),
+    }
 }
 
 /// True for the namespace of this process.

@@ -4,6 +4,7 @@
 //! before it is up, and the answer comes when the pod's policy is in force. Until then its packets are dropped. Whatever
 //! fails half-way is undone, and the runtime may try again.
 use std::{
+    collections::BTreeMap,
     net::Ipv4Addr,
     path::Path,
     sync::{
@@ -20,54 +21,18 @@ use tokio::sync::watch;
 use crate::{
     devices::quiet,
     engine::{InForce, Inbox},
-    ipam::{Entry, IpamError, Ledger},
+    ipam::{Entry, Ledger},
     load::{LoadError, Programs},
-    netlink::{End, Link, Netlink, NetlinkError},
-    netns::{self, NetnsError},
+    netlink::{End, Link, Netlink},
+    netns,
     snapshot::Attachment,
 };
 
+mod error;
 mod interface;
 
+pub use error::PodError;
 pub use interface::GATEWAY;
-
-/// Why a pod's interface cannot be made, changed or removed.
-#[derive(Debug, thiserror::Error)]
-pub enum PodError {
-    /// The ledger.
-    #[error(transparent)]
-    Ipam(#[from] IpamError),
-    /// A request to the kernel.
-    #[error(transparent)]
-    Netlink(#[from] NetlinkError),
-    /// Inside the pod.
-    #[error(transparent)]
-    Netns(#[from] NetnsError),
-    /// The hooks.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The pod's namespace has an interface of that name.
-    #[error("the interface {0} exists in the pod's network namespace already: DEL must come before another ADD")]
-    InterfaceExists(String),
-    /// The namespace is the node's own.
-    #[error("{0} is the node's own network namespace: a pod with hostNetwork needs no interface")]
-    OwnNamespace(String),
-    /// There was no ADD, or a DEL since.
-    #[error("container {0} has no interface {1} of ours")]
-    Unknown(String, String),
-    /// Something of the pod's interface is missing.
-    #[error("{0} of the pod's interface is missing")]
-    Missing(&'static str),
-    /// A DEL came in between.
-    #[error("the interface was removed while its ADD waited")]
-    Removed,
-    /// The policy is not in force in time.
-    #[error("the pod's policy is not in force after {0:?}: {1}")]
-    NotInForce(Duration, &'static str),
-    /// The node has no range yet.
-    #[error("the Node has no spec.podCIDR yet: the node IPAM controller has not given it one")]
-    NoRange,
-}
 
 /// An interface as CNI tells it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -84,7 +49,7 @@ pub struct Made {
     pub address: Ipv4Addr,
 }
 
-/// Makes and removes interfaces, one at a time.
+/// Makes and removes interfaces.
 pub struct Pods {
     netlink: Netlink,
     programs: Arc<Mutex<Programs>>,
@@ -92,8 +57,8 @@ pub struct Pods {
     inbox: Arc<Inbox>,
     in_force: watch::Receiver<InForce>,
     mtu: AtomicU32,
-    /// One interface is made at a time; waiting for policy is not part of that.
-    one: tokio::sync::Mutex<()>,
+    /// One call at a time about one interface; waiting for policy is not part of that.
+    held: Mutex<BTreeMap<(String, String), Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Pods {
@@ -106,8 +71,8 @@ impl Pods {
         in_force: watch::Receiver<InForce>,
         mtu: u32,
     ) -> Pods {
-        let (ledger, mtu, one) = (Mutex::new(ledger), AtomicU32::new(mtu), tokio::sync::Mutex::new(()));
-        Pods { netlink, programs, ledger, inbox, in_force, mtu, one }
+        let (ledger, mtu, held) = (Mutex::new(ledger), AtomicU32::new(mtu), Mutex::default());
+        Pods { netlink, programs, ledger, inbox, in_force, mtu, held }
     }
 
     /// After a start: interfaces whose host end is still there are known again, others give their address back.
@@ -145,7 +110,7 @@ impl Pods {
     /// [`PodError`]; then nothing is left of it, unless it was there before.
     pub async fn add(&self, wanted: Entry, patience: Duration) -> Result<(Entry, Made), PodError> {
         let entry = {
-            let _one = self.one.lock().await;
+            let _held = self.hold(&wanted.container_id, &wanted.ifname).await;
             let known = self.ledger().get(&wanted.container_id, &wanted.ifname).cloned();
             if let Some(entry) = known {
                 if entry.netns == wanted.netns && self.check_entry(&entry).await.is_ok() {
@@ -168,7 +133,7 @@ impl Pods {
     /// # Errors
     /// [`PodError`]; then it can be tried again.
     pub async fn release(&self, entry: &Entry) -> Result<(), PodError> {
-        let _one = self.one.lock().await;
+        let _held = self.hold(&entry.container_id, &entry.ifname).await;
         let same = self.ledger().get(&entry.container_id, &entry.ifname) == Some(entry);
         if same { self.undo(entry).await } else { Ok(()) }
     }
@@ -178,7 +143,7 @@ impl Pods {
     /// # Errors
     /// [`PodError`]; then it can be tried again.
     pub async fn remove(&self, container_id: &str, ifname: &str) -> Result<(), PodError> {
-        let _one = self.one.lock().await;
+        let _held = self.hold(container_id, ifname).await;
         let entry = self.ledger().get(container_id, ifname).cloned();
         match entry {
             Some(entry) => self.undo(&entry).await,
@@ -218,9 +183,9 @@ impl Pods {
 
     /// Gives every interface, and those that come, another MTU. Best effort: what refuses is said and goes on as it is.
     pub async fn set_mtu(&self, mtu: u32) {
-        let _one = self.one.lock().await;
         self.mtu.store(mtu, Ordering::Relaxed);
         for entry in self.entries() {
+            let _held = self.hold(&entry.container_id, &entry.ifname).await;
             if let Err(error) = self.resize(&entry, mtu).await {
                 let pod = format!("{}/{}", entry.namespace, entry.name);
                 tracing::warn!(
@@ -264,6 +229,15 @@ impl Pods {
             .filter_map(|range| if let ipnetwork::IpNetwork::V4(v4) = range { Some(*v4) } else { None })
             .next()
             .ok_or(PodError::NoRange)
+    }
+
+    async fn hold(&self, container_id: &str, ifname: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut held = self.held.lock().expect("no holder panics");
+            held.retain(|_, lock| Arc::strong_count(lock) > 1);
+            held.entry((container_id.to_owned(), ifname.to_owned())).or_default().clone()
+        };
+        lock.lock_owned().await
     }
 
     fn mtu(&self) -> u32 {
@@ -310,26 +284,33 @@ impl Pods {
 
     async fn build(&self, entry: &Entry, netns: &std::fs::File) -> Result<Link, PodError> {
         use std::os::fd::AsFd;
+        // A socket of its own: the kernel serves one after another what comes by one socket.
+        let netlink = Netlink::open()?;
         // Left by an agent that was killed between the device and here.
-        self.netlink.remove(&entry.device).await?;
+        netlink.remove(&entry.device).await?;
         self.programs().forget(&entry.device)?;
+        let mtu = self.mtu();
         let near = End { name: &entry.device, mac: GATEWAY_MAC };
         let far = End { name: &entry.ifname, mac: interface::mac(entry.address) };
-        match self.netlink.add_pair(near, far, self.mtu(), Some(netns.as_fd())).await {
+        match netlink.add_pair(near, far, mtu, Some(netns.as_fd())).await {
             Err(error) if error.exists() => return Err(PodError::InterfaceExists(entry.ifname.clone())),
             other => other?,
         }
-        let link = self.netlink.link(&entry.device).await?.ok_or(PodError::Missing("the host's end"))?;
+        let link = netlink.link(&entry.device).await?.ok_or(PodError::Missing("the host's end"))?;
         quiet(&link.name);
         self.hooks(&entry.device)?;
         let (ifname, address) = (entry.ifname.clone(), entry.address);
         netns::within(Path::new(&entry.netns), move |netlink| interface::dress(netlink, ifname, address)).await?;
-        self.netlink.set_up(&link).await?;
+        netlink.set_up(&link).await?;
+        // It may have changed since the pair was made.
+        if self.mtu() != mtu {
+            self.resize(entry, self.mtu()).await?;
+        }
         Ok(link)
     }
 
     async fn undo(&self, entry: &Entry) -> Result<(), PodError> {
-        self.netlink.remove(&entry.device).await?;
+        Netlink::open()?.remove(&entry.device).await?;
         self.programs().forget(&entry.device)?;
         self.inbox.detach(&entry.container_id, &entry.ifname);
         self.ledger().retain(|other| !other.is(&entry.container_id, &entry.ifname))?;

@@ -134,7 +134,9 @@ impl Lab {
         let pins = std::fs::read_dir(self.path("bpf/weft/links")).expect("a directory").flatten();
         let pins = pins.filter_map(|pin| pin.file_name().into_string().ok());
         traces.extend(pins.filter(|pin| pin.split_once('@').is_some_and(|(_, device)| is_pods(device))));
-        let ledger = std::fs::read(self.path("state/addresses.json")).unwrap_or_default();
+        let mut files = std::fs::read_dir(self.path("state")).into_iter().flatten().flatten().map(|file| file.path());
+        let ledger = files.find(|path| path.extension().is_some_and(|end| end == "json"));
+        let ledger = ledger.map(|path| std::fs::read(path).unwrap_or_default()).unwrap_or_default();
         let ledger: Value = serde_json::from_slice(&ledger).unwrap_or_default();
         let entries = ledger["entries"].as_array().cloned().unwrap_or_default();
         traces.extend(entries.iter().map(|entry| format!("address {} of {}", entry["address"], entry["name"])));
