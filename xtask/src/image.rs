@@ -35,6 +35,9 @@ enum Entry {
 
 const BUSYBOX: Image = Image { name: "busybox", tag: "1.0", user: "0", run: Run::Command("sh") };
 
+/// What `deploy/` runs on the nodes of any cluster: the agent, and the plugin that it installs.
+const WEFT: Image = Image { name: "weft", tag: "1.0", user: "0", run: Run::Entrypoint("/weft") };
+
 /// `probe` opens raw sockets to ping, so it keeps root and root's capabilities.
 const IMAGES: [Image; 2] = [
     Image { name: "guestbook", tag: "1.0", user: "65532", run: Run::Entrypoint("/guestbook") },
@@ -52,11 +55,25 @@ pub(crate) fn run(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
             write_if_changed(&path(places, image), &pack(image, &layer)?)
         })
     })?;
+    clock.step("packing weft", |_| {
+        let layer = ["weft", "weft-cni"].map(|name| stripped(places, name)).into_iter().collect::<Result<Vec<_>, _>>()?;
+        write_if_changed(&path(places, &WEFT), &pack(&WEFT, &layer)?)
+    })?;
     let program = debian::unpacked(places, clock, "busybox-static")?.join("bin/busybox");
     clock.step("packing busybox", |_| {
         let layer = busybox(&program)?;
         write_if_changed(&path(places, &BUSYBOX), &pack(&BUSYBOX, &layer)?)
     })
+}
+
+/// One of our programs without its debug information, which is three quarters of it.
+fn stripped(places: &Places, name: &str) -> anyhow::Result<Entry> {
+    let (program, small) = (places.programs().join(name), places.images().join(format!("{name}.stripped")));
+    shell::answer(Path::new("strip"), &["-o", &small.display().to_string(), &program.display().to_string()])
+        .with_context(|| format!("stripping {}", program.display()))?;
+    let bytes = fs::read(&small).with_context(|| format!("reading {}", small.display()))?;
+    fs::remove_file(&small).with_context(|| format!("removing {}", small.display()))?;
+    Ok(Entry::Program(name.to_owned(), bytes))
 }
 
 /// The program and a link for each of its applets.
