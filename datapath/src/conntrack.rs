@@ -34,7 +34,7 @@ pub fn established(
     let epoch = tables.epoch(); // Before any look-up.
     let (key, direction) = packet.tuple.key(packet.proto, side(hook as u32));
     let Some(entry) = tables.flow(&key) else {
-        return Ok(Step::Slow(Stage::Flow));
+        return Ok(Step::Unknown);
     };
     let now = kernel.now();
     let known = packet.kind != KIND_ERROR
@@ -107,6 +107,12 @@ fn find<T: Tables>(tables: &T, key: &FlowKey) -> Option<T::Entry> {
     if let Some(entry) = tables.flow(key) {
         return Some(entry);
     }
+    find_again(tables, key)
+}
+
+/// The same after a look-up in `FLOWS` that found nothing.
+#[inline(always)]
+fn find_again<T: Tables>(tables: &T, key: &FlowKey) -> Option<T::Entry> {
     if let Some(entry) = tables.half_open(key) {
         return Some(entry);
     }
@@ -153,9 +159,12 @@ pub fn remove(tables: &impl Tables, key: &FlowKey) {
 pub fn resume(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Result<Step, DropReason> {
     let packet = &state.packet;
     let (key, direction) = packet.tuple.key(packet.proto, side(state.hook));
-    let Some(entry) = find(tables, &key) else {
+    let found = if state.missed != 0 { find_again(tables, &key) } else { find(tables, &key) };
+    let Some(entry) = found else {
+        state.missed = 2;
         return Ok(Step::Slow(Stage::New));
     };
+    state.missed = 0;
     if entry.legs[direction & 1].device != state.device {
         return Ok(Step::Slow(Stage::New));
     }

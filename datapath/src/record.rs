@@ -35,7 +35,9 @@ pub fn keep(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Re
         half(state, direction);
     }
     state.recorded = 1;
-    tables.remove_flow(&key);
+    if state.missed != 2 {
+        tables.remove_flow(&key); // Or it would be found before the new row.
+    }
     if !tables.put_half_open(&key, &state.value) && paired {
         return Err(DropReason::FlowTableFull);
     }
@@ -103,10 +105,21 @@ fn reserve(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> boo
         return false;
     }
     let (key, direction) = answer.key(proto, twin_side);
-    if taken(tables, state, &key, proto) {
-        return false;
+    if let Some(entry) = tables.flow(&key) {
+        if !vacant(tables, state, &entry, proto) {
+            return false;
+        }
+        remove(tables, &key);
     }
     answer_half(state, direction);
+    if tables.reserve_half_open(&key, &state.twin) {
+        return true;
+    }
+    let free = tables.half_open(&key).is_none_or(|entry| vacant(tables, state, &entry, proto));
+    if !free {
+        return false;
+    }
+    tables.remove_half_open(&key);
     tables.reserve_half_open(&key, &state.twin)
 }
 
@@ -122,23 +135,7 @@ fn another_port(tables: &impl Tables, state: &mut State, random: u32) {
     }
 }
 
-/// Whether a live flow of somebody else has the key; what is expired or our own is cleared away.
-#[inline(always)]
-fn taken(tables: &impl Tables, state: &State, key: &FlowKey, proto: u8) -> bool {
-    if let Some(entry) = tables.flow(key)
-        && !vacant(tables, state, &entry, proto)
-    {
-        return true;
-    }
-    if let Some(entry) = tables.half_open(key)
-        && !vacant(tables, state, &entry, proto)
-    {
-        return true;
-    }
-    remove(tables, key);
-    false
-}
-
+/// A row that nobody needs any more: it is expired, or our own.
 #[inline(always)]
 fn vacant(tables: &impl Tables, state: &State, value: &FlowValue, proto: u8) -> bool {
     let ours = value.flags & PAIRED != 0 && value.to == state.packet.tuple.reversed();

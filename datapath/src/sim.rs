@@ -116,8 +116,12 @@ impl Node {
         }
         let mut outcome = Outcome::default();
         let mut step = hook::enter(at, self, &kernel, &packet, &mut outcome);
-        if matches!(step, Ok(Step::Slow(_))) {
+        if !matches!(step, Ok(Step::Done) | Err(_)) {
             answer.state.start(at, &packet, self, &kernel);
+        }
+        if step == Ok(Step::Unknown) {
+            answer.state.missed = 1;
+            step = Ok(Step::Slow(Stage::Flow));
         }
         while let Ok(Step::Slow(stage)) = step {
             assert!(answer.stages.len() < 33, "the kernel ends a chain of 33 tail calls");
@@ -129,7 +133,7 @@ impl Node {
                 self.apply(&mut answer.frame, &packet, &outcome);
                 Ok(outcome.verdict())
             }
-            Ok(Step::Slow(_)) => unreachable!("the loop ends on anything else"),
+            Ok(Step::Slow(_) | Step::Unknown) => unreachable!("the loop ends on anything else"),
             Err(reason) => Err(reason),
         };
         answer

@@ -22,6 +22,8 @@ pub struct State {
     pub now: u64,
     /// The device as flows name it: [`crate::hook::device`].
     pub device: u32,
+    /// 1: `FLOWS` has no row for the packet; 2: neither has `HALFOPEN`, nor `FLOWS` when asked again.
+    pub missed: u32,
     /// 1: an existing flow is judged anew and keeps its translation.
     pub renew: u32,
     /// Backends tried in vain so far, because their reply key was taken.
@@ -70,6 +72,7 @@ impl State {
     pub fn start(&mut self, hook: Hook, packet: &Packet, tables: &impl Tables, kernel: &impl Kernel) {
         self.packet = *packet;
         self.hook = hook as u32;
+        self.missed = 0;
         self.epoch = tables.epoch();
         self.now = kernel.now();
         self.device = crate::hook::device(tables, hook, packet.ifindex);

@@ -113,4 +113,6 @@ pub enum Step {
     Done,
     /// Goes on there, with what it left in [`crate::State`].
     Slow(Stage),
+    /// Goes on at [`Stage::Flow`], and `FLOWS` has been asked in vain: only a hook program answers this.
+    Unknown,
 }

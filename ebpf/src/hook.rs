@@ -28,10 +28,16 @@ pub fn run(context: &TcContext, at: Hook) -> i32 {
     match hook::enter(at, &Maps, &skb, &packet, &mut outcome) {
         Ok(Step::Done) => finish(&skb, number, &packet, &outcome),
         Err(reason) => discard(&skb, number, &packet, reason, None),
-        Ok(Step::Slow(stage)) => {
+        Ok(step) => {
             if let Some(state) = scratch() {
                 state.start(at, &packet, &Maps, &skb);
-                go_on(context, stage);
+                match step {
+                    Step::Slow(stage) => go_on(context, stage),
+                    _ => {
+                        state.missed = 1;
+                        go_on(context, Stage::Flow);
+                    }
+                }
             }
             discard(&skb, number, &packet, DropReason::TableMissing, None)
         }

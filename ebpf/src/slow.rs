@@ -63,7 +63,7 @@ fn run(context: &TcContext, body: impl FnOnce(&Skb, &mut State) -> Result<Step, 
         return TC_ACT_SHOT;
     };
     let reason = match body(&skb, state) {
-        Ok(Step::Done) => DropReason::TableMissing, // Only the last stage is done.
+        Ok(Step::Done | Step::Unknown) => DropReason::TableMissing, // Only the last stage is done.
         Ok(Step::Slow(next)) => {
             go_on(context, next);
             DropReason::TableMissing
