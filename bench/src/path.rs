@@ -89,7 +89,9 @@ fn tables(figures: &[Figures], how: &str, notes: &[String]) -> Vec<Table> {
     let heads: Vec<&str> = TESTS.iter().map(Test::name).collect();
     let mut rates = Table::new("Paths between two pods: transactions in a second (stream: Gbit/s)", &heads);
     for path in figures {
-        let rate = |rounds: &Vec<f64>| known(median(rounds)).and_then(|rate| if rate < 1_000.0 { Cell::fine(rate) } else { Cell::whole(rate) });
+        let rate = |rounds: &Vec<f64>| {
+            known(median(rounds)).and_then(|rate| if rate < 1_000.0 { Cell::fine(rate) } else { Cell::whole(rate) })
+        };
         rates.row(path.name, path.rounds.iter().map(rate).collect());
     }
     rates.note(how);

@@ -87,7 +87,8 @@ fn settled(samples: Samples, mut sample: impl FnMut() -> anyhow::Result<f64>) ->
 
 /// Packets of established flows.
 fn known(args: &Args, effort: &Effort) -> anyhow::Result<Table> {
-    let names: Vec<String> = effort.among.iter().map(|&n| if n == 1 { "hot".into() } else { format!("of {n}") }).collect();
+    let names: Vec<String> =
+        effort.among.iter().map(|&n| if n == 1 { "hot".into() } else { format!("of {n}") }).collect();
     let heads: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut table = Table::new(&title("Established flows", &effort.sizes), &heads);
     let mut floor = Vec::new();

@@ -38,7 +38,8 @@ pub(crate) fn ip(arguments: &str) -> anyhow::Result<()> {
 
 /// A command line without quotes; its error output is the error's.
 pub(crate) fn command(program: &str, arguments: &str) -> anyhow::Result<()> {
-    let output = Command::new(program).args(arguments.split_whitespace()).output().with_context(|| program.to_owned())?;
+    let output =
+        Command::new(program).args(arguments.split_whitespace()).output().with_context(|| program.to_owned())?;
     if !output.status.success() {
         bail!("{program} {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }

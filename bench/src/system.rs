@@ -66,8 +66,12 @@ async fn measure(cluster: &Cluster, effort: &Effort) -> anyhow::Result<Vec<Table
         }
         weights.push(weigh(cluster)?);
     }
-    way.note("one change after another, each as soon as the last one is in the table; the table is looked at every 50 µs");
-    way.note("each Service beside those that change has one endpoint; API server, agent and this program share the machine");
+    way.note(
+        "one change after another, each as soon as the last one is in the table; the table is looked at every 50 µs",
+    );
+    way.note(
+        "each Service beside those that change has one endpoint; API server, agent and this program share the machine",
+    );
     let starts = starts(cluster, &client, effort).await?;
     Ok(vec![memory(effort, &weights), starts, way])
 }

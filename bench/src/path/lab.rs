@@ -60,7 +60,9 @@ impl Lab {
         lab.paths.push(plain::two_nodes_routed()?.beside(Bare::Nic));
         let rules = plain::two_nodes_masquerade()?;
         if !rules.ready {
-            lab.notes.push("nft is not on this machine, so there is no path with rules (cargo xtask bench installs it)".into());
+            lab.notes.push(
+                "nft is not on this machine, so there is no path with rules (cargo xtask bench installs it)".into(),
+            );
         }
         lab.paths.push(rules.beside(Bare::Nic));
         lab.paths.push(nodes::bare_nic(args, &mut lab.bare)?.beside(Bare::Nic).is_bare());

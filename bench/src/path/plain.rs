@@ -34,9 +34,7 @@ pub(crate) fn pod(node: &str, name: &str, address: Ipv4Addr, mtu: u32) -> anyhow
     let last = u32::from(address.octets()[3]);
     let (host, index) = (format!("pod{last}"), 100 + last);
     make(name)?;
-    ip(&format!(
-        "-n {node} link add {host} index {index} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {name}"
-    ))?;
+    ip(&format!("-n {node} link add {host} index {index} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {name}"))?;
     ip(&format!("-n {node} link set {host} address {HOST_MAC} up"))?;
     ip(&format!("-n {name} link set eth0 address {} up", mac(address)))?;
     ip(&format!("-n {name} addr add {address}/32 dev eth0"))?;
@@ -166,7 +164,9 @@ pub(crate) fn two_nodes_vxlan() -> anyhow::Result<Path> {
     let hosts = two_nodes("vxlan", 1_450)?;
     for number in [1, 2] {
         let (node, other) = (format!("vxlan-{number}"), 3 - number);
-        ip(&format!("-n {node} link add flannel type vxlan id 1 dev eth0 dstport 8472 nolearning local 172.31.0.1{number}"))?;
+        ip(&format!(
+            "-n {node} link add flannel type vxlan id 1 dev eth0 dstport 8472 nolearning local 172.31.0.1{number}"
+        ))?;
         ip(&format!("-n {node} link set flannel address 02:00:00:00:02:0{number} mtu 1450 up"))?;
         ip(&format!("-n {node} addr add 10.244.{number}.0/32 dev flannel"))?;
         let mac = format!("02:00:00:00:02:0{other}");

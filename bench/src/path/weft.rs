@@ -77,7 +77,12 @@ pub(crate) fn two_nodes(args: &Args, nodes: &mut Vec<Node>) -> anyhow::Result<[P
     let [client, server] = plain::two_nodes("wefts", 1_450)?;
     nodes.push(node(args, "wefts-1", 1, &[CLIENT], &[client])?);
     nodes.push(node(args, "wefts-2", 2, &[FAR], &[server])?);
-    Ok(paths("two nodes: Weft, VXLAN by the device", "two nodes: Weft, VXLAN by the device, by ClusterIP", "wefts", FAR))
+    Ok(paths(
+        "two nodes: Weft, VXLAN by the device",
+        "two nodes: Weft, VXLAN by the device, by ClusterIP",
+        "wefts",
+        FAR,
+    ))
 }
 
 fn paths(name: &'static str, by_service: &'static str, prefix: &str, server: Ipv4Addr) -> [Path; 2] {

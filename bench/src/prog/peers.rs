@@ -43,7 +43,12 @@ pub(crate) const PEERS: &[Peer] = &[
     hot(CILIUM, "pod ← ClusterIP ← remote backend (the way back)", 871),
     hot(CALICO, "pod → ClusterIP → local backend", 380),
     hot(CILIUM, "pod → ClusterIP → local backend", 1_028),
-    Peer { whose: "Katran XDP", path: "ClusterIP → IPIP", first: false, figures: [Some(114), None, None, Some(219), None] },
+    Peer {
+        whose: "Katran XDP",
+        path: "ClusterIP → IPIP",
+        first: false,
+        figures: [Some(114), None, None, Some(219), None],
+    },
     Peer { whose: CILIUM, path: "denied by policy", first: true, figures: [Some(276), None, None, None, None] },
 ];
 

@@ -72,7 +72,9 @@ fn first(args: &Args, effort: &Effort) -> anyhow::Result<Table> {
     }
     let names = ["parse", "conntrack (hook)"].into_iter().chain(SLOW);
     rows(&mut table, names, &figures);
-    table.note("each stage with its tail call; the second conntrack stage asks both flow tables before a packet counts as new");
+    table.note(
+        "each stage with its tail call; the second conntrack stage asks both flow tables before a packet counts as new",
+    );
     Ok(table)
 }
 

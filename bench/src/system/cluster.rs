@@ -99,11 +99,12 @@ impl Cluster {
     /// Kills a process; ms from the start of its successor until that serves.
     pub(crate) async fn restart(&self, role: Role, client: &Client) -> anyhow::Result<f64> {
         let (parent, old) = (self.parent(role)?, self.pid(role)?);
+        let before = processes::children(parent);
         kill(Pid::from_raw(old), Signal::SIGKILL).context("kill")?;
         let deadline = Instant::now() + PATIENCE;
-        while processes::child(parent, role).is_none_or(|pid| pid == old) {
+        while processes::children(parent).iter().all(|pid| before.contains(pid)) {
             ensure!(Instant::now() < deadline, "nobody starts it again");
-            tokio::time::sleep(Duration::from_micros(200)).await;
+            thread::sleep(Duration::from_micros(50));
         }
         let begun = Instant::now();
         match role {

@@ -39,19 +39,13 @@ impl Role {
 
 /// The child of a process that runs this subcommand.
 pub(crate) fn child(parent: i32, role: Role) -> Option<i32> {
-    for entry in fs::read_dir("/proc").ok()?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        if parent_of(pid) == Some(parent) && subcommand(pid).as_deref() == Some(role.name()) {
-            return Some(pid);
-        }
-    }
-    None
+    children(parent).into_iter().find(|pid| subcommand(*pid).as_deref() == Some(role.name()))
 }
 
-fn parent_of(pid: i32) -> Option<i32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // After the name in parentheses: the state, then the parent.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+/// Children of a process's first thread: supervisor and node-init have no other that starts any.
+pub(crate) fn children(parent: i32) -> Vec<i32> {
+    let text = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
 fn subcommand(pid: i32) -> Option<String> {

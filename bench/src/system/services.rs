@@ -102,7 +102,12 @@ impl Table {
     }
 
     /// ms until the row is as it should be.
-    async fn until(&self, address: Ipv4Addr, begun: Instant, done: impl Fn(Option<Row>) -> bool) -> anyhow::Result<f64> {
+    async fn until(
+        &self,
+        address: Ipv4Addr,
+        begun: Instant,
+        done: impl Fn(Option<Row>) -> bool,
+    ) -> anyhow::Result<f64> {
         while !done(self.row(address)) {
             ensure!(begun.elapsed() < PATIENCE, "the row of {address} does not change");
             tokio::time::sleep(Duration::from_micros(50)).await;

@@ -63,8 +63,10 @@ fn load_all(ebpf: &mut Ebpf) {
         let program: &mut SchedClassifier = program.try_into().unwrap();
         if let Err(error) = program.load() {
             let text = format!("{error}: {:?}", std::error::Error::source(&error));
+            // What the kernel answered, and how the verifier's log ends.
+            let head: String = text.chars().take(200).collect();
             let tail = text.len().saturating_sub(4000);
-            panic!("{name}: …{}", &text[tail..]);
+            panic!("{name}: {head}…{}", text.get(tail..).unwrap_or_default());
         }
     }
 }
