@@ -34,15 +34,21 @@ object!(NetworkPolicy, "networking.k8s.io", "v1", "networkpolicies", "NetworkPol
 impl NetworkPolicy {
     /// Its ingress rules are in force. By default always.
     pub fn isolates_ingress(&self) -> bool {
-        self.policy_types.is_empty() || self.policy_types.iter().any(|t| &**t == "Ingress")
+        self.goes_by_default() || self.names("Ingress")
     }
 
     /// Its egress rules are in force. By default if there are any.
     pub fn isolates_egress(&self) -> bool {
-        match self.policy_types.is_empty() {
-            true => !self.egress.is_empty(),
-            false => self.policy_types.iter().any(|t| &**t == "Egress"),
-        }
+        (self.goes_by_default() && !self.egress.is_empty()) || self.names("Egress")
+    }
+
+    /// No types are named; or one that does not exist, which may have been meant for either.
+    fn goes_by_default(&self) -> bool {
+        self.policy_types.is_empty() || self.policy_types.iter().any(|text| !matches!(&**text, "Ingress" | "Egress"))
+    }
+
+    fn names(&self, wanted: &str) -> bool {
+        self.policy_types.iter().any(|text| &**text == wanted)
     }
 }
 
@@ -149,6 +155,8 @@ mod tests {
         check(r#"{"policyTypes":["Egress"]}"#, false, true);
         check(r#"{"policyTypes":["Ingress"],"egress":[{}]}"#, true, false);
         check(r#"{"policyTypes":["Ingress","Egress"]}"#, true, true);
+        check(r#"{"policyTypes":["egress"],"egress":[{}]}"#, true, true);
+        check(r#"{"policyTypes":["Egress","Sideways"]}"#, true, true);
     }
 
     #[test]

@@ -22,56 +22,93 @@ pub struct Packet {
     pub port: u16,
 }
 
+/// What the API's text says of a packet, and by whom.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// "By default, a pod is non-isolated".
+    NotIsolated,
+    /// Each of these rules (policy, index in `ingress` or `egress`) allows it.
+    Allowed(Vec<(Key, usize)>),
+    /// These policies isolate the pod, and no rule of theirs allows it.
+    Denied(Vec<Key>),
+}
+
 /// True if every policy that the API's text speaks of lets the packet pass. `pod` must be a pod of the cluster's network.
 pub fn allows(input: &Input, pod: &Pod, packet: &Packet) -> bool {
-    let isolating: Vec<&NetworkPolicy> = input
-        .policies
-        .values()
-        .map(|policy| &**policy)
-        .filter(|policy| {
-            policy.key.namespace == pod.key.namespace
-                && (policy.pod_selector.matches(&pod.labels) || policy.pod_selector.fault().is_some())
-                && if packet.ingress { affects(policy, "Ingress") } else { affects(policy, "Egress") }
-        })
-        .collect();
-    // "By default, a pod is non-isolated"; "the policies do not conflict; they are additive".
-    isolating.is_empty()
-        || isolating.iter().any(|policy| {
-            let rules = if packet.ingress { &policy.ingress } else { &policy.egress };
-            rules.iter().any(|rule| rule_allows(input, policy, rule, pod, packet))
-        })
+    !matches!(decide(input, pod, packet), Decision::Denied(_))
+}
+
+/// Who decides on the packet. "The policies do not conflict; they are additive".
+pub fn decide(input: &Input, pod: &Pod, packet: &Packet) -> Decision {
+    let isolating: Vec<&NetworkPolicy> =
+        input.policies.values().map(|policy| &**policy).filter(|policy| isolates(policy, pod, packet.ingress)).collect();
+    if isolating.is_empty() {
+        return Decision::NotIsolated;
+    }
+    let mut allowing = Vec::new();
+    for policy in &isolating {
+        let rules = if packet.ingress { &policy.ingress } else { &policy.egress };
+        // Whom a selector means that makes no sense, nobody knows: its rules are nobody's.
+        let rules = if policy.pod_selector.fault().is_some() { &[] } else { &**rules };
+        let matching = rules.iter().enumerate().filter(|(_, rule)| rule_allows(input, policy, rule, pod, packet));
+        allowing.extend(matching.map(|(index, _)| (policy.key.clone(), index)));
+    }
+    if allowing.is_empty() {
+        return Decision::Denied(isolating.iter().map(|policy| policy.key.clone()).collect());
+    }
+    Decision::Allowed(allowing)
+}
+
+fn isolates(policy: &NetworkPolicy, pod: &Pod, ingress: bool) -> bool {
+    policy.key.namespace == pod.key.namespace
+        && (policy.pod_selector.matches(&pod.labels) || policy.pod_selector.fault().is_some())
+        && affects(policy, if ingress { "Ingress" } else { "Egress" })
 }
 
 /// "If this field is not specified, it will default based on the existence of ingress or egress rules; policies that
 /// contain an egress section are assumed to affect egress, and all policies are assumed to affect ingress."
+///
+/// A type that does not exist is no type; a policy that has one is read as if it had none beside.
 fn affects(policy: &NetworkPolicy, direction: &str) -> bool {
-    if policy.policy_types.is_empty() {
-        return direction == "Ingress" || !policy.egress.is_empty();
-    }
-    policy.policy_types.iter().any(|text| &**text == direction)
+    let known = |text: &str| text == "Ingress" || text == "Egress";
+    let by_default = direction == "Ingress" || !policy.egress.is_empty();
+    let unclear = policy.policy_types.is_empty() || policy.policy_types.iter().any(|text| !known(text));
+    (unclear && by_default) || policy.policy_types.iter().any(|text| &**text == direction)
 }
 
 /// "The traffic must match both ports and from." "If this field is empty or missing, this rule matches all".
 fn rule_allows(input: &Input, policy: &NetworkPolicy, rule: &PolicyRule, pod: &Pod, packet: &Packet) -> bool {
-    let peer_pod = pod_at(input, packet.peer);
+    let owners = pods_at(input, packet.peer);
     let peer =
-        rule.peers.is_empty() || rule.peers.iter().any(|peer| peer_matches(input, policy, peer, packet.peer, peer_pod));
-    let destination = if packet.ingress { Some(pod) } else { peer_pod };
-    let port = rule.ports.is_empty() || rule.ports.iter().any(|port| port_matches(port, destination, packet));
+        rule.peers.is_empty() || rule.peers.iter().any(|peer| peer_matches(input, policy, peer, packet.peer, &owners));
+    let destinations = if packet.ingress { vec![pod] } else { owners };
+    let port = rule.ports.is_empty() || rule.ports.iter().any(|port| port_matches(port, &destinations, packet));
     peer && port
 }
 
-/// The pod of the cluster's network that has the address. Pods of the host's network have their node's, and
-/// "NetworkPolicy cannot affect" them; terminated ones have none.
-fn pod_at<'a>(input: &Input<'a>, address: IpAddr) -> Option<&'a Pod> {
-    input.pods.values().map(|pod| &**pod).find(|pod| {
-        let local = input.local.iter().find(|local| local.key == pod.key);
-        let addresses = local.map_or(&*pod.addresses, |local| &local.addresses);
-        !pod.host_network && (local.is_some() || !pod.terminated()) && addresses.contains(&address)
-    })
+/// The pods of the cluster's network that have the address: one, unless objects contradict each other; then only what
+/// holds of all of them holds. Pods of the host's network have their node's, and "NetworkPolicy cannot affect" them;
+/// terminated ones have none. This node knows its own pods' addresses itself; a pod that is being deleted may have
+/// lost its address to another.
+fn pods_at<'a>(input: &Input<'a>, address: IpAddr) -> Vec<&'a Pod> {
+    let own = |pod: &Pod| {
+        let mine = |local: &&crate::LocalPod| local.key == pod.key && (local.uid.is_empty() || local.uid == pod.uid);
+        let addresses: Vec<IpAddr> =
+            input.local.iter().filter(mine).flat_map(|local| local.addresses.iter().copied()).collect();
+        (!addresses.is_empty()).then_some(addresses)
+    };
+    let known: Vec<&Pod> = input.pods.values().map(|pod| &**pod).filter(|pod| !pod.host_network).collect();
+    let is_here: Vec<&Pod> =
+        known.iter().copied().filter(|pod| own(pod).is_some_and(|addresses| addresses.contains(&address))).collect();
+    if !is_here.is_empty() {
+        return is_here;
+    }
+    let says_so = |pod: &&Pod| own(pod).is_none() && !pod.terminated() && pod.addresses.contains(&address);
+    let (leaving, staying): (Vec<&Pod>, Vec<&Pod>) = known.into_iter().filter(says_so).partition(|pod| pod.deleting);
+    if staying.is_empty() { leaving } else { staying }
 }
 
-fn peer_matches(input: &Input, policy: &NetworkPolicy, peer: &PolicyPeer, address: IpAddr, pod: Option<&Pod>) -> bool {
+fn peer_matches(input: &Input, policy: &NetworkPolicy, peer: &PolicyPeer, address: IpAddr, pods: &[&Pod]) -> bool {
     let selectors = [&peer.pod_selector, &peer.namespace_selector];
     match &peer.ip_block {
         Some(block) => selectors.iter().all(|s| s.is_none()) && block_matches(block, address),
@@ -81,17 +118,22 @@ fn peer_matches(input: &Input, policy: &NetworkPolicy, peer: &PolicyPeer, addres
             {
                 return false;
             }
-            let Some(pod) = pod else { return false };
-            let in_namespace = match &peer.namespace_selector {
-                None => pod.key.namespace == policy.key.namespace,
-                Some(selector) => match input.namespaces.get(&Key::cluster(pod.key.namespace.clone())) {
-                    Some(namespace) => selector.matches(&namespace.labels),
-                    None => selector.is_empty(),
-                },
-            };
-            in_namespace && peer.pod_selector.as_ref().is_none_or(|selector| selector.matches(&pod.labels))
+            !pods.is_empty() && pods.iter().all(|pod| selected(input, policy, peer, pod))
         }
     }
+}
+
+/// "If namespaceSelector is set, the pods matching podSelector in the namespaces selected by namespaceSelector";
+/// otherwise those of the policy's own namespace.
+fn selected(input: &Input, policy: &NetworkPolicy, peer: &PolicyPeer, pod: &Pod) -> bool {
+    let in_namespace = match &peer.namespace_selector {
+        None => pod.key.namespace == policy.key.namespace,
+        Some(selector) => match input.namespaces.get(&Key::cluster(pod.key.namespace.clone())) {
+            Some(namespace) => selector.matches(&namespace.labels),
+            None => selector.is_empty(),
+        },
+    };
+    in_namespace && peer.pod_selector.as_ref().is_none_or(|selector| selector.matches(&pod.labels))
 }
 
 /// "except is a slice of CIDRs that should not be included within an ipBlock".
@@ -129,7 +171,7 @@ fn within(address: IpAddr, (network, bits): (IpAddr, u32)) -> bool {
 }
 
 /// A port of a rule against the packet's; a name means what the destination's containers call so.
-fn port_matches(port: &PolicyPort, destination: Option<&Pod>, packet: &Packet) -> bool {
+fn port_matches(port: &PolicyPort, destinations: &[&Pod], packet: &Packet) -> bool {
     let protocol = port.protocol.as_deref().unwrap_or("TCP");
     let number = match protocol {
         "TCP" => 6,
@@ -147,10 +189,16 @@ fn port_matches(port: &PolicyPort, destination: Option<&Pod>, packet: &Packet) -
             let last = last.unwrap_or(*first);
             (1..=65535).contains(first) && (*first..=65535).contains(&last) && (*first..=last).contains(&wanted)
         }
-        (Some(IntOrString::Name(name)), None) => destination.is_some_and(|pod| {
-            let named = |p: &&objects::ContainerPort| p.name == *name && *p.protocol == *protocol;
-            pod.ports.iter().filter(named).any(|p| p.container_port == packet.port)
-        }),
+        (Some(IntOrString::Name(name)), None) => {
+            let numbers = |pod: &Pod| -> std::collections::BTreeSet<u16> {
+                let named = pod.ports.iter().filter(|p| p.name == *name && *p.protocol == *protocol);
+                named.map(|p| p.container_port).collect()
+            };
+            destinations.first().is_some_and(|first| {
+                let said = numbers(first);
+                said.contains(&packet.port) && destinations.iter().all(|pod| numbers(pod) == said)
+            })
+        }
         _ => false,
     }
 }

@@ -6,6 +6,12 @@ use objects::{Issue, Key, NetworkPolicy, PolicyRule};
 
 use crate::{peer::Term, port::PortMatch};
 
+/// IP protocol number.
+const SCTP: u8 = 132;
+/// The datapath's parser knows no SCTP, so no pod's SCTP packet passes, whatever policies say.
+const NO_SCTP: &str = "SCTP is not carried between pods: its packets are dropped as UnsupportedProtocol, and this port \
+                       opens nothing; the other ports are in force";
+
 /// Index into [`Parsed::terms`].
 pub(crate) type TermId = usize;
 
@@ -38,11 +44,15 @@ impl Parsed {
     /// Adds a policy; what is wrong in it becomes an issue and matches nothing.
     pub(crate) fn add(&mut self, policy: &NetworkPolicy) {
         if let Some(fault) = policy.pod_selector.fault() {
-            self.report(policy, format!("spec.podSelector.{fault}; every pod of the namespace is isolated"));
+            self.report(
+                policy,
+                format!("spec.podSelector.{fault}; every pod of the namespace is isolated until it is mended"),
+            );
         }
         for (index, text) in policy.policy_types.iter().enumerate() {
             if !matches!(&**text, "Ingress" | "Egress") {
-                self.report(policy, format!("spec.policyTypes[{index}]: Unsupported value: {text:?}; ignored"));
+                self.report(policy, format!("spec.policyTypes[{index}]: Unsupported value: {text:?}: use Ingress or Egress; until then the \
+                     policy isolates as if no types were given"));
             }
         }
         let ingress = policy.isolates_ingress().then(|| self.rules(policy, INGRESS, &policy.ingress));
@@ -57,6 +67,7 @@ impl Parsed {
     fn rule(&mut self, policy: &NetworkPolicy, direction: u8, index: usize, rule: &PolicyRule) -> ParsedRule {
         let (name, list) = if direction == INGRESS { ("ingress", "from") } else { ("egress", "to") };
         let mut peers = Vec::new();
+        let unknown_pods = policy.pod_selector.fault().is_some();
         for (at, peer) in rule.peers.iter().enumerate() {
             match Term::parse(peer, &policy.key.namespace) {
                 Ok(term) => peers.push(self.intern(term)),
@@ -68,7 +79,12 @@ impl Parsed {
         let mut ports = Vec::new();
         for (at, port) in rule.ports.iter().enumerate() {
             match PortMatch::parse(port) {
-                Ok(port) => ports.push(port),
+                Ok(port) => {
+                    if port.proto == SCTP {
+                        self.unsupported(policy, format!("spec.{name}[{index}].ports[{at}].protocol: {NO_SCTP}"));
+                    }
+                    ports.push(port);
+                }
                 Err(fault) => {
                     self.report(policy, format!("spec.{name}[{index}].ports[{at}].{fault}; it allows nothing"));
                 }
@@ -76,7 +92,10 @@ impl Parsed {
         }
         peers.sort_unstable();
         peers.dedup();
-        let peers = (!rule.peers.is_empty()).then_some(peers);
+        if unknown_pods {
+            peers.clear(); // Whom it means, nobody knows: what it allows must not open other pods.
+        }
+        let peers = (unknown_pods || !rule.peers.is_empty()).then_some(peers);
         let ports = (!rule.ports.is_empty()).then_some(ports);
         let text = format!(
             "{name}[{index}] {list} {} ports {}",
@@ -95,8 +114,15 @@ impl Parsed {
     }
 
     fn report(&mut self, policy: &NetworkPolicy, message: String) {
-        let kind = "NetworkPolicy";
-        self.issues.push(Issue { kind, key: policy.key.clone(), reason: "InvalidNetworkPolicy", message });
+        self.issue(policy, "InvalidNetworkPolicy", message);
+    }
+
+    fn unsupported(&mut self, policy: &NetworkPolicy, message: String) {
+        self.issue(policy, "UnsupportedProtocol", message);
+    }
+
+    fn issue(&mut self, policy: &NetworkPolicy, reason: &'static str, message: String) {
+        self.issues.push(Issue { kind: "NetworkPolicy", key: policy.key.clone(), reason, message });
     }
 }
 
