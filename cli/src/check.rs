@@ -10,6 +10,7 @@ mod host;
 mod netfilter;
 mod reach;
 mod report;
+mod rollout;
 
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ async fn checks(cluster: &Cluster, fixture: &fixture::Fixture, report: &mut Repo
     reach::node_ports(fixture, report).await?;
     reach::outside(fixture, report).await?;
     guestbook::serves_and_refuses(cluster, fixture, report).await?;
+    rollout::no_request_fails(cluster, fixture, report).await?;
     netfilter::absent(cluster, report)
 }
 
