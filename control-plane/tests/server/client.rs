@@ -138,28 +138,22 @@ impl Client {
     }
 
     pub(crate) async fn open(&self, method: &str, path: &str, body: Option<&Value>) -> Response<Incoming> {
-        let tcp = tokio::net::TcpStream::connect(self.address).await.expect("a connection");
+        let mut session = self.session().await.expect("a connection");
+        session.open(method, path, body).await.expect("an answer")
+    }
+
+    /// A connection for many requests, of a client that outlives its server.
+    pub(crate) async fn session(&self) -> Result<Session, Gone> {
+        let tcp = tokio::net::TcpStream::connect(self.address).await?;
         let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.config));
-        let name = ServerName::from(self.address.ip());
-        let tls = connector.connect(name, tcp).await.expect("a handshake");
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake::<_, Full<Bytes>>(TokioIo::new(tls)).await.expect("HTTP");
+        let tls = connector.connect(ServerName::from(self.address.ip()), tcp).await?;
+        let (sender, connection) = hyper::client::conn::http1::handshake::<_, Full<Bytes>>(TokioIo::new(tls)).await?;
         tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(path).header("host", "test");
-        for (name, value) in &self.headers {
-            request = request.header(*name, value);
-        }
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let request = request.body(Full::new(Bytes::from(body))).expect("a request");
-        sender.send_request(request).await.expect("an answer")
+        Ok(Session { sender, headers: self.headers.clone() })
     }
 
     pub(crate) async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
-        let (parts, body) = self.open(method, path, body).await.into_parts();
-        let bytes = body.collect().await.expect("a body").to_bytes();
-        let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
-        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_not_json| text());
-        Answer { code: parts.status.as_u16(), headers: parts.headers, body }
+        answer(self.open(method, path, body).await).await.expect("a body")
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -214,6 +208,59 @@ impl Client {
     }
 }
 
+/// The server went away before it had answered.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+impl<E: std::error::Error> From<E> for Gone {
+    fn from(_why: E) -> Self {
+        Self
+    }
+}
+
+/// One connection.
+pub(crate) struct Session {
+    sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl Session {
+    async fn open(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<Response<Incoming>, Gone> {
+        let mut request = Request::builder().method(method).uri(path).header("host", "test");
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
+        }
+        if method == "PATCH" && self.headers.is_empty() {
+            request = request.header("content-type", "application/merge-patch+json");
+        }
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = request.body(Full::new(Bytes::from(body))).expect("a request");
+        self.sender.ready().await?;
+        Ok(self.sender.send_request(request).await?)
+    }
+
+    pub(crate) async fn ask(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer, Gone> {
+        answer(self.open(method, path, body).await?).await
+    }
+
+    /// A watch, on the connection that is then its own; the refusal when it is refused.
+    pub(crate) async fn watch(mut self, path: &str) -> Result<Result<Events, Answer>, Gone> {
+        let reply = self.open("GET", path, None).await?;
+        if reply.status() == 200 {
+            return Ok(Ok(Events { body: reply.into_body(), buffer: Vec::new() }));
+        }
+        Ok(Err(answer(reply).await?))
+    }
+}
+
+async fn answer(reply: Response<Incoming>) -> Result<Answer, Gone> {
+    let (parts, body) = reply.into_parts();
+    let bytes = body.collect().await?.to_bytes();
+    let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
+    let body = serde_json::from_slice(&bytes).unwrap_or_else(|_not_json| text());
+    Ok(Answer { code: parts.status.as_u16(), headers: parts.headers, body })
+}
+
 /// A watch's events.
 pub(crate) struct Events {
     body: Incoming,
@@ -222,13 +269,25 @@ pub(crate) struct Events {
 
 impl Events {
     async fn line(&mut self) -> Option<Vec<u8>> {
+        self.piece().await.expect("a frame")
+    }
+
+    /// The next event's type and object, as long as the server lives.
+    pub(crate) async fn try_next(&mut self) -> Result<(String, Value), Gone> {
+        let line = self.piece().await?.ok_or(Gone)?;
+        // A line cut short by the server's death is none.
+        let mut event: Value = serde_json::from_slice(&line)?;
+        Ok((event["type"].as_str().expect("a type").to_owned(), event["object"].take()))
+    }
+
+    async fn piece(&mut self) -> Result<Option<Vec<u8>>, Gone> {
         loop {
             if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
-                return Some(self.buffer.drain(..=end).collect());
+                return Ok(Some(self.buffer.drain(..=end).collect()));
             }
             match self.body.frame().await {
-                Some(frame) => self.buffer.extend(frame.expect("a frame").into_data().unwrap_or_default()),
-                None => return Some(std::mem::take(&mut self.buffer)).filter(|rest| !rest.is_empty()),
+                Some(frame) => self.buffer.extend(frame?.into_data().unwrap_or_default()),
+                None => return Ok(Some(std::mem::take(&mut self.buffer)).filter(|rest| !rest.is_empty())),
             }
         }
     }
