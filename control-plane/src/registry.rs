@@ -19,6 +19,7 @@ use crate::storage::{self, Key};
 
 mod create;
 mod delete;
+mod eviction;
 mod metadata;
 mod pod;
 pub mod read;

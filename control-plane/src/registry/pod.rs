@@ -1,13 +1,11 @@
-//! Binding and eviction: the two writes that only pods have.
+//! Binding: a write that only pods have, as eviction is (`eviction.rs`).
 use api::path;
 use api::schema::row;
-use api::select::LabelSelector;
-use api::status::{Cause, Status};
+use api::status::Status;
 use serde_json::{Value, json};
 
-use super::{DeleteOptions, Outcome, Preconditions, Registry, Target, metadata};
+use super::{Outcome, Preconditions, Registry, Target, metadata};
 use crate::authn::User;
-use crate::serve;
 
 impl Registry {
     /// Assigns a pod to a node, once.
@@ -47,42 +45,6 @@ impl Registry {
             Ok(bound(pod, binding, node))
         })
         .await
-    }
-
-    /// Deletes a pod unless a disruption budget forbids it.
-    ///
-    /// # Errors
-    /// 429 when one does.
-    pub async fn evict(&self, target: &Target<'_>, options: &DeleteOptions) -> Result<Outcome, Status> {
-        let pod = self.entry(target)?;
-        let pod = serve::parse(&pod.value, pod.revision);
-        let finished = matches!(path::str(&pod, "status.phase"), "Succeeded" | "Failed" | "Pending");
-        let going = !path::str(&pod, "metadata.deletionTimestamp").is_empty();
-        if !finished && !going {
-            self.ask_budgets(target.namespace, &pod)?;
-        }
-        self.delete(target, options).await
-    }
-
-    fn ask_budgets(&self, namespace: &str, pod: &Value) -> Result<(), Status> {
-        let prefix = format!("{namespace}/");
-        let budgets = self.cache.snapshot("poddisruptionbudgets").objects;
-        for (_, entry) in budgets.iter().filter(|(path, _)| path.starts_with(&prefix)) {
-            let budget = serve::parse(&entry.value, entry.revision);
-            let selector = LabelSelector::from_object(path::get(&budget, "spec.selector"))?;
-            if selector.matches_object(pod) && path::int(&budget, "status.disruptionsAllowed").unwrap_or(0) < 1 {
-                let name = path::str(&budget, "metadata.name");
-                let text = "Cannot evict pod as it would violate the pod's disruption budget.";
-                let mut status = Status::too_many_requests(text, 10);
-                status.details.get_or_insert_default().causes.push(Cause {
-                    reason: "DisruptionBudget".to_owned(),
-                    message: format!("The disruption budget {name} does not allow another disruption right now"),
-                    field: String::new(),
-                });
-                return Err(status);
-            }
-        }
-        Ok(())
     }
 }
 
