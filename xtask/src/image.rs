@@ -56,7 +56,8 @@ pub(crate) fn run(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
         })
     })?;
     clock.step("packing weft", |_| {
-        let layer = ["weft", "weft-cni"].map(|name| stripped(places, name)).into_iter().collect::<Result<Vec<_>, _>>()?;
+        let layer =
+            ["weft", "weft-cni"].map(|name| stripped(places, name)).into_iter().collect::<Result<Vec<_>, _>>()?;
         write_if_changed(&path(places, &WEFT), &pack(&WEFT, &layer)?)
     })?;
     let program = debian::unpacked(places, clock, "busybox-static")?.join("bin/busybox");

@@ -1,6 +1,7 @@
-//! What the compiler does not check: edges between crates, module docs, file sizes, names, and that the architecture
-//! document names every crate and hook. All findings are listed at once.
+//! What the compiler does not check: edges between crates, module docs, file sizes, names, and the documents against the
+//! tree. All findings are listed at once.
 
+mod docs;
 mod edges;
 mod files;
 
@@ -19,6 +20,7 @@ pub(crate) fn run(places: &Places) -> anyhow::Result<()> {
     let mut findings = Findings::default();
     edges::check(places, &mut findings)?;
     files::check(places, &mut findings)?;
+    docs::check(places, &mut findings)?;
     for warning in &findings.warnings {
         eprintln!("warning: {warning}");
     }

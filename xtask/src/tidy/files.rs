@@ -1,4 +1,4 @@
-//! Source files: module docs, sizes, names; and the architecture document against the tree.
+//! Source files: module docs, sizes, names, to-dos.
 
 use std::{
     fs,
@@ -25,12 +25,6 @@ pub(super) fn check(places: &Places, findings: &mut Findings) -> anyhow::Result<
         let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         let name = path.strip_prefix(&places.root).unwrap_or(path);
         check_file(name, &text, findings);
-    }
-    let architecture = fs::read_to_string(places.root.join("docs/architecture.md")).unwrap_or_default();
-    for word in crates(&places.root)?.into_iter().chain(hooks(&places.root)?) {
-        if !names(&architecture, &word) {
-            findings.failures.push(format!("docs/architecture.md does not name {word}"));
-        }
     }
     Ok(())
 }
@@ -73,39 +67,6 @@ fn check_file(path: &Path, text: &str, findings: &mut Findings) {
     }
 }
 
-/// Directories with a package of their own at the top of the tree.
-fn crates(root: &Path) -> anyhow::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(root).context("reading the clone")? {
-        let entry = entry?;
-        if entry.path().join("Cargo.toml").exists() {
-            names.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// The hooks' files: named after where the packet comes from or goes to.
-fn hooks(root: &Path) -> anyhow::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(root.join("ebpf/src")).context("reading ebpf/src")? {
-        let name = entry?.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if ["from_", "to_", "sock_", "xdp_"].iter().any(|prefix| name.starts_with(prefix)) {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// Whether the text has the word, not as a part of a longer one.
-fn names(text: &str, word: &str) -> bool {
-    let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '-');
-    text.match_indices(word)
-        .any(|(at, _)| !part(text[..at].chars().next_back()) && !part(text[at + word.len()..].chars().next()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,12 +87,5 @@ mod tests {
         check("a/long.rs", &format!("//! Doc.\n{}", "\n".repeat(600)), 1);
         check("a/todo.rs", concat!("//! Doc.\n// TO", "DO: later\n"), 1);
         check("a/todo.rs", concat!("//! Doc.\n// TO", "DO(#7): later\n"), 0);
-    }
-
-    #[test]
-    fn words() {
-        assert!(names("the `api` crate", "api"));
-        assert!(!names("the `agent-api` crate", "api"));
-        assert!(!names("apis", "api"));
     }
 }
