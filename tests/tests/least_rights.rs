@@ -97,6 +97,11 @@ fn every_request_is_allowed_and_every_right_is_used() {
         assert!(cluster.serves(&later));
         cluster.delete("/api/v1/namespaces/default/services/later");
         cluster.wait_for("the service to go", |cluster| !cluster.serves(&later));
+        // As the pod of the DaemonSet, which has no kubeconfig.
+        cluster.kill_agent();
+        cluster.start_agent_in_cluster();
+        cluster.wait_ready();
+        assert!(cluster.serves(&web));
         cluster.call("DEL", "web", &namespace);
 
         let seen = cluster.seen();

@@ -10,6 +10,7 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -27,6 +28,7 @@ pub(crate) struct Cluster {
     agent: Option<Child>,
     admin: Option<Client>,
     log: Log,
+    token: String,
 }
 
 /// Every document of `deploy/`.
@@ -49,7 +51,8 @@ pub(crate) fn on_a_node(test: impl FnOnce(&mut Cluster) + Send + 'static) {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(2).enable_all().build().expect("a runtime");
         let log = Log::default();
-        let mut cluster = Cluster { directory: path, runtime, server: None, agent: None, admin: None, log };
+        let (server, agent, admin, token) = (None, None, None, String::new());
+        let mut cluster = Cluster { directory: path, runtime, server, agent, admin, log, token };
         cluster.start_server();
         test(&mut cluster);
     });
@@ -107,6 +110,7 @@ impl Cluster {
         let path = "/api/v1/namespaces/kube-system/serviceaccounts/weft-agent/token";
         let request = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
         let token = self.request("POST", path, "application/json", &request)["status"]["token"].clone();
+        self.token = token.as_str().expect("a token").to_owned();
         let text = std::fs::read_to_string(self.path("admin.kubeconfig")).expect("it is there");
         let mut file: Value = serde_yaml_ng::from_str(&text).expect("a kubeconfig");
         file["users"][0]["user"] = json!({ "token": token });
@@ -121,11 +125,16 @@ impl Cluster {
     }
 
     pub(crate) fn start_agent(&mut self) {
+        let mut agent = self.agent_command();
+        agent.arg("--kubeconfig").arg(self.path("agent.kubeconfig"));
+        self.agent = Some(self.spawn(agent, "agent.log"));
+    }
+
+    fn agent_command(&self) -> Command {
         let _ = std::fs::remove_file(self.path("cni/05-weft.conflist"));
         let mut agent = weft();
         agent.args(["agent", "--node-name", "n1", "--metrics-listen", "127.0.0.1:0"]);
         let paths = [
-            ("--kubeconfig", "agent.kubeconfig"),
             ("--state-dir", "state"),
             ("--socket", "agent.sock"),
             ("--bpffs", "bpf"),
@@ -135,6 +144,23 @@ impl Cluster {
         for (flag, name) in paths {
             agent.arg(flag).arg(self.path(name));
         }
+        agent
+    }
+
+    /// As in a pod: by the token and the CA that a kubelet mounts, without a kubeconfig.
+    pub(crate) fn start_agent_in_cluster(&mut self) {
+        let none: Option<&str> = None;
+        // The mounts are this test's own.
+        mount(Some("run"), "/run", Some("tmpfs"), MsFlags::empty(), none).expect("an empty /run");
+        let account = PathBuf::from("/run/secrets/kubernetes.io/serviceaccount");
+        std::fs::create_dir_all(&account).expect("a directory");
+        std::fs::write(account.join("token"), self.token.as_bytes()).expect("written");
+        std::fs::write(account.join("namespace"), "kube-system").expect("written");
+        let mut pki = weft();
+        pki.args(["pki", "ca", "--data-dir"]).arg(self.path("server")).arg("--out").arg(account.join("ca.crt"));
+        assert!(pki.output().expect("weft starts").status.success(), "the CA's certificate");
+        let mut agent = self.agent_command();
+        agent.env("KUBERNETES_SERVICE_HOST", "172.31.0.11").env("KUBERNETES_SERVICE_PORT", "6443");
         self.agent = Some(self.spawn(agent, "agent.log"));
     }
 
