@@ -238,7 +238,7 @@ impl Worker {
             terminating,
             now: Timestamp::now(),
         });
-        self.reporter.set(self.status.clone());
+        self.reporter.set(self.status.clone(), self.pod.status.as_ref());
     }
 
     /// Reads the termination messages of containers that have ended since the last look.

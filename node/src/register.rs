@@ -24,6 +24,8 @@ use crate::runtime::Version;
 
 /// How often the node looks at itself.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often the stored status is looked at: of a node that it did not hear of, the control plane overwrites it.
+const COMPARE: Duration = Duration::from_secs(10);
 /// How often an unchanged status is sent.
 const REPORT: Duration = Duration::from_secs(300);
 /// Pods that a node takes, the kubelet's default.
@@ -46,10 +48,17 @@ pub(crate) fn measure(state_dir: &Path) -> Allocatable {
     }
 }
 
+/// The status that was sent last.
+struct Sent {
+    status: NodeStatus,
+    at: Instant,
+    compared: Instant,
+}
+
 /// Registers the node and keeps its status, for as long as it runs.
 pub(crate) async fn keep(node: Arc<Node>) {
     let api: Api<Object> = Api::all(node.client.clone());
-    let mut sent: Option<(NodeStatus, Instant)> = None;
+    let mut sent: Option<Sent> = None;
     let mut registered = false;
     loop {
         let result = if registered { Ok(()) } else { register(&api, &node).await };
@@ -99,11 +108,11 @@ fn labels(name: &str) -> BTreeMap<String, String> {
 }
 
 /// Sends the status if it has changed or is due.
-async fn report(api: &Api<Object>, node: &Node, sent: &mut Option<(NodeStatus, Instant)>) -> Result<(), kube::Error> {
+async fn report(api: &Api<Object>, node: &Node, sent: &mut Option<Sent>) -> Result<(), kube::Error> {
     let ready = node.runtime.network_ready();
     let old = match sent {
-        Some((old, _)) => old.clone(),
-        None => api.get(&node.name).await?.status.unwrap_or_default(),
+        Some(last) if last.compared.elapsed() < COMPARE => last.status.clone(),
+        _ => api.get(&node.name).await?.status.unwrap_or_default(),
     };
     let images = node.runtime.images().await.unwrap_or_default();
     let mut status = status(node, &ready, &old);
@@ -114,9 +123,13 @@ async fn report(api: &Api<Object>, node: &Node, sent: &mut Option<(NodeStatus, I
             .map(|(name, image)| ContainerImage { names: Some(vec![name]), size_bytes: i64::try_from(image.size).ok() })
             .collect(),
     );
-    let due = sent.as_ref().is_none_or(|(last, at)| at.elapsed() > REPORT || !same(last, &status));
-    if !due {
-        return Ok(());
+    if let Some(last) = sent {
+        if last.compared.elapsed() >= COMPARE {
+            last.compared = Instant::now();
+        }
+        if last.at.elapsed() <= REPORT && same(&last.status, &status) && !overwritten(&old, &status) {
+            return Ok(());
+        }
     }
     let patch = serde_json::json!({"status": status});
     api.patch_status(&node.name, &PatchParams::default(), &Patch::Strategic(&patch)).await?;
@@ -125,8 +138,16 @@ async fn report(api: &Api<Object>, node: &Node, sent: &mut Option<(NodeStatus, I
         let word = if ready.is_ok() { "NodeReady" } else { "NodeNotReady" };
         node.events.node(word, format!("Node {} status is now: {word}", node.name));
     }
-    *sent = Some((status, Instant::now()));
+    *sent = Some(Sent { status, at: Instant::now(), compared: Instant::now() });
     Ok(())
+}
+
+/// Whether one of our conditions is stored with another status.
+fn overwritten(stored: &NodeStatus, ours: &NodeStatus) -> bool {
+    ours.conditions.iter().flatten().any(|own| {
+        let there = stored.conditions.iter().flatten().find(|there| there.type_ == own.type_);
+        there.is_none_or(|there| there.status != own.status)
+    })
 }
 
 /// Equal but for the heartbeats.

@@ -29,10 +29,11 @@ impl Reporter {
         Self { newest, task: tokio::spawn(send_all(api, name, uid, receiver)) }
     }
 
-    /// The API server is to have this status.
-    pub(super) fn set(&self, status: PodStatus) {
+    /// The API server is to have this status. What it has (`stored`) may have been overwritten: of a node that was not
+    /// heard of for a while, the control plane marks every pod as not ready.
+    pub(super) fn set(&self, status: PodStatus, stored: Option<&PodStatus>) {
         self.newest.send_if_modified(|old| {
-            let changed = *old != status;
+            let changed = *old != status || stored.is_some_and(|stored| overwritten(stored, &status));
             *old = status;
             changed
         });
@@ -44,6 +45,14 @@ impl Reporter {
         // Only this worker could have cancelled it.
         let _ = self.task.await;
     }
+}
+
+/// Whether one of our conditions is there with another status.
+fn overwritten(stored: &PodStatus, ours: &PodStatus) -> bool {
+    ours.conditions.iter().flatten().any(|own| {
+        let there = stored.conditions.iter().flatten().find(|there| there.type_ == own.type_);
+        there.is_some_and(|there| there.status != own.status)
+    })
 }
 
 async fn send_all(api: Api<Pod>, name: String, uid: String, mut newest: watch::Receiver<PodStatus>) {
@@ -109,6 +118,22 @@ pub(super) async fn delete(client: Client, pod: &Pod) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[track_caller]
+    fn check_overwritten(stored: &[(&str, &str)], expected: bool) {
+        let status = |conditions: &[(&str, &str)]| -> PodStatus {
+            let list: Vec<_> = conditions.iter().map(|(t, s)| serde_json::json!({"type": t, "status": s})).collect();
+            serde_json::from_value(serde_json::json!({"conditions": list})).expect("a status")
+        };
+        assert_eq!(overwritten(&status(stored), &status(&[("Ready", "True")])), expected);
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_over_is_said_again() {
+        check_overwritten(&[("Ready", "False")], true);
+        check_overwritten(&[("Ready", "True"), ("DisruptionTarget", "True")], false);
+        check_overwritten(&[], false);
+    }
 
     #[test]
     fn what_has_gone_is_null() {
