@@ -122,9 +122,9 @@ impl Propagation {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Involved {
     /// `v1`, `apps/v1`, …
-    pub api_version: &'static str,
+    pub api_version: Cow<'static, str>,
     /// `Pod`, `Deployment`, …
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// Empty for cluster-scoped kinds (their events live in `default`).
     pub namespace: String,
     /// The object's name.

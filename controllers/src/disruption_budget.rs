@@ -106,14 +106,14 @@ fn expectation(snapshot: &Snapshot, budget: &Budget, pods: &[&Arc<Pod>]) -> (i64
     }
 }
 
-/// What the pods' controllers are asked to run; a pod of an unknown controller, or of none, counts itself.
+/// What the pods' controllers are asked to run; a pod of an unknown controller counts itself, one of none does not count.
 fn asked_for(snapshot: &Snapshot, pods: &[&Arc<Pod>]) -> i64 {
     let mut scales: BTreeMap<&str, i64> = BTreeMap::new();
     let mut others = 0;
     for pod in pods {
-        let owner = pod.meta.controller();
-        match owner.and_then(|owner| Some((owner.uid.as_str(), scale(snapshot, pod, &owner.kind, &owner.name)?))) {
-            Some((_, (root, replicas))) => {
+        let Some(owner) = pod.meta.controller() else { continue };
+        match scale(snapshot, pod, &owner.kind, &owner.name) {
+            Some((root, replicas)) => {
                 scales.insert(root, replicas);
             }
             None => others += 1,

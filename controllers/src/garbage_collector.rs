@@ -8,15 +8,16 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    action::{Action, Propagation},
+    action::{Action, Event, Involved, Propagation, warning},
     controller::{Change, Concurrency, Controller, Key},
     ownership::{reference, without},
-    snapshot::{Item, Snapshot},
+    snapshot::{Item, Kind, Snapshot},
     view::{Meta, Object, OwnerReference},
 };
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
+const COMPONENT: &str = "garbage-collector-controller";
 
 pub(crate) const CONTROLLER: Controller = Controller {
     name: "generic-garbage-collector",
@@ -102,23 +103,24 @@ fn judge(snapshot: &Snapshot, item: &Item) -> Vec<Action> {
     if item.owners.is_empty() {
         return Vec::new();
     }
+    let mut actions: Vec<Action> = complaint(snapshot, item).map(Action::Event).into_iter().collect();
     let worths: Vec<Worth> = item.owners.iter().map(|owner| worth(snapshot, item, owner)).collect();
     if worths.contains(&Worth::Solid) {
         if worths.iter().all(|worth| *worth == Worth::Solid) {
-            return Vec::new();
+            return actions;
         }
         let kept = item.owners.iter().zip(&worths).filter(|(_, worth)| **worth == Worth::Solid);
         let kept: Vec<Value> = kept.map(|(owner, _)| reference(owner)).collect();
-        return vec![patch(item, json!({ "metadata": { "ownerReferences": kept } }))];
+        actions.push(patch(item, json!({ "metadata": { "ownerReferences": kept } })));
+        return actions;
     }
     let dependents = || snapshot.indexes.dependents(&item.uid);
     if worths.contains(&Worth::Waiting) && dependents().next().is_some() {
-        let mut actions = Vec::new();
-        if dependents().any(|dependent| dependent.deleting && dependent.finalizers.iter().any(|f| f == FOREGROUND)) {
-            // A circle of owners that wait for one another: this one gives way.
-            actions.push(unblock(item));
-        }
-        actions.push(delete(item, Propagation::Foreground, actions.is_empty()));
+        // A circle of owners that wait for one another: this one gives way.
+        let circle =
+            dependents().any(|dependent| dependent.deleting && dependent.finalizers.iter().any(|f| f == FOREGROUND));
+        actions.extend(circle.then(|| unblock(item)));
+        actions.push(delete(item, Propagation::Foreground, !circle));
         return actions;
     }
     let wish = |finalizer: &str| item.finalizers.iter().any(|f| f == finalizer);
@@ -129,11 +131,14 @@ fn judge(snapshot: &Snapshot, item: &Item) -> Vec<Action> {
     } else {
         Propagation::Background
     };
-    vec![delete(item, propagation, true)]
+    actions.push(delete(item, propagation, true));
+    actions
 }
 
 fn worth(snapshot: &Snapshot, item: &Item, owner: &OwnerReference) -> Worth {
     match snapshot.indexes.by_uid(&owner.uid) {
+        // A cluster-scoped object cannot have a namespaced owner: nobody can say where to look for it.
+        _ if misplaced(snapshot, item, owner) => Worth::Solid,
         // A namespaced owner rules only its own namespace.
         Some(found) if !found.key.namespace.is_empty() && found.key.namespace != item.key.namespace => Worth::Dangling,
         Some(found) if found.deleting && found.finalizers.iter().any(|f| f == FOREGROUND) => Worth::Waiting,
@@ -144,9 +149,42 @@ fn worth(snapshot: &Snapshot, item: &Item, owner: &OwnerReference) -> Worth {
 }
 
 fn known(snapshot: &Snapshot, owner: &OwnerReference) -> bool {
+    kind_of(snapshot, owner).is_some()
+}
+
+fn kind_of<'a>(snapshot: &'a Snapshot, owner: &OwnerReference) -> Option<&'a Kind> {
     let group = |api_version: &str| api_version.rsplit_once('/').map(|(group, _)| group.to_owned());
     let wanted = group(&owner.api_version);
-    snapshot.kinds.iter().any(|kind| kind.kind == owner.kind && group(&kind.api_version) == wanted)
+    snapshot.kinds.iter().find(|kind| kind.kind == owner.kind && group(&kind.api_version) == wanted)
+}
+
+fn misplaced(snapshot: &Snapshot, item: &Item, owner: &OwnerReference) -> bool {
+    item.key.namespace.is_empty() && kind_of(snapshot, owner).is_some_and(|kind| kind.namespaced)
+}
+
+/// A reference across namespaces is told to whoever looks for the reason.
+fn complaint(snapshot: &Snapshot, item: &Item) -> Option<Event> {
+    let elsewhere = |owner: &&OwnerReference| {
+        let found = snapshot.indexes.by_uid(&owner.uid);
+        found.is_some_and(|found| !found.key.namespace.is_empty() && found.key.namespace != item.key.namespace)
+            || misplaced(snapshot, item, owner)
+    };
+    let owner = item.owners.iter().find(elsewhere)?;
+    let kind = snapshot.kinds.iter().find(|kind| *kind.resource == *item.resource)?;
+    let namespace = &item.key.namespace;
+    let message = format!(
+        "ownerRef [{}/{}, namespace: {namespace}, name: {}, uid: {}] does not exist in namespace \"{namespace}\"",
+        owner.api_version, owner.kind, owner.name, owner.uid
+    );
+    let involved = Involved {
+        api_version: kind.api_version.clone().into(),
+        kind: kind.kind.clone().into(),
+        namespace: namespace.to_string(),
+        name: item.key.name.to_string(),
+        uid: item.uid.to_string(),
+        resource_version: item.revision.to_string(),
+    };
+    Some(warning(COMPONENT, involved, "OwnerRefInvalidNamespace", message))
 }
 
 fn delete(item: &Item, propagation: Propagation, exact: bool) -> Action {
@@ -258,6 +296,44 @@ mod tests {
         cluster.put("pods", pod(owner("ReplicaSet", "rs")));
         check(&cluster, "rs", &["delete replicasets.apps rs Foreground"]);
         check(&cluster, "p", &[]);
+    }
+
+    #[test]
+    fn an_owner_in_another_namespace_is_none_and_told() {
+        let mut cluster = Cluster::new();
+        cluster.put("replicasets.apps", json!({"metadata": {"name": "rs", "namespace": "other"}}));
+        cluster.put("pods", pod(owner("ReplicaSet", "rs")));
+        check(
+            &cluster,
+            "p",
+            &[
+                "event Warning p OwnerRefInvalidNamespace: ownerRef [apps/v1/ReplicaSet, namespace: ns, name: rs, uid: uid-rs] does not exist in namespace \"ns\"",
+                "delete pods p Background",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_namespaced_owner_of_a_cluster_scoped_object_deletes_nothing() {
+        let mut cluster = Cluster::new();
+        cluster.put("nodes", json!({"metadata": {"name": "n", "ownerReferences": owner("ReplicaSet", "rs")}}));
+        let got = brief(&reconcile(&cluster.snapshot, &Key::new("", "uid-n"), NOW));
+        assert!(got.len() == 1 && got[0].contains("OwnerRefInvalidNamespace"), "{got:?}");
+    }
+
+    #[test]
+    fn a_circle_of_waiting_owners_gives_way() {
+        let mut cluster = Cluster::new();
+        let going = |name: &str, owner_name: &str| {
+            json!({"metadata": {"name": name, "deletionTimestamp": ago(1), "finalizers": [FOREGROUND],
+                "ownerReferences": owner("ReplicaSet", owner_name)}})
+        };
+        cluster.put("replicasets.apps", going("a", "b"));
+        cluster
+            .put("replicasets.apps", json!({"metadata": {"name": "b", "ownerReferences": owner("ReplicaSet", "a")}}));
+        let got = brief(&reconcile(&cluster.snapshot, &Key::new("", "uid-b"), NOW));
+        assert!(got[0].contains(r#""blockOwnerDeletion":false"#), "{got:?}");
+        assert_eq!(got[1], "delete replicasets.apps b Foreground");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! Upstream: pkg/controller/nodelifecycle.
 //!
 //! Silence is counted in time that this process watched (see `snapshot::heartbeat`), so an outage of the server marks no
-//! node. If no node at all is ready, the fault is more likely ours or the network's: then nobody is evicted.
+//! node. If no node at all is ready, the fault is more likely ours or the network's: then nobody is evicted. If most are not,
+//! nobody more is: what is left could not take their pods (upstream's partial disruption in a cluster of up to 50 nodes).
 
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ const PRESSURE: [(&str, &str); 4] = [
     ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
 ];
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+/// --large-cluster-size-threshold.
+const SMALL: usize = 50;
 
 pub(crate) const CONTROLLER: Controller = Controller {
     name: "node-lifecycle-controller",
@@ -128,8 +131,13 @@ fn taints(snapshot: &Snapshot, node: &Node, now: Timestamp) -> Option<Action> {
     };
     if let Some(key) = health {
         wanted.push((key, "NoSchedule"));
-        let somebody_is_ready = snapshot.nodes.values().any(|node| node.ready_status() == Some("True"));
-        if somebody_is_ready && node.ready_status().is_some() {
+        let has_it = node.spec.taints.iter().any(|taint| taint.key == key && taint.effect == "NoExecute");
+        let evicts = match disruption(snapshot) {
+            Disruption::None => true,
+            Disruption::Partial => has_it,
+            Disruption::Full => false,
+        };
+        if evicts && node.ready_status().is_some() {
             wanted.push((key, "NoExecute"));
         }
     }
@@ -159,6 +167,27 @@ fn taints(snapshot: &Snapshot, node: &Node, now: Timestamp) -> Option<Action> {
     }));
     let list: Vec<Value> = taints.iter().map(written).collect();
     Some(Action::patch_exact(resource::NODES, &node.meta, None, json!({ "spec": { "taints": list } })))
+}
+
+/// How much of the cluster is not ready.
+enum Disruption {
+    None,
+    Partial,
+    Full,
+}
+
+fn disruption(snapshot: &Snapshot) -> Disruption {
+    let (mut all, mut not_ready) = (0, 0);
+    for node in snapshot.nodes.values() {
+        all += 1;
+        not_ready += usize::from(node.ready_status() != Some("True"));
+    }
+    match not_ready {
+        _ if not_ready == all => Disruption::Full,
+        // --unhealthy-zone-threshold=0.55, and never for two nodes.
+        3.. if all <= SMALL && not_ready * 100 >= all * 55 => Disruption::Partial,
+        _ => Disruption::None,
+    }
 }
 
 fn ours(taint: &Taint) -> bool {
@@ -233,6 +262,20 @@ mod tests {
             ),
             "{got:?}"
         );
+    }
+
+    #[test]
+    fn when_most_are_lost_nobody_more_is_evicted() {
+        let mut cluster = Cluster::new();
+        for (name, ready) in [("a", "Unknown"), ("b", "Unknown"), ("d", "True"), ("e", "True")] {
+            cluster.put("nodes", node(name, ready, json!([])));
+        }
+        assert!(run(&cluster, "a")[0].contains("NoExecute"));
+        cluster.put("nodes", node("c", "Unknown", json!([])));
+        assert!(!run(&cluster, "a")[0].contains("NoExecute"), "three of five");
+        let taints = json!([{"key": UNREACHABLE, "effect": "NoExecute"}, {"key": UNREACHABLE, "effect": "NoSchedule"}]);
+        cluster.put("nodes", node("b", "Unknown", taints));
+        assert_eq!(run(&cluster, "b"), [""; 0], "what is there stays");
     }
 
     #[test]

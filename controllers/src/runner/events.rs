@@ -217,8 +217,8 @@ mod tests {
 
     fn event(message: &str, revision: &str) -> Event {
         let involved = Involved {
-            api_version: "v1",
-            kind: "Pod",
+            api_version: "v1".into(),
+            kind: "Pod".into(),
             namespace: "ns".to_owned(),
             name: "p".to_owned(),
             uid: "u".to_owned(),

@@ -114,8 +114,8 @@ impl Meta {
     /// As the subject of an event.
     pub(crate) fn involved(&self, api_version: &'static str, kind: &'static str) -> Involved {
         Involved {
-            api_version,
-            kind,
+            api_version: api_version.into(),
+            kind: kind.into(),
             namespace: self.namespace.clone(),
             name: self.name.clone(),
             uid: self.uid.clone(),
