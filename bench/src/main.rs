@@ -51,6 +51,9 @@ pub(crate) struct Args {
     programs: PathBuf,
 }
 
+/// What measures a part.
+type Measure = fn(&Args) -> anyhow::Result<Part>;
+
 /// A part.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Which {
@@ -80,7 +83,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let machine = Machine::look()?;
     println!("{machine}");
     let wanted = |which| args.only.is_none_or(|only| only == which);
-    let parts: [(Which, fn(&Args) -> anyhow::Result<Part>); 3] =
+    let parts: [(Which, Measure); 3] =
         [(Which::Prog, prog::run), (Which::Path, path::run), (Which::System, system::run)];
     for (which, measure) in parts.into_iter().filter(|(which, _)| wanted(*which)) {
         let begun = Instant::now();

@@ -99,11 +99,8 @@ fn known(args: &Args, effort: &Effort) -> anyhow::Result<Table> {
             let (net, harness) = net_by_choice(&mut rig, way, *step, effort)?;
             floor = harness;
             table.row(format!("Weft: {name}"), net.into_iter().map(Cell::whole).collect());
+            peers_of(name, effort, &mut table);
         }
-    }
-    for peer in PEERS.iter().filter(|peer| !peer.first) {
-        let cells = peer.figures.iter().map(|figure| figure.and_then(|ns| Cell::whole(f64::from(ns)))).collect();
-        table.row(format!("{}: {}", peer.whose, peer.path), cells);
     }
     let empty = Rig::new(args, &Sizes { services: 1, peers: 1, flows: 0 })?.empty(effort.repeat)?;
     table.note(format!("net of the harness, which costs {} (the empty run alone {empty:.0})", listed(&floor)));
@@ -115,6 +112,17 @@ fn known(args: &Args, effort: &Effort) -> anyhow::Result<Table> {
     table.note("every packet was counted as passed on the established path, and none took the slow one");
     table.note(peers::SOURCE);
     Ok(table)
+}
+
+/// What others cost on the same path; a figure only where its number of flows is the column's.
+fn peers_of(path: &str, effort: &Effort, table: &mut Table) {
+    let kind = |path: &'static str| path.split([',', '(']).next().unwrap_or_default().trim();
+    for peer in PEERS.iter().filter(|peer| !peer.first && path.starts_with(kind(peer.path))) {
+        let columns = peer.figures.iter().zip(&effort.among).zip(&AMONG);
+        let cells = columns.map(|((figure, here), theirs)| figure.filter(|_| here == theirs));
+        let cells = cells.map(|figure| figure.and_then(|ns| Cell::whole(f64::from(ns)))).collect();
+        table.row(format!("{}: {}", peer.whose, peer.path), cells);
+    }
 }
 
 fn listed(figures: &[f64]) -> String {

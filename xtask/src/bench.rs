@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use crate::{build, clock::Clock, image, places::Places, setup, shell};
+use crate::{build, clock::Clock, places::Places, setup, shell};
 
 /// Flags that make a run one that the document does not get.
 const PARTIAL: [&str; 2] = ["--quick", "--document"];
@@ -17,7 +17,6 @@ pub(crate) fn run(places: &Places, mut clock: Clock, flags: &[String]) -> anyhow
     setup::run(places, &mut clock)?;
     setup::bench(&mut clock)?;
     build::run(places, &mut clock)?;
-    image::run(places, &mut clock)?;
     clock.step("building the bench", |progress| {
         let mut cargo = shell::cargo(&places.root);
         cargo.args(["build", "--release", "--package", "bench"]);

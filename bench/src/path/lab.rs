@@ -35,7 +35,7 @@ impl Path {
         Path { bare: Some(bare), ..self }
     }
 
-    pub(crate) fn is_bare(self) -> Path {
+    pub(crate) fn featureless(self) -> Path {
         Path { is_bare: true, ..self }
     }
 }
@@ -54,7 +54,7 @@ impl Lab {
         lab.paths.push(plain::veth()?);
         lab.paths.push(plain::bridge()?.beside(Bare::Peer));
         lab.paths.push(plain::routed()?.beside(Bare::Peer));
-        lab.paths.push(nodes::bare_peer(args, &mut lab.bare)?.beside(Bare::Peer).is_bare());
+        lab.paths.push(nodes::bare_peer(args, &mut lab.bare)?.beside(Bare::Peer).featureless());
         let local = weft::one_node(args, &mut lab.weft)?;
         lab.paths.extend(local.into_iter().map(|path| path.beside(Bare::Peer)));
         lab.paths.push(plain::two_nodes_routed()?.beside(Bare::Nic));
@@ -65,9 +65,9 @@ impl Lab {
             );
         }
         lab.paths.push(rules.beside(Bare::Nic));
-        lab.paths.push(nodes::bare_nic(args, &mut lab.bare)?.beside(Bare::Nic).is_bare());
+        lab.paths.push(nodes::bare_nic(args, &mut lab.bare)?.beside(Bare::Nic).featureless());
         lab.paths.push(plain::two_nodes_vxlan()?.beside(Bare::Device));
-        lab.paths.push(nodes::bare_device(args, &mut lab.bare)?.beside(Bare::Device).is_bare());
+        lab.paths.push(nodes::bare_device(args, &mut lab.bare)?.beside(Bare::Device).featureless());
         let two = weft::two_nodes(args, &mut lab.weft)?;
         lab.paths.extend(two.into_iter().map(|path| path.beside(Bare::Device)));
         Ok(lab)

@@ -45,7 +45,7 @@ pub(crate) const PEERS: &[Peer] = &[
     hot(CILIUM, "pod → ClusterIP → local backend", 1_028),
     Peer {
         whose: "Katran XDP",
-        path: "ClusterIP → IPIP",
+        path: "pod → ClusterIP → remote backend, as IPIP from outside",
         first: false,
         figures: [Some(114), None, None, Some(219), None],
     },
