@@ -2,9 +2,11 @@
 //! where it was seen, and a dialler that reports what happened. The acceptance check runs it in pods, and calls
 //! [`dial::dial`] itself from namespaces of nodes.
 //!
-//! TCP and UDP: one line in, one JSON line out ([`Seen`]). HTTP: `/dial?proto=tcp&host=…&port=…` makes the probe dial.
+//! TCP and UDP: one line in, one JSON line out ([`Seen`]). HTTP: `/dial?proto=tcp&host=…&port=…` makes the probe dial,
+//! `/sequence/start?…` and `/sequence/stop` make it send numbered traffic ([`sequence`]) to the echo of another.
 pub mod dial;
 pub mod ping;
+pub mod sequence;
 pub mod serve;
 
 use serde::{Deserialize, Serialize};

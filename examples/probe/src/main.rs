@@ -24,6 +24,9 @@ enum Command {
         /// Control port: /healthz, /dial.
         #[arg(long, env = "HTTP_PORT", default_value_t = 8082)]
         http: u16,
+        /// Echo of numbered traffic, TCP and UDP.
+        #[arg(long, env = "ECHO_PORT", default_value_t = 8083)]
+        echo: u16,
         /// Address to serve on.
         #[arg(long, env = "LISTEN", default_value = "0.0.0.0")]
         listen: IpAddr,
@@ -41,8 +44,8 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match Args::parse().command {
-        Command::Serve { tcp, udp, http, listen, pod, node } => {
-            let ports = serve::Ports { listen, tcp, udp, http };
+        Command::Serve { tcp, udp, http, echo, listen, pod, node } => {
+            let ports = serve::Ports { listen, tcp, udp, http, echo };
             match serve::until_terminated(ports, serve::Place { pod, node }).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {

@@ -1,9 +1,10 @@
-//! The server: TCP and UDP answer who they are; HTTP on the control port answers health and dials on request.
+//! The server: TCP and UDP answer who they are; HTTP on the control port answers health, dials on request, and starts and
+//! stops numbered traffic.
 use std::{
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -19,10 +20,14 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream, UdpSocket},
     signal::unix::{SignalKind, signal},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
+    task::JoinHandle,
 };
 
-use crate::{Report, Seen, Target, dial};
+use crate::{
+    Report, Seen, Target, dial,
+    sequence::{self, Outcome, Plan},
+};
 
 /// TCP connections served at a time.
 const CONNECTIONS: usize = 512;
@@ -42,7 +47,13 @@ pub struct Ports {
     pub udp: u16,
     /// Control.
     pub http: u16,
+    /// Echo of numbered traffic, TCP and UDP.
+    pub echo: u16,
 }
+
+/// Numbered traffic that this probe sends now.
+#[derive(Default)]
+struct Traffic(Mutex<Option<(watch::Sender<bool>, JoinHandle<io::Result<Outcome>>)>>);
 
 /// Who answers.
 #[derive(Clone, Debug)]
@@ -72,7 +83,11 @@ pub async fn until_terminated(ports: Ports, place: Place) -> io::Result<()> {
     let tcp = TcpListener::bind((ports.listen, ports.tcp)).await?;
     let udp = UdpSocket::bind((ports.listen, ports.udp)).await?;
     let control = TcpListener::bind((ports.listen, ports.http)).await?;
-    eprintln!("probe: tcp {}, udp {}, http {} on {}", ports.tcp, ports.udp, ports.http, ports.listen);
+    let echo =
+        (TcpListener::bind((ports.listen, ports.echo)).await?, UdpSocket::bind((ports.listen, ports.echo)).await?);
+    let Ports { listen, tcp: asked, udp: told, http, echo: back } = ports;
+    eprintln!("probe: tcp {asked}, udp {told}, http {http}, echo {back} on {listen}");
+    tokio::spawn(sequence::echo(echo.0, echo.1));
     tokio::spawn(serve_tcp(tcp, Arc::clone(&place)));
     tokio::spawn(serve_udp(udp, Arc::clone(&place)));
     tokio::spawn(serve_http(control));
@@ -123,29 +138,65 @@ pub async fn serve_udp(socket: UdpSocket, place: Arc<Place>) {
 }
 
 async fn serve_http(listener: TcpListener) {
+    let traffic = Arc::new(Traffic::default());
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
-        tokio::spawn(
-            http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service_fn(control)),
-        );
+        let traffic = Arc::clone(&traffic);
+        let service = service_fn(move |request| {
+            let traffic = Arc::clone(&traffic);
+            async move { control(request, &traffic).await }
+        });
+        tokio::spawn(http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service));
     }
 }
 
-async fn control(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn control(request: Request<Incoming>, traffic: &Traffic) -> Result<Response<Full<Bytes>>, Infallible> {
+    let query = request.uri().query().unwrap_or_default();
     let (status, body) = match request.uri().path() {
         "/healthz" => (StatusCode::OK, "ok\n".into()),
-        "/dial" => match target(request.uri().query().unwrap_or_default()) {
+        "/dial" => match parse::<Target>(query) {
             Ok(target) => (StatusCode::OK, json(&dial::dial(&target).await)),
             Err(problem) => (StatusCode::BAD_REQUEST, problem),
         },
-        _ => (StatusCode::NOT_FOUND, "/healthz and /dial are here\n".into()),
+        "/sequence/start" => match parse::<Plan>(query) {
+            Ok(plan) => traffic.start(plan),
+            Err(problem) => (StatusCode::BAD_REQUEST, problem),
+        },
+        "/sequence/stop" => traffic.stop().await,
+        "/overflow" => match query.parse() {
+            Ok(port) => (StatusCode::OK, sequence::overflow(port).to_string()),
+            Err(_) => (StatusCode::BAD_REQUEST, "expected /overflow?PORT\n".into()),
+        },
+        _ => (StatusCode::NOT_FOUND, "/healthz, /dial, /sequence/start, /sequence/stop, /overflow are here\n".into()),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
     Ok(response)
+}
+
+impl Traffic {
+    /// What ran before ends without a report.
+    fn start(&self, plan: Plan) -> (StatusCode, String) {
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(sequence::run(plan, stopped));
+        *self.0.lock().expect("no holder panics") = Some((stop, running));
+        (StatusCode::OK, "started\n".into())
+    }
+
+    async fn stop(&self) -> (StatusCode, String) {
+        let Some((stop, running)) = self.0.lock().expect("no holder panics").take() else {
+            return (StatusCode::CONFLICT, "nothing was started\n".into());
+        };
+        stop.send_replace(true);
+        match running.await {
+            Ok(Ok(outcome)) => (StatusCode::OK, serde_json::to_string(&outcome).expect("an outcome always serialises")),
+            Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
 }
 
 fn json(report: &Report) -> String {
@@ -153,7 +204,7 @@ fn json(report: &Report) -> String {
 }
 
 /// `proto=udp&host=10.0.0.1&port=8081`; no value needs escaping.
-fn target(query: &str) -> Result<Target, String> {
+fn parse<T: serde::de::DeserializeOwned>(query: &str) -> Result<T, String> {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     let object = pairs.map(|(key, value)| {
         let number = value.parse::<u64>().map(serde_json::Value::from);
@@ -169,10 +220,10 @@ mod tests {
 
     #[test]
     fn queries() {
-        let found = target("proto=udp&host=10.0.0.1&port=8081&tries=3").unwrap();
+        let found = parse::<Target>("proto=udp&host=10.0.0.1&port=8081&tries=3").unwrap();
         assert_eq!((found.proto, found.port, found.tries, found.timeout_ms), (Proto::Udp, 8081, 3, 1000));
-        assert!(target("proto=sctp&host=10.0.0.1").unwrap_err().contains("sctp"));
-        assert!(target("host=example.org&proto=tcp").is_err());
+        assert!(parse::<Target>("proto=sctp&host=10.0.0.1").unwrap_err().contains("sctp"));
+        assert!(parse::<Target>("host=example.org&proto=tcp").is_err());
     }
 
     #[tokio::test]
