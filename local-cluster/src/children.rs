@@ -6,7 +6,10 @@
 use std::{
     ffi::OsString,
     fs, io,
-    os::{fd::AsFd as _, unix::process::CommandExt as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::process::CommandExt as _,
+    },
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -21,7 +24,7 @@ use nix::{
     },
 };
 
-use crate::backoff::Backoff;
+use crate::{backoff::Backoff, handoff};
 
 /// A child that is started again when it ends.
 #[derive(Debug)]
@@ -34,8 +37,19 @@ pub struct Child {
 
 #[derive(Debug)]
 enum State {
-    Running { pid: i32, since: Instant },
-    Waiting { until: Instant },
+    Running {
+        pid: i32,
+        since: Instant,
+    },
+    /// Started by a supervisor that is gone: init's child, not ours, so its end is read from its descriptor.
+    Adopted {
+        pid: i32,
+        since: Instant,
+        process: OwnedFd,
+    },
+    Waiting {
+        until: Instant,
+    },
 }
 
 impl Child {
@@ -47,7 +61,7 @@ impl Child {
     /// Its process, while it runs.
     pub fn pid(&self) -> Option<i32> {
         match self.state {
-            State::Running { pid, .. } => Some(pid),
+            State::Running { pid, .. } | State::Adopted { pid, .. } => Some(pid),
             State::Waiting { .. } => None,
         }
     }
@@ -60,9 +74,33 @@ impl Child {
     /// When it should be started.
     pub fn wake(&self) -> Option<Instant> {
         match self.state {
-            State::Running { .. } => None,
+            State::Running { .. } | State::Adopted { .. } => None,
             State::Waiting { until } => Some(until),
         }
+    }
+
+    /// Takes over a process that runs already.
+    pub fn adopt(&mut self, pid: i32) -> io::Result<()> {
+        let process = handoff::process(pid)?;
+        tracing::info!(child = self.name, pid, "taken over");
+        self.state = State::Adopted { pid, since: Instant::now(), process };
+        Ok(())
+    }
+
+    /// Readable once an adopted process has ended.
+    pub fn watched(&self) -> Option<BorrowedFd<'_>> {
+        match &self.state {
+            State::Adopted { process, .. } => Some(process.as_fd()),
+            _ => None,
+        }
+    }
+
+    /// The end of an adopted process, as `reap` would tell it; how it ended only its parent knows.
+    pub fn vanished(&self) -> Option<WaitStatus> {
+        let State::Adopted { pid, process, .. } = &self.state else { return None };
+        let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+        let ended = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
+        ended.then(|| WaitStatus::Signaled(nix::unistd::Pid::from_raw(*pid), Signal::SIGKILL, false))
     }
 
     /// Notes the result of a start.
@@ -81,7 +119,7 @@ impl Child {
 
     /// Notes an end; true if it was this child's.
     pub fn ended(&mut self, end: &WaitStatus) -> bool {
-        let State::Running { pid, since } = self.state else { return false };
+        let (State::Running { pid, since } | State::Adopted { pid, since, .. }) = self.state else { return false };
         if end.pid().map(nix::unistd::Pid::as_raw) != Some(pid) {
             return false;
         }
@@ -126,13 +164,19 @@ impl Signals {
 
     /// Sleeps until a signal or `until`; true if this process was asked to end.
     pub fn wait(&self, until: Option<Instant>) -> io::Result<bool> {
+        self.wait_also(until, &[])
+    }
+
+    /// The same, and until one of `others` is readable.
+    pub fn wait_also(&self, until: Option<Instant>, others: &[BorrowedFd<'_>]) -> io::Result<bool> {
         let timeout = match until {
             // One more millisecond: poll rounds down, and would wake too early over and over.
             Some(until) => until.saturating_duration_since(Instant::now()).as_millis() + 1,
             None => u128::from(u16::MAX),
         };
         let timeout = PollTimeout::try_from(timeout.min(60_000)).unwrap_or(PollTimeout::MAX);
-        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        let own = std::iter::once(self.0.as_fd());
+        let mut fds: Vec<_> = own.chain(others.iter().copied()).map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),

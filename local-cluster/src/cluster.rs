@@ -128,6 +128,10 @@ impl Cluster {
     pub fn power_off(&self, node: &str) -> Result<(), Error> {
         let hold = self.paths.hold(node);
         fs::write(&hold, "").map_err(|error| Error::Hold(hold, error))?;
+        // pid 1 alone: the kernel ends the rest of a pid namespace with it. `end` waits until all is gone.
+        if let Ok(first) = self.node_pid(node) {
+            _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGKILL);
+        }
         Ok(cgroup::end(&paths::cgroup(&self.spec.name).join(node), Duration::from_secs(10))?)
     }
 

@@ -10,7 +10,10 @@ use std::{
     process::Command,
 };
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    libc,
+};
 
 /// Lets `command` inherit the descriptor under its own number. The caller keeps `fd` open until the command is spawned.
 pub fn pass(command: &mut Command, fd: &impl AsFd) -> RawFd {
@@ -24,6 +27,28 @@ pub fn pass(command: &mut Command, fd: &impl AsFd) -> RawFd {
         });
     }
     number
+}
+
+/// A second holder of what another process has open under a number (`pidfd_getfd`, Linux 5.6).
+pub fn borrow_from(pid: i32, number: RawFd) -> io::Result<OwnedFd> {
+    let process = process(pid)?;
+    // SAFETY: plain numbers go in, and a new descriptor or -1 comes out.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) };
+    owned(fd)
+}
+
+/// A descriptor that becomes readable when the process ends; the process need not be a child.
+pub fn process(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: as above.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+fn owned(answer: libc::c_long) -> io::Result<OwnedFd> {
+    match RawFd::try_from(answer) {
+        // SAFETY: the kernel has just made it for this process, close-on-exec, and nothing else knows its number.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Takes a descriptor that was passed by number; it closes on the next exec again.

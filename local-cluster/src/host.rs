@@ -52,6 +52,14 @@ impl HostState {
         Ok(HostState { lines: fs::read_to_string(path)?.lines().map(str::to_owned).collect() })
     }
 
+    /// `changes`, but for what the cluster of this name cannot have done: it closes nobody's listeners, and opens only those
+    /// that its own processes hold. Other programs come and go on the same machine.
+    pub fn changes_by(&self, later: &HostState, cluster: &str) -> Vec<String> {
+        let owner = format!(" of cluster {cluster}");
+        let others = |change: &String| change[2..].starts_with("listener ") && !change.ends_with(&owner);
+        self.changes(later).into_iter().filter(|change| !others(change)).collect()
+    }
+
     /// What is in `self` and not in `later` (with `-`), and the other way round (with `+`).
     pub fn changes(&self, later: &HostState) -> Vec<String> {
         let gone = self.lines.difference(&later.lines).map(|line| format!("- {line}"));
@@ -187,20 +195,39 @@ fn socket_owners() -> BTreeMap<String, String> {
     for process in processes.flatten() {
         let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { continue };
         let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        let groups = fs::read_to_string(process.path().join("cgroup")).unwrap_or_default();
+        let owner = match cluster_of(&groups) {
+            Some(cluster) => format!("{} of cluster {cluster}", name.trim()),
+            None => name.trim().to_owned(),
+        };
         for descriptor in descriptors.flatten() {
             let Ok(target) = fs::read_link(descriptor.path()) else { continue };
             let target = target.to_string_lossy();
             if let Some(inode) = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')) {
-                owners.insert(inode.to_owned(), name.trim().to_owned());
+                owners.insert(inode.to_owned(), owner.clone());
             }
         }
     }
     owners
 }
 
+/// The local cluster whose cgroup a process is in, from its `/proc/<pid>/cgroup`.
+fn cluster_of(groups: &str) -> Option<&str> {
+    groups.lines().find_map(|line| {
+        let path = line.splitn(3, ':').nth(2)?;
+        path.split_once("/weft/")?.1.split('/').next()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clusters() {
+        assert_eq!(cluster_of("4:cpu:/weft/a/node-1/system\n0::/\n"), Some("a"));
+        assert_eq!(cluster_of("4:cpu:/user/weft\n0::/\n"), None);
+    }
 
     #[test]
     fn addresses() {

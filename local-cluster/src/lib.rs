@@ -33,4 +33,4 @@ pub mod up;
 pub use cluster::{Cluster, Status};
 pub use down::stop;
 pub use spec::Spec;
-pub use up::start;
+pub use up::{adopt, start};

@@ -55,6 +55,11 @@ impl Netns {
         Ok(Netns(file.into()))
     }
 
+    /// The namespace that an open descriptor holds.
+    pub fn of_descriptor(fd: OwnedFd) -> Netns {
+        Netns(fd)
+    }
+
     /// Runs `work` on a fresh thread inside the namespace.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
         on_a_thread(|| {

@@ -19,6 +19,9 @@ pub enum Error {
     /// Too old.
     #[error("kernel {0} is too old: Weft needs {floor_0}.{floor_1} or later", floor_0 = KERNEL_FLOOR.0, floor_1 = KERNEL_FLOOR.1)]
     Kernel(String),
+    /// Built without it.
+    #[error("this kernel has no {0}: Weft needs a kernel built with it, as distributions' kernels are")]
+    Feature(&'static str),
     /// No cgroups.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
@@ -36,6 +39,13 @@ pub fn check() -> Result<(), Error> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     if !kernel_is_new_enough(&release) {
         return Err(Error::Kernel(release.trim().to_owned()));
+    }
+    let filesystems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if !filesystems.lines().any(|line| line.split_whitespace().last() == Some("bpf")) {
+        return Err(Error::Feature("BPF (CONFIG_BPF_SYSCALL)"));
+    }
+    if !std::path::Path::new("/proc/self/ns/net").exists() {
+        return Err(Error::Feature("network namespaces (CONFIG_NET_NS)"));
     }
     cgroup::hierarchies()?;
     Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Pids are the host's. They are a hint: a reader believes one only while it is in the cgroup that it belongs to.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{collections::BTreeMap, fs, io, os::fd::RawFd, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,20 @@ pub struct State {
     pub outside: Option<i32>,
     /// pid 1 of each node that is on.
     pub nodes: BTreeMap<String, i32>,
+    /// What the publisher holds for a supervisor that comes after this one.
+    #[serde(default)]
+    pub held: Option<Held>,
+}
+
+/// Numbers of descriptors in the publisher.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The fabric's network namespace: without a holder it would go, and every wire between nodes with it.
+    pub fabric: RawFd,
+    /// The API server's listener on the host.
+    pub api: RawFd,
+    /// Listeners of published ports, in the spec's order.
+    pub published: Vec<RawFd>,
 }
 
 impl State {

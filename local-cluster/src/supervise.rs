@@ -1,14 +1,17 @@
 //! `weft supervise`: the process behind a local cluster. Makes the fabric, starts the nodes, the API server and the
 //! publisher, starts each again when it ends, and writes down what runs. Holds the cluster's lock while it lives.
 //!
-//! Single-threaded but for the short-lived threads of `Netns::run`. Its own death stops nothing: `down` finds the rest by
-//! cgroup.
+//! Single-threaded but for the short-lived threads of `Netns::run`. Its own death stops nothing: the publisher holds the
+//! fabric and the listeners for a next supervisor, which takes over whatever runs (`--adopt`), and `down` finds the rest
+//! by cgroup.
+
+mod adopt;
 
 use std::{
     fs, io,
     io::Write as _,
     net::Ipv4Addr,
-    os::fd::{OwnedFd, RawFd},
+    os::fd::{AsRawFd as _, OwnedFd, RawFd},
     process,
     time::{Duration, Instant},
 };
@@ -23,7 +26,7 @@ use crate::{
     nodes,
     paths::{self, Paths},
     spec::{OUTSIDE_ADDRESS, Publish, Spec, node_address},
-    state::State,
+    state::{Held, State},
 };
 
 /// Flags of `weft supervise`.
@@ -32,9 +35,12 @@ pub struct Args {
     /// The cluster.
     #[arg(long)]
     name: String,
+    /// Take over what an earlier supervisor started.
+    #[arg(long, conflicts_with_all = ["api_fd", "publish_fd"])]
+    adopt: bool,
     /// The API server's listener on the host.
-    #[arg(long)]
-    api_fd: RawFd,
+    #[arg(long, required_unless_present = "adopt")]
+    api_fd: Option<RawFd>,
     /// Listeners of published ports, in the spec's order.
     #[arg(long)]
     publish_fd: Vec<RawFd>,
@@ -64,6 +70,9 @@ pub enum Error {
     /// The bridge.
     #[error(transparent)]
     Fabric(#[from] fabric::Error),
+    /// Nothing to take over.
+    #[error("the process that held the network of cluster {0} is gone too: run weft down --name {0}, then weft up")]
+    NothingHeld(String),
     /// The state file.
     #[error("writing the cluster's state")]
     State(#[source] io::Error),
@@ -89,6 +98,7 @@ struct Supervisor {
     nodes: Vec<Node>,
     server: Child,
     publisher: Child,
+    held: Option<Held>,
 }
 
 /// Runs until told to end.
@@ -138,30 +148,45 @@ fn set_up(args: &Args) -> Result<(Flock<fs::File>, Supervisor, Signals), Error> 
     let enter = cgroup::Door::open(&group.join("supervisor"))?.enter();
     enter.map_err(|error| Error::Sys("entering the supervisor's cgroup", error))?;
     let signals = Signals::block().map_err(|error| Error::Sys("blocking signals", error))?;
+    let mut supervisor = match args.adopt {
+        true => adopt::supervisor_of(spec, paths)?,
+        false => fresh(args, spec, paths)?,
+    };
+    supervisor.start_due()?;
+    Ok((lock, supervisor, signals))
+}
+
+/// A fabric with nothing on it, and descriptors that `start` passed.
+fn fresh(args: &Args, spec: Spec, paths: Paths) -> Result<Supervisor, Error> {
     let take = |fd: &RawFd| handoff::take(*fd).map_err(Error::Descriptor);
     let published: Vec<OwnedFd> = args.publish_fd.iter().map(take).collect::<Result<_, _>>()?;
+    let api = take(args.api_fd.as_ref().expect("required without --adopt"))?;
     let (fabric, outside) = (Netns::create()?, Netns::create()?);
     fabric::make(&fabric)?;
     fabric::plug(&fabric, "outside", &outside, OUTSIDE_ADDRESS)?;
+    Ok(supervisor(spec, paths, (fabric, outside), (api, published)))
+}
+
+/// One whose children are all due.
+fn supervisor(spec: Spec, paths: Paths, nets: (Netns, Netns), listeners: (OwnedFd, Vec<OwnedFd>)) -> Supervisor {
     let node = |(number, name): (u8, String)| Node {
         child: Child::new(&name),
         address: node_address(number),
         netns: None,
         name,
     };
-    let mut supervisor = Supervisor {
+    Supervisor {
         nodes: (1..).zip(spec.node_names()).map(node).collect(),
-        published: published.into_iter().zip(spec.publish.iter().copied()).collect(),
-        api: take(&args.api_fd)?,
+        published: listeners.1.into_iter().zip(spec.publish.iter().copied()).collect(),
+        api: listeners.0,
         server: Child::new("server"),
         publisher: Child::new("publish"),
+        held: None,
         spec,
         paths,
-        fabric,
-        outside,
-    };
-    supervisor.start_due()?;
-    Ok((lock, supervisor, signals))
+        fabric: nets.0,
+        outside: nets.1,
+    }
 }
 
 /// Whoever asks whether the cluster runs holds the lock for an instant: try for a second.
@@ -181,10 +206,12 @@ impl Supervisor {
     fn tend(mut self, signals: &Signals) -> Result<(), Error> {
         loop {
             let next = self.children().filter_map(Child::wake).min();
-            if signals.wait(next).map_err(|error| Error::Sys("waiting for a signal", error))? {
+            let adopted: Vec<_> = self.children().filter_map(Child::watched).collect();
+            if signals.wait_also(next, &adopted).map_err(|error| Error::Sys("waiting for a signal", error))? {
                 return Ok(());
             }
-            for end in children::reap() {
+            let vanished: Vec<_> = self.children().filter_map(Child::vanished).collect();
+            for end in children::reap().into_iter().chain(vanished) {
                 self.ended(&end);
             }
             self.start_due()?;
@@ -232,7 +259,8 @@ impl Supervisor {
             }
         }
         if self.publisher.due() {
-            self.publisher.started(start_publisher(&self.paths, &self.spec, &self.outside, &self.published));
+            let started = self.start_publisher();
+            self.publisher.started(started);
         }
         self.state().write(&self.paths.state()).map_err(Error::State)
     }
@@ -244,29 +272,34 @@ impl Supervisor {
             server: self.server.pid(),
             outside: self.publisher.pid(),
             nodes: self.nodes.iter().filter_map(running).collect(),
+            held: self.held.clone(),
         }
+    }
+
+    /// It inherits everything that a next supervisor needs, under the numbers that `held` tells.
+    fn start_publisher(&mut self) -> io::Result<i32> {
+        let maps: Vec<_> = self.published.iter().map(|(fd, publish)| (fd.as_raw_fd(), *publish)).collect();
+        let line = commands::publish(&maps);
+        let mut command = children::this_program(&line, &self.paths.logs().join("publish.log"))?;
+        let held = Held {
+            fabric: handoff::pass(&mut command, &self.fabric),
+            api: handoff::pass(&mut command, &self.api),
+            published: self.published.iter().map(|(fd, _)| handoff::pass(&mut command, fd)).collect(),
+        };
+        self.outside.pre_exec(&mut command)?;
+        in_cgroup(&mut command, &self.spec, "outside")?;
+        let pid = children::spawn(command)?;
+        self.held = Some(held);
+        Ok(pid)
     }
 }
 
 fn start_server(paths: &Paths, spec: &Spec, netns: &Netns, api: &OwnedFd) -> io::Result<i32> {
-    use std::os::fd::AsRawFd as _;
     let line = commands::server(paths, api.as_raw_fd());
     let mut command = children::this_program(&line, &paths.logs().join("server.log"))?;
     handoff::pass(&mut command, api);
     netns.pre_exec(&mut command)?;
     in_cgroup(&mut command, spec, "server")?;
-    children::spawn(command)
-}
-
-fn start_publisher(paths: &Paths, spec: &Spec, outside: &Netns, published: &[(OwnedFd, Publish)]) -> io::Result<i32> {
-    use std::os::fd::AsRawFd as _;
-    let maps: Vec<_> = published.iter().map(|(fd, publish)| (fd.as_raw_fd(), *publish)).collect();
-    let mut command = children::this_program(&commands::publish(&maps), &paths.logs().join("publish.log"))?;
-    for (fd, _) in published {
-        handoff::pass(&mut command, fd);
-    }
-    outside.pre_exec(&mut command)?;
-    in_cgroup(&mut command, spec, "outside")?;
     children::spawn(command)
 }
 

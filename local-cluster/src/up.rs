@@ -37,8 +37,8 @@ pub enum Error {
     /// Half of one.
     #[error("an earlier cluster {0} was left half removed: run weft down --name {0} first")]
     Half(String),
-    /// One without its supervisor.
-    #[error("an earlier cluster {0} lost its supervisor and its nodes still run: run weft down --name {0} first")]
+    /// One without its supervisor, which `adopt` gives it.
+    #[error("cluster {0} runs and has lost its supervisor: run weft up --name {0} to give it a new one")]
     Orphaned(String),
     /// Another size.
     #[error("cluster {name} exists with {nodes} nodes: run weft down --name {name} first to change that")]
@@ -113,7 +113,7 @@ pub fn start(mut spec: Spec, cni_plugin: &Path) -> Result<Cluster, Error> {
     let before = HostState::read().map_err(Error::Host)?;
     let listeners = Listeners::open(&mut spec)?;
     let cluster = Cluster { paths: Paths::new(&spec.name), spec };
-    match make(&cluster, cni_plugin, &before).and_then(|()| supervisor(&cluster, &listeners)) {
+    match make(&cluster, cni_plugin, &before).and_then(|()| supervisor(&cluster, Some(&listeners))) {
         Ok(()) => Ok(cluster),
         Err(error) => {
             if fresh {
@@ -122,6 +122,12 @@ pub fn start(mut spec: Spec, cni_plugin: &Path) -> Result<Cluster, Error> {
             Err(error)
         }
     }
+}
+
+/// Gives a running cluster that has lost its supervisor a new one. Nothing that runs is restarted.
+pub fn adopt(cluster: &Cluster) -> Result<(), Error> {
+    preflight::check()?;
+    supervisor(cluster, None)
 }
 
 struct Listeners {
@@ -176,16 +182,22 @@ fn make(cluster: &Cluster, cni_plugin: &Path, before: &HostState) -> Result<(), 
     written.map_err(|error| Error::Write(paths.spec(), error))
 }
 
-fn supervisor(cluster: &Cluster, listeners: &Listeners) -> Result<(), Error> {
+/// Starts the supervisor with what it shall listen on, or on what an earlier one left.
+fn supervisor(cluster: &Cluster, listeners: Option<&Listeners>) -> Result<(), Error> {
     let (mut answer, ready) = io::pipe().map_err(Error::Supervisor)?;
     let line = ["supervise".into(), "--name".into(), cluster.spec.name.clone().into()];
     let log = cluster.paths.logs().join("supervisor.log");
     let mut command = children::this_program(&line, &log).map_err(Error::Supervisor)?;
-    let api = handoff::pass(&mut command, &listeners.api);
-    command.arg("--api-fd").arg(api.to_string());
-    for listener in &listeners.published {
-        let fd = handoff::pass(&mut command, listener);
-        command.arg("--publish-fd").arg(fd.to_string());
+    match listeners {
+        None => _ = command.arg("--adopt"),
+        Some(Listeners { api, published }) => {
+            let api = handoff::pass(&mut command, api);
+            command.arg("--api-fd").arg(api.to_string());
+            for listener in published {
+                let fd = handoff::pass(&mut command, listener);
+                command.arg("--publish-fd").arg(fd.to_string());
+            }
+        }
     }
     let ready_fd = handoff::pass(&mut command, &ready);
     command.arg("--ready-fd").arg(ready_fd.to_string());
