@@ -24,6 +24,9 @@ use crate::{
 };
 
 mod apiserver;
+mod memo;
+
+pub use memo::Memo;
 
 /// What a snapshot comes to.
 #[derive(Clone, Debug, Default)]
@@ -55,11 +58,16 @@ pub struct Names {
 
 /// Compiles a snapshot, with array rows as `slots` has them.
 pub fn compile(snapshot: &Snapshot, slots: &Slots) -> Compiled {
+    compile_again(snapshot, slots, &mut Memo::default())
+}
+
+/// As [`compile`]; what the last call noted is not worked out again while its objects are the same.
+pub fn compile_again(snapshot: &Snapshot, slots: &Slots, memo: &mut Memo) -> Compiled {
     let mut out = Compiled::default();
     let nodes = nodes(snapshot, slots, &mut out);
     routes(snapshot, &nodes, &mut out);
     policies(snapshot, slots, &mut out);
-    services(snapshot, slots, &nodes, &mut out);
+    services(snapshot, slots, (&nodes, memo.wanted(snapshot)), &mut out);
     out.names.nodes = nodes.into_iter().map(|(name, id)| (id, name.into())).collect();
     out.issues.sort_unstable();
     out
@@ -254,14 +262,18 @@ fn generations(slots: &Slots, out: &mut Compiled) {
 }
 
 /// Rows of `SERVICES`, `SLOTS` and `BACKENDS`.
-fn services(snapshot: &Snapshot, slots: &Slots, nodes: &BTreeMap<&str, NodeId>, out: &mut Compiled) {
-    let (services, slices) = (&*snapshot.services, &*snapshot.slices);
-    let mut wanted = proxy::compile(&proxy::Input { services, slices, node: &snapshot.node.name });
-    apiserver::keep(&mut wanted, &slots.services);
+fn services(
+    snapshot: &Snapshot,
+    slots: &Slots,
+    (nodes, wanted): (&BTreeMap<&str, NodeId>, &proxy::Output),
+    out: &mut Compiled,
+) {
+    let wanted = apiserver::keep(wanted, &slots.services);
+    let lengths: BTreeSet<u32> = out.tables.routes.keys().map(|prefix| prefix.prefix_len).collect();
     let place = |backend: &proxy::BackendAddr, node: Option<&str>| {
         let pod = out.tables.pods.get(&backend.addr).copied().unwrap_or(abi::pod::NONE);
         let named = node.and_then(|name| nodes.get(name)).copied();
-        (pod, named.unwrap_or_else(|| node_of(&out.tables, backend.addr)))
+        (pod, named.unwrap_or_else(|| node_of(&out.tables, &lengths, backend.addr)))
     };
     let (next, overflow) = proxy::slots::assign(&slots.services, &wanted, proxy::slots::Capacity::default(), place);
     if overflow != proxy::slots::Overflow::default() {
@@ -272,13 +284,14 @@ fn services(snapshot: &Snapshot, slots: &Slots, nodes: &BTreeMap<&str, NodeId>, 
     }
     let tables = &mut out.tables;
     (tables.backends, tables.slots, tables.services) = (next.backends, next.slots, next.services);
-    out.issues.extend(wanted.issues);
-    out.names.services = wanted.names;
+    out.issues.extend(wanted.issues.iter().cloned());
+    out.names.services = wanted.names.clone();
 }
 
-/// The node whose range or address holds `addr`, or 0.
-fn node_of(tables: &Tables, addr: Addr) -> NodeId {
-    let row = (0..=128).rev().find_map(|len| tables.routes.get(&Prefix { prefix_len: len, addr: masked(addr, len) }));
+/// The node whose range or address holds `addr`, or 0. `lengths` are those that the routes have: a handful.
+fn node_of(tables: &Tables, lengths: &BTreeSet<u32>, addr: Addr) -> NodeId {
+    let route = |len: &u32| tables.routes.get(&Prefix { prefix_len: *len, addr: masked(addr, *len) });
+    let row = lengths.iter().rev().find_map(route);
     row.map_or(0, |route| route.node)
 }
 

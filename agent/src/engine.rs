@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     apply::{self, MapStore, StoreError},
-    compile::{Compiled, compile},
+    compile::{Compiled, Memo, compile_again},
     diff::diff,
     slots::Slots,
     snapshot::{Attachment, Snapshot},
@@ -92,18 +92,19 @@ pub async fn run<S>(inbox: Arc<Inbox>, mut store: S, mut have: Tables, published
 where
     S: MapStore + Send + 'static,
 {
+    let mut memo = Memo::default();
     loop {
         let next = tokio::time::Instant::now() + GATHER;
         let snapshot = inbox.snapshot();
         let round = tokio::task::spawn_blocking(move || {
-            let (compiled, result) = round(&snapshot, &mut store, &mut have);
-            (store, have, compiled, result)
+            let (compiled, result) = round(&snapshot, &mut store, &mut have, &mut memo);
+            (store, have, memo, compiled, result)
         });
-        let Ok((back, rows, compiled, result)) = round.await else {
+        let Ok((back, rows, noted, compiled, result)) = round.await else {
             tracing::error!("a round of compile, diff and apply panicked: the tables stay as they are");
             return;
         };
-        (store, have) = (back, rows);
+        (store, have, memo) = (back, rows, noted);
         let failed = result.is_err();
         publish(&published, &have, compiled, result);
         if failed {
@@ -117,9 +118,9 @@ where
 
 type Outcome = Result<(usize, Duration), StoreError>;
 
-fn round(snapshot: &Snapshot, store: &mut impl MapStore, have: &mut Tables) -> (Compiled, Outcome) {
+fn round(snapshot: &Snapshot, store: &mut impl MapStore, have: &mut Tables, memo: &mut Memo) -> (Compiled, Outcome) {
     let start = Instant::now();
-    let compiled = compile(snapshot, &Slots::read(have));
+    let compiled = compile_again(snapshot, &Slots::read(have), memo);
     let ops = diff(have, &compiled.tables);
     let result = apply::apply(store, have, &ops);
     (compiled, result.map(|()| (ops.len(), start.elapsed())))

@@ -93,8 +93,8 @@ pub struct Programs {
     pub(crate) bpf: Ebpf,
     /// `<bpffs>/weft`.
     pub(crate) root: PathBuf,
-    /// Name of the pin of the array of stages.
-    stages: String,
+    /// Names of the pins of earlier starts' arrays of stages. Ours, and those of whoever comes after us, are not among them.
+    earlier: Vec<String>,
     pub(crate) tcx: bool,
 }
 
@@ -118,12 +118,12 @@ pub fn load(bpffs: &Path, settings: &Settings, attach: crate::args::Attach) -> R
     for name in abi::event::Hook::ALL.map(abi::event::Hook::name).into_iter().chain(map::STAGES) {
         program(&mut bpf, name)?.load().map_err(|source| LoadError::Program { name, source: Box::new(source) })?;
     }
-    let stages = stages(&mut bpf, &root)?;
+    let earlier = stages(&mut bpf, &root)?;
     let tcx = match attach {
         crate::args::Attach::Auto => preflight::kernel_is((6, 6)),
         other => other == crate::args::Attach::Tcx,
     };
-    Ok(Programs { bpf, root, stages, tcx })
+    Ok(Programs { bpf, root, earlier, tcx })
 }
 
 /// Opens the pinned maps of the compiled tables.
@@ -157,8 +157,8 @@ pub(crate) fn program<'a>(bpf: &'a mut Ebpf, name: &'static str) -> Result<&'a m
     program.try_into().map_err(|source| LoadError::Program { name, source: Box::new(source) })
 }
 
-/// Fills the array of stages and pins it: the kernel empties it when no user space holds it.
-fn stages(bpf: &mut Ebpf, root: &Path) -> Result<String, LoadError> {
+/// Fills the array of stages and pins it: the kernel empties it when no user space holds it. The pins that were there.
+fn stages(bpf: &mut Ebpf, root: &Path) -> Result<Vec<String>, LoadError> {
     let name = map::PROGS.name;
     let failed = |source| LoadError::Map { name, source: Box::new(source) };
     let map = bpf.take_map(name).ok_or(LoadError::Missing(name))?;
@@ -176,7 +176,7 @@ fn stages(bpf: &mut Ebpf, root: &Path) -> Result<String, LoadError> {
     let own = free.expect("there are fewer pins than numbers");
     let pinned = array.pin(progs_dir(root).join(&own));
     pinned.map_err(|error| failed(aya::maps::MapError::PinError { name: Some(name.into()), error }))?;
-    Ok(own)
+    Ok(taken)
 }
 
 impl Programs {
@@ -186,7 +186,7 @@ impl Programs {
     /// [`LoadError::Path`].
     pub fn forget_old_stages(&self) -> Result<(), LoadError> {
         let directory = progs_dir(&self.root);
-        names(&directory).iter().filter(|name| **name != self.stages).try_for_each(|name| remove(&directory.join(name)))
+        self.earlier.iter().try_for_each(|name| remove(&directory.join(name)))
     }
 
     /// Takes what the slow path logs out, if the settings ask for it; once. Dropped, it closes its map.

@@ -188,3 +188,20 @@ fn a_static_pod_goes_by_its_mirror() {
         assert_eq!(isolated, ready, "the policy is the mirror's: {uid}");
     }
 }
+
+#[test]
+fn what_is_noted_is_what_would_be_compiled() {
+    let mut memo = Memo::default();
+    let mut snapshot = cluster();
+    let check = |snapshot: &Snapshot, memo: &mut Memo| {
+        let again = compile_again(snapshot, &Slots::default(), memo).tables;
+        assert_eq!(again, compile(snapshot, &Slots::default()).tables);
+    };
+    check(&snapshot, &mut memo);
+    snapshot.attachments = Arc::new(vec![attachment("web", 2, 9)]);
+    check(&snapshot, &mut memo);
+    snapshot.slices = Arc::default();
+    check(&snapshot, &mut memo);
+    Arc::make_mut(&mut snapshot.services).clear();
+    check(&snapshot, &mut memo);
+}
