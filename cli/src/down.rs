@@ -9,6 +9,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    local_cluster::preflight::check()?;
     match local_cluster::stop(&args.name)? {
         true => println!("cluster {} is gone", args.name),
         false => println!("there is no cluster {}", args.name),

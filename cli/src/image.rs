@@ -27,11 +27,17 @@ enum Command {
     },
 }
 
+/// The files of a cluster are root's alone.
+fn running(name: &str) -> anyhow::Result<Cluster> {
+    local_cluster::preflight::check()?;
+    Ok(Cluster::running(name)?)
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let Command::Load { file, name, store } = &args.command;
     let store = match store {
         Some(store) => store.clone(),
-        None => Cluster::running(name)?.paths.images(),
+        None => running(name)?.paths.images(),
     };
     let images = node::image::load_tar(&store, file).with_context(|| format!("loading {}", file.display()))?;
     for image in images {

@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     progress.finish();
     println!("{}", report::text(&cluster, &progress.times()));
     if args.check {
-        crate::acceptance(&check::Args { name: args.name.clone() })?;
+        crate::acceptance(&check::Args::all(&args.name))?;
     }
     Ok(())
 }
@@ -79,6 +79,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 fn cluster(args: &Args, progress: &mut Progress) -> anyhow::Result<Cluster> {
     let spec = spec(args)?;
     match Cluster::status(&args.name)? {
+        Status::Orphaned(cluster) => {
+            matches_running(args, &spec, &cluster)?;
+            eprintln!("cluster {} runs without its supervisor: taking it over", args.name);
+            local_cluster::adopt(&cluster)?;
+            Ok(cluster)
+        }
         Status::Running(cluster) => {
             matches_running(args, &spec, &cluster)?;
             eprintln!("cluster {} is running: bringing it up to date", args.name);

@@ -38,6 +38,11 @@ impl Caller {
         Caller { name: name.to_owned(), address, node: node.to_owned(), netns, pod: false }
     }
 
+    /// Asks a pod's control port.
+    pub(super) async fn control(&self, path: &str) -> anyhow::Result<String> {
+        get(self, CONTROL, path).await.with_context(|| format!("{}: {path}", self.name))
+    }
+
     /// Dials every target, all at once, and returns the reports in order.
     pub(super) async fn dial(&self, targets: Vec<Target>) -> anyhow::Result<Vec<Report>> {
         let (pod, address) = (self.pod, self.address);
@@ -48,6 +53,21 @@ impl Caller {
         })
         .await
     }
+}
+
+/// What a caller's own address answers on a port, asked from the caller's node.
+pub(super) async fn get(caller: &Caller, port: u16, path: &str) -> anyhow::Result<String> {
+    let uri: hyper::Uri = format!("http://{}:{port}{path}", caller.address).parse()?;
+    inside(&caller.netns, move || async move {
+        let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+        let response = client.get(uri).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        anyhow::ensure!(status.is_success(), "{status}: {text}");
+        Ok(text)
+    })
+    .await?
 }
 
 async fn one(client: &Client<HttpConnector, Empty<Bytes>>, pod: bool, address: IpAddr, target: &Target) -> Report {

@@ -1,6 +1,14 @@
 //! The check's own pods and Services: two probes a node, one of them on the host network somewhere, in a namespace of
 //! their own that goes when the check ends.
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
@@ -19,6 +27,8 @@ use super::caller::{CONTROL, Caller};
 pub(super) const TCP: u16 = 8080;
 /// UDP.
 pub(super) const UDP: u16 = 8081;
+/// Echo of numbered traffic, TCP and UDP.
+pub(super) const ECHO: u16 = 8083;
 /// Ports of the probe on the host network: apart from everything else there.
 const HOST_TCP: u16 = 28080;
 /// How long the pods may take.
@@ -57,7 +67,8 @@ pub(super) struct Served {
 impl Fixture {
     /// Creates everything and waits until every probe is ready.
     pub(super) async fn create(client: &Client, cluster: &Cluster) -> anyhow::Result<Fixture> {
-        let namespace = format!("weft-check-{}", std::process::id());
+        static MADE: AtomicU32 = AtomicU32::new(1);
+        let namespace = format!("weft-check-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let nodes = nodes(client, cluster).await?;
         let namespaces: Api<Namespace> = Api::all(client.clone());
         create(&namespaces, &json!({"metadata": {"name": namespace}})).await?;
@@ -66,6 +77,12 @@ impl Fixture {
             let _ = namespaces.delete(&namespace, &DeleteParams::default()).await;
         }
         made
+    }
+
+    /// Drops what stands on a node, with its hold on the node's network.
+    pub(super) fn forget(&mut self, node: &str) {
+        self.pods.retain(|caller| caller.node != node);
+        self.nodes.retain(|caller| caller.node != node);
     }
 
     /// Asks for the namespace's removal; the namespace controller does the rest.
@@ -137,7 +154,7 @@ fn pod(name: &str, node: &str, host: bool) -> Value {
     let control = first + (CONTROL - TCP);
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
     json!({
-        "metadata": {"name": name, "labels": {"probe": if host { "host" } else { "pod" }}},
+        "metadata": {"name": name, "labels": {"probe": if host { "host" } else { "pod" }, "node": node}},
         "spec": {
             "nodeName": node,
             "hostNetwork": host,
@@ -153,6 +170,7 @@ fn pod(name: &str, node: &str, host: bool) -> Value {
                     {"name": "TCP_PORT", "value": first.to_string()},
                     {"name": "UDP_PORT", "value": (first + 1).to_string()},
                     {"name": "HTTP_PORT", "value": control.to_string()},
+                    {"name": "ECHO_PORT", "value": (first + (ECHO - TCP)).to_string()},
                 ],
                 "readinessProbe": {"httpGet": {"path": "/healthz", "port": control}, "periodSeconds": 1},
             }],

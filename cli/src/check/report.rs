@@ -23,6 +23,13 @@ impl Report {
         self.lines.push(Line { promise: promise.into(), broken, tried });
     }
 
+    /// Another report's promises as one.
+    pub(super) fn merge(&mut self, promise: impl Into<String>, other: Report) {
+        let tried = other.lines.iter().map(|line| line.tried).sum();
+        let broken = other.lines.into_iter().flat_map(|line| line.broken).collect();
+        self.add(promise, tried, broken);
+    }
+
     /// True if every promise held.
     pub(super) fn holds(&self) -> bool {
         self.lines.iter().all(|line| line.broken.is_empty() && line.tried > 0)

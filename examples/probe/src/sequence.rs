@@ -5,7 +5,7 @@
 //! those apart ([`overflow`]), and so does the report.
 use std::{
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
