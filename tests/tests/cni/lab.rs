@@ -103,6 +103,13 @@ impl Lab {
         self.wait_for("the CNI configuration", |_| conflist.exists());
     }
 
+    /// Resident memory of the agent, as the kernel prints it.
+    pub(crate) fn agent_memory(&self) -> String {
+        let pid = self.agent.as_ref().expect("it runs").id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default().trim().to_owned()
+    }
+
     /// SIGKILL.
     pub(crate) fn kill_agent(&mut self) {
         if let Some(mut agent) = self.agent.take() {

@@ -33,6 +33,7 @@ fn fifty_at_once() {
         let addresses: BTreeSet<String> =
             results.iter().map(|result| result["ips"][0]["address"].to_string()).collect();
         assert_eq!(addresses.len(), 50);
+        let memory = lab.agent_memory();
         let (_, removed) = at_once(calls(lab, "DEL"));
         assert_eq!(lab.traces(), [""; 0]);
         let mut times = [Vec::new(), Vec::new()];
@@ -43,7 +44,8 @@ fn fifty_at_once() {
                 times.push(start.elapsed());
             }
         }
-        println!("50 at once: ADD {added:.0?}, DEL {removed:.0?}");
+        println!("50 at once: ADD {} ms, DEL {} ms", added.as_millis(), removed.as_millis());
+        println!("the agent with 50 pods: {memory}");
         for (command, times) in ["ADD", "DEL"].into_iter().zip(&mut times) {
             times.sort_unstable();
             println!("one by one: {command} p50 {:.1?}, p99 {:.1?}", times[25], times[49]);
