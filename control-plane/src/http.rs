@@ -11,6 +11,7 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
@@ -35,6 +36,7 @@ mod reply;
 mod resource;
 mod review;
 mod scale;
+mod upgrade;
 
 use place::Place;
 use query::Query;
@@ -71,6 +73,8 @@ struct Call {
     headers: HeaderMap,
     user: Arc<User>,
     body: Incoming,
+    /// The connection itself, if the client wants another protocol on it.
+    upgrade: Option<OnUpgrade>,
 }
 
 impl Call {
@@ -130,13 +134,14 @@ async fn connection(server: Arc<Server>, stream: TcpStream, tls: TlsAcceptor) {
 
 async fn handle(server: &Arc<Server>, peer: Option<&Arc<User>>, request: Request<Incoming>) -> Reply {
     let started = Instant::now();
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let place = Place::parse(&parts.method, parts.uri.path(), &query);
     let label = metrics::Label::of(&place);
     let result = match user(server, peer, &parts.headers) {
         Ok(user) => {
-            let call = Call { place, query, headers: parts.headers, user, body };
+            let call = Call { place, query, headers: parts.headers, user, body, upgrade };
             answer(server, call).await
         }
         Err(status) => Err(status),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use api::path;
 use bytes::Bytes;
+use http::header::{HOST, HeaderMap, HeaderValue};
 use http::{Request, Response};
 use http_body_util::Empty;
 use hyper::body::Incoming;
@@ -65,21 +66,36 @@ impl Kubelet {
     /// # Errors
     /// When the node cannot be reached.
     pub async fn get(&self, node: &Value, path: &str) -> Result<Response<Incoming>, Error> {
+        self.ask(node, path, HeaderMap::new()).await
+    }
+
+    /// GET of a path with headers that ask for another protocol; what was switched is in the answer.
+    ///
+    /// # Errors
+    /// When the node cannot be reached.
+    pub async fn upgrade(&self, node: &Value, path: &str, headers: HeaderMap) -> Result<Response<Incoming>, Error> {
+        self.ask(node, path, headers).await
+    }
+
+    async fn ask(&self, node: &Value, path: &str, headers: HeaderMap) -> Result<Response<Incoming>, Error> {
         let (ip, port) =
             address_of(node).ok_or_else(|| Error::NoAddress { node: path::str(node, "metadata.name").to_owned() })?;
         let address = std::net::SocketAddr::new(ip, port).to_string();
         let connect = |source| Error::Connect { address: address.clone(), source };
         let stream = TcpStream::connect((ip, port)).await.map_err(connect)?;
+        stream.set_nodelay(true).map_err(connect)?;
         let stream = self.connector.connect(ServerName::from(ip), stream).await.map_err(connect)?;
         let failed = |source| Error::Request { address: address.clone(), path: path.to_owned(), source };
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to a node ended");
             }
         });
-        let request = Request::get(path).header(http::header::HOST, &address).body(Empty::<Bytes>::new())?;
+        let mut request = Request::get(path).body(Empty::<Bytes>::new())?;
+        *request.headers_mut() = headers;
+        request.headers_mut().insert(HOST, HeaderValue::from_str(&address).map_err(http::Error::from)?);
         sender.send_request(request).await.map_err(failed)
     }
 }

@@ -7,11 +7,13 @@
 mod cgroups;
 mod containers;
 pub mod embedded;
+pub mod exec;
 mod helper;
 mod overlay;
 mod records;
 mod sandboxes;
 pub mod spec;
+mod terminal;
 mod user;
 
 use std::net::IpAddr;
@@ -71,6 +73,17 @@ pub enum Error {
         /// On what.
         path: PathBuf,
         /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A port of a sandbox does not answer.
+    #[error("failed to connect to localhost:{port} inside the network of sandbox {sandbox:?}")]
+    Connect {
+        /// Which port.
+        port: u16,
+        /// Of which sandbox.
+        sandbox: String,
+        /// Why not.
         #[source]
         source: std::io::Error,
     },
@@ -337,6 +350,10 @@ pub trait Runtime: Send + Sync + 'static {
     fn containers(&self, pod_uid: Option<&str>) -> Vec<Container>;
     /// ExecSync.
     fn exec<'a>(&'a self, id: &'a str, command: &'a [String], timeout: Duration) -> Reply<'a, ExecResult>;
+    /// Exec: as ExecSync, with its streams in the caller's hands.
+    fn exec_stream<'a>(&'a self, id: &'a str, request: &'a exec::ExecRequest) -> Reply<'a, exec::Process>;
+    /// PortForward: a connection to a TCP port on the loopback address of a sandbox's network.
+    fn connect<'a>(&'a self, sandbox: &'a str, port: u16) -> Reply<'a, tokio::net::TcpStream>;
     /// GetContainerEvents, as far as containers end.
     fn events(&self) -> broadcast::Receiver<Ended>;
     /// ImageStatus.

@@ -63,7 +63,7 @@ async fn refused(answer: Response<hyper::body::Incoming>) -> Status {
 }
 
 /// The container that is meant: the only one, if none is named.
-fn container(pod: &Value, wanted: &str, name: &str) -> Result<String, Status> {
+pub(super) fn container(pod: &Value, wanted: &str, name: &str) -> Result<String, Status> {
     let names = |kind: &str| -> Vec<String> {
         path::list(path::get(pod, "spec"), kind).iter().map(|known| path::str(known, "name").to_owned()).collect()
     };

@@ -5,7 +5,7 @@ use api::schema::Row;
 use api::status::Status;
 
 use super::reply::Reply;
-use super::{Call, Server, log, object, review, scale};
+use super::{Call, Server, log, object, review, scale, upgrade};
 use crate::registry::Target;
 
 /// Answers an authorized request for a resource.
@@ -56,7 +56,8 @@ async fn subresource(server: &Arc<Server>, row: &'static Row, call: Call) -> Res
         ("serviceaccounts", "token", _) => review::token(server, row, call).await,
         (_, "scale", "get") => scale::get(server, row, call).await,
         (_, "scale", _) => scale::update(server, row, call).await,
-        (_, "exec" | "attach" | "portforward" | "proxy", _) => {
+        ("pods", "exec" | "attach" | "portforward", _) => upgrade::stream(server, row, call).await,
+        (_, "proxy", _) => {
             let mut status =
                 Status::new(501, "NotImplemented", format!("{}/{} is not supported yet", row.resource, known.name));
             status.details = None;

@@ -6,19 +6,16 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::broadcast;
 
 use super::containers::Live;
-use super::helper;
 pub(crate) use super::overlay::{mount_tmpfs, unmount};
 use super::records::{self, ContainerRecord, SandboxRecord};
 use super::{
-    Container, ContainerConfig, Ended, Error, ExecResult, Reply, Runtime, Sandbox, SandboxConfig, State, Version,
-    sandboxes,
+    Container, ContainerConfig, Ended, Error, ExecResult, Reply, Runtime, Sandbox, SandboxConfig, Version, exec, sandboxes,
 };
 use crate::cni::Cni;
 use crate::image::{Image, ImageConfig, Store};
@@ -198,17 +195,15 @@ impl Runtime for Embedded {
     }
 
     fn exec<'a>(&'a self, id: &'a str, command: &'a [String], timeout: Duration) -> Reply<'a, ExecResult> {
-        Box::pin(async move {
-            self.inner.in_state(id, "execute in", State::Running)?;
-            let dir = self.inner.container_dir(id);
-            let mut helper = helper::command("exec");
-            helper.arg(&dir).arg("--").args(command).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-            let output = tokio::time::timeout(timeout, helper.output()).await;
-            let timed_out = |_| Error::Helper { message: format!("command {command:?} timed out") };
-            let output = output.map_err(timed_out)?.map_err(Error::io("start a helper for", &dir))?;
-            let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-            Ok(ExecResult { output: text, code: output.status.code().unwrap_or(-1) })
-        })
+        Box::pin(exec::sync(&self.inner, id, command, timeout))
+    }
+
+    fn exec_stream<'a>(&'a self, id: &'a str, request: &'a exec::ExecRequest) -> Reply<'a, exec::Process> {
+        Box::pin(exec::start(&self.inner, id, request))
+    }
+
+    fn connect<'a>(&'a self, sandbox: &'a str, port: u16) -> Reply<'a, tokio::net::TcpStream> {
+        Box::pin(exec::connect(&self.inner, sandbox, port))
     }
 
     fn events(&self) -> broadcast::Receiver<Ended> {
