@@ -49,6 +49,9 @@ pub struct Made {
     pub address: Ipv4Addr,
 }
 
+/// Container id and interface.
+type Interface = (String, String);
+
 /// Makes and removes interfaces.
 pub struct Pods {
     netlink: Netlink,
@@ -58,7 +61,7 @@ pub struct Pods {
     in_force: watch::Receiver<InForce>,
     mtu: AtomicU32,
     /// One call at a time about one interface; waiting for policy is not part of that.
-    held: Mutex<BTreeMap<(String, String), Arc<tokio::sync::Mutex<()>>>>,
+    held: Mutex<BTreeMap<Interface, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Pods {

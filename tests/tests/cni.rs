@@ -113,7 +113,7 @@ fn check_after(lab: &Lab, name: &str, damage: &str, code: u32, names: &str) {
     check.succeeds();
     match damage.strip_prefix("node: ") {
         Some(line) => {
-            namespaces::sh(&line.replace("DEVICE", result["interfaces"][0]["name"].as_str().expect("a name")))
+            namespaces::sh(&line.replace("DEVICE", result["interfaces"][0]["name"].as_str().expect("a name")));
         }
         None => namespace.run(&damage.replace("ADDRESS", result["ips"][0]["address"].as_str().expect("an address"))),
     }
