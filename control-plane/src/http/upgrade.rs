@@ -157,7 +157,8 @@ mod tests {
     #[track_caller]
     fn check(subresource: &str, query: &str, expected: Result<&str, &str>) {
         let containers = json!([{"name": "a"}, {"name": "b"}]);
-        let pod = json!({"metadata": {"namespace": "n", "name": "p"}, "spec": {"nodeName": "x", "containers": containers}});
+        let pod =
+            json!({"metadata": {"namespace": "n", "name": "p"}, "spec": {"nodeName": "x", "containers": containers}});
         let found = url(&pod, subresource, &Query::parse(query)).map_err(|status| status.message);
         assert_eq!(found.as_deref().map_err(String::as_str), expected);
     }
@@ -191,7 +192,10 @@ mod tests {
         let pairs = pairs.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let all: HeaderMap = pairs.into_iter().collect();
         let passed = headers(&all);
-        assert_eq!((passed.len(), &passed["sec-websocket-protocol"]), (3, &HeaderValue::from_static("v5.channel.k8s.io")));
+        assert_eq!(
+            (passed.len(), &passed["sec-websocket-protocol"]),
+            (3, &HeaderValue::from_static("v5.channel.k8s.io"))
+        );
         assert!(wants_upgrade(&all) && !wants_upgrade(&HeaderMap::new()));
     }
 }

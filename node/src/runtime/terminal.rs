@@ -128,8 +128,7 @@ impl Drop for Console {
 fn receive_descriptor(stream: &tokio::net::UnixStream) -> io::Result<OwnedFd> {
     let (mut bytes, mut space) = ([0; 256], nix::cmsg_space!([std::os::fd::RawFd; 1]));
     let mut slices = [IoSliceMut::new(&mut bytes)];
-    let message =
-        recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let message = recvmsg::<()>(stream.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
     let number = message.cmsgs()?.find_map(|part| match part {
         ControlMessageOwned::ScmRights(numbers) => numbers.first().copied(),
         _ => None,

@@ -39,11 +39,5 @@ pub(super) fn process(node: &Arc<Node>, container: &Container) -> Process {
             }
         }
     });
-    Process {
-        stdin: None,
-        stdout: Some(Box::new(near)),
-        stderr: None,
-        terminal: None,
-        exit: Box::pin(async { Ok(0) }),
-    }
+    Process { stdin: None, stdout: Some(Box::new(near)), stderr: None, terminal: None, exit: Box::pin(async { Ok(0) }) }
 }

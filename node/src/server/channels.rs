@@ -139,9 +139,7 @@ async fn write<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// What passes through the WebSocket as binary messages, as one stream of bytes.
-pub(super) fn tunnel(
-    socket: WebSocketStream<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>,
-) -> DuplexStream {
+pub(super) fn tunnel(socket: WebSocketStream<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>) -> DuplexStream {
     let (near, far) = tokio::io::duplex(64 << 10);
     let (mut sink, mut source) = socket.split();
     let (mut from, mut to) = tokio::io::split(far);
@@ -197,8 +195,7 @@ mod tests {
         let (client, server) = tokio::io::duplex(1 << 16);
         let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
         let (to, mut stdin) = mpsc::channel(1);
-        let (pieces, writer) =
-            start(accept(server).await, Form::Binary, HashMap::from([(0, to)]), Activity::default());
+        let (pieces, writer) = start(accept(server).await, Form::Binary, HashMap::from([(0, to)]), Activity::default());
         client.send(Message::Binary(Bytes::from_static(b"\0in"))).await.expect("sent");
         client.send(Message::Binary(Bytes::from_static(b"\xff\0"))).await.expect("sent");
         assert_eq!(stdin.recv().await.as_deref(), Some(&b"in"[..]));

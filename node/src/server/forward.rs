@@ -166,12 +166,8 @@ async fn forward(pair: Pair, target: Arc<Target>, activity: Activity) {
             }
         }
         Err(cause) => {
-            let message = format!(
-                "error forwarding port {port} to pod {}, uid {}: {}",
-                target.pod,
-                target.uid,
-                cause.text()
-            );
+            let message =
+                format!("error forwarding port {port} to pod {}, uid {}: {}", target.pod, target.uid, cause.text());
             tracing::debug!("{message}");
             let _ = error.send(Bytes::from(message)).await;
         }

@@ -63,7 +63,8 @@ pub(super) fn choose(headers: &HeaderMap, offer: &Offer) -> Result<Transport, (S
         }
         let found = offer.channels.iter().find(|(name, _)| asked.iter().any(|one| one == name));
         return found.map(|&(protocol, form)| Transport::Channels { form, protocol }).ok_or_else(|| {
-            let known: Vec<&str> = offer.tunnel.into_iter().chain(offer.channels.iter().map(|(name, _)| *name)).collect();
+            let known: Vec<&str> =
+                offer.tunnel.into_iter().chain(offer.channels.iter().map(|(name, _)| *name)).collect();
             let message =
                 format!("unable to upgrade: subprotocols {asked:?} are not supported, use one of {known:?}\n");
             (StatusCode::BAD_REQUEST, message)
@@ -78,7 +79,10 @@ pub(super) fn choose(headers: &HeaderMap, offer: &Offer) -> Result<Transport, (S
             (StatusCode::FORBIDDEN, message)
         });
     }
-    Err((StatusCode::BAD_REQUEST, "unable to upgrade: missing upgrade headers in request: websocket or SPDY/3.1\n".to_owned()))
+    Err((
+        StatusCode::BAD_REQUEST,
+        "unable to upgrade: missing upgrade headers in request: websocket or SPDY/3.1\n".to_owned(),
+    ))
 }
 
 /// 101.
@@ -110,9 +114,9 @@ mod tests {
 
     #[track_caller]
     fn check(offer: &Offer, headers: &[(&'static str, &'static str)], expected: Result<Transport, u16>) {
-        let pairs = headers.iter().map(|(name, value)| {
-            (hyper::header::HeaderName::from_static(name), HeaderValue::from_static(value))
-        });
+        let pairs = headers
+            .iter()
+            .map(|(name, value)| (hyper::header::HeaderName::from_static(name), HeaderValue::from_static(value)));
         let found = choose(&pairs.collect(), offer).map_err(|(status, _)| status.as_u16());
         assert_eq!(found, expected);
     }

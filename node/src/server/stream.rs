@@ -4,16 +4,17 @@
 //! stream as a `metav1.Status`. When the client goes, the process does not: its input ends, its output breaks, its terminal
 //! hangs up, and what it makes of that is its own affair, as with containerd.
 
+mod copy;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -24,15 +25,14 @@ use super::{Body, attach, forward, spdy, text};
 use crate::context::Node;
 use crate::plan;
 use crate::pods::Pods;
-use crate::runtime::exec::{ExecRequest, Process, Reader, Size, Terminal, Writer};
+use crate::runtime::exec::{ExecRequest, Process};
 use crate::runtime::{Container, Error, State};
+use copy::{drain, feed, follow_size};
 
 /// How long a client may take to open its streams.
 const STREAMS: Duration = Duration::from_secs(30);
 /// How long a command of `/run` may take.
 const RUN: Duration = Duration::from_secs(120);
-/// Pieces of a process's output.
-const PIECE: usize = 32 << 10;
 /// Channels of a WebSocket.
 const STDIN: u8 = 0;
 const STDOUT: u32 = 1;
@@ -104,9 +104,9 @@ fn running(node: &Node, pods: &Pods, (namespace, name, container): Names<'_>) ->
     let pod = pods.find(namespace, name).ok_or((StatusCode::NOT_FOUND, "pod does not exist\n".to_owned()))?;
     let own = node.runtime.containers(pod.metadata.uid.as_deref());
     let found = plan::latest(&own, container).filter(|one| one.state == State::Running);
-    found.cloned().ok_or_else(|| {
-        (StatusCode::INTERNAL_SERVER_ERROR, format!("container not found (\"{container}\")\n"))
-    })
+    found
+        .cloned()
+        .ok_or_else(|| (StatusCode::INTERNAL_SERVER_ERROR, format!("container not found (\"{container}\")\n")))
 }
 
 /// The query of exec and attach.
@@ -192,8 +192,13 @@ async fn over_spdy(
 ) -> Option<Remote> {
     let (mut streams, pieces, writer) = spdy::start(io, activity.clone());
     let mut found: HashMap<String, spdy::Stream> = HashMap::new();
-    let wanted =
-        [("error", true), ("stdin", asked.stdin), ("stdout", asked.stdout), ("stderr", asked.stderr), ("resize", asked.tty)];
+    let wanted = [
+        ("error", true),
+        ("stdin", asked.stdin),
+        ("stdout", asked.stdout),
+        ("stderr", asked.stderr),
+        ("resize", asked.tty),
+    ];
     let complete = |found: &HashMap<String, spdy::Stream>| {
         wanted.iter().all(|(name, wanted)| !wanted || found.contains_key(*name))
     };
@@ -235,7 +240,10 @@ async fn connect(
     let exit = tokio::spawn(process.exit);
     let input = tokio::spawn(feed(stdin, process.stdin, ends.activity.clone()));
     let resizing = tokio::spawn(follow_size(resize, process.terminal, ends.activity.clone()));
-    tokio::join!(drain(process.stdout, ends.stdout.as_ref(), &ends.activity), drain(process.stderr, ends.stderr.as_ref(), &ends.activity));
+    tokio::join!(
+        drain(process.stdout, ends.stdout.as_ref(), &ends.activity),
+        drain(process.stderr, ends.stderr.as_ref(), &ends.activity)
+    );
     let code = tokio::select! {
         code = exit => code.unwrap_or_else(|_| Ok(-1)),
         // Nobody is left to hear it.
@@ -244,67 +252,6 @@ async fn connect(
     input.abort();
     resizing.abort();
     code
-}
-
-async fn feed(input: Option<Input>, writer: Option<Writer>, activity: Activity) {
-    let (Some(mut input), Some(mut writer)) = (input, writer) else { return };
-    let copy = async {
-        while let Some(data) = input.recv().await {
-            if writer.write_all(&data).await.is_err() {
-                // The process reads no more; what the client still sends is dropped.
-                break;
-            }
-        }
-        let _ = writer.shutdown().await;
-        drop(writer);
-        while input.recv().await.is_some() {}
-    };
-    tokio::select! {
-        () = copy => {}
-        () = activity.ended() => {}
-    }
-}
-
-async fn follow_size(sizes: Option<Input>, terminal: Option<Terminal>, activity: Activity) {
-    let (Some(mut sizes), Some(terminal)) = (sizes, terminal) else { return };
-    let mut text = Vec::new();
-    loop {
-        let piece = tokio::select! {
-            piece = sizes.recv() => piece,
-            () = activity.ended() => None,
-        };
-        let Some(piece) = piece else { return };
-        // One message each in a WebSocket; lines in a stream of SPDY.
-        text.extend_from_slice(&piece);
-        let mut values = serde_json::Deserializer::from_slice(&text).into_iter::<Size>();
-        for size in values.by_ref().map_while(Result::ok) {
-            if let Err(error) = terminal.resize(size) {
-                tracing::debug!(%error, "a terminal keeps its size");
-            }
-        }
-        let read = values.byte_offset();
-        text.drain(..read);
-        if text.len() > 1024 {
-            return; // No client's size is so long.
-        }
-    }
-}
-
-async fn drain(reader: Option<Reader>, output: Option<&Output>, activity: &Activity) {
-    let (Some(mut reader), Some(output)) = (reader, output) else { return };
-    let copy = async {
-        let mut buffer = BytesMut::with_capacity(PIECE);
-        while matches!(reader.read_buf(&mut buffer).await, Ok(count) if count > 0) {
-            if output.send(buffer.split().freeze()).await.is_err() {
-                return;
-            }
-            buffer.reserve(PIECE);
-        }
-    };
-    tokio::select! {
-        () = copy => {}
-        () = activity.ended() => {}
-    }
 }
 
 /// What a client is told about the end.
@@ -377,8 +324,7 @@ pub(super) async fn run(node: &Arc<Node>, pods: &Pods, names: Names<'_>, query: 
         Err((status, words)) => return text(status, words),
     };
     let parsed = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "cmd");
-    let words: Vec<String> =
-        parsed.map(|(_, value)| value.split(' ').map(str::to_owned).collect()).unwrap_or_default();
+    let words: Vec<String> = parsed.map(|(_, value)| value.split(' ').map(str::to_owned).collect()).unwrap_or_default();
     if words.iter().all(String::is_empty) {
         return text(StatusCode::BAD_REQUEST, "cmd is required\n");
     }

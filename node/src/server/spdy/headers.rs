@@ -121,7 +121,9 @@ impl Deflater {
     pub(super) fn block(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut out = vec![0; bytes.len() + 256];
         let before = self.0.total_out();
-        self.0.compress(bytes, &mut out, DeflateFlush::SyncFlush).map_err(|_| bad("a header block does not compress"))?;
+        self.0
+            .compress(bytes, &mut out, DeflateFlush::SyncFlush)
+            .map_err(|_| bad("a header block does not compress"))?;
         out.truncate(usize::try_from(self.0.total_out() - before).unwrap_or(usize::MAX));
         Ok(out)
     }

@@ -30,8 +30,5 @@ fn the_end_is_a_status() {
         "command terminated with non-zero exit code: error executing command [sh -c exit 3], exit code 3"
     );
     let broken = status(&command, Err(Error::Helper { message: "no such file".to_owned() }));
-    assert_eq!(
-        broken["message"],
-        "Internal error occurred: error executing command in container: no such file"
-    );
+    assert_eq!(broken["message"], "Internal error occurred: error executing command in container: no such file");
 }
