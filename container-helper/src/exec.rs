@@ -119,10 +119,12 @@ fn process(spec: &Value, command: &[String], tty: bool) -> Value {
     let mut process = spec["process"].clone();
     process["args"] = json!(command);
     process["terminal"] = json!(tty);
-    if tty && let Some(env) = process["env"].as_array_mut() {
-        if !env.iter().any(|entry| entry.as_str().is_some_and(|entry| entry.starts_with("TERM="))) {
-            env.push(json!(TERM));
-        }
+    let says = |entry: &Value| entry.as_str().is_some_and(|entry| entry.starts_with("TERM="));
+    if tty
+        && let Some(env) = process["env"].as_array_mut()
+        && !env.iter().any(says)
+    {
+        env.push(json!(TERM));
     }
     process
 }

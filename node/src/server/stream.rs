@@ -245,7 +245,7 @@ async fn connect(
         drain(process.stderr, ends.stderr.as_ref(), &ends.activity)
     );
     let code = tokio::select! {
-        code = exit => code.unwrap_or_else(|_| Ok(-1)),
+        code = exit => code.unwrap_or(Ok(-1)),
         // Nobody is left to hear it.
         () = ends.activity.ended() => Ok(-1),
     };
