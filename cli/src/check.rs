@@ -84,8 +84,10 @@ pub(crate) async fn run(args: &Args) -> anyhow::Result<bool> {
         fixture.remove(&client).await;
     }
     host::unchanged(&cluster, &mut report);
+    if let Err(error) = outcome {
+        report.add("the check ran to its end", 1, vec![format!("{error:#}")]);
+    }
     report.print();
-    outcome?;
     Ok(report.holds())
 }
 

@@ -52,6 +52,7 @@ pub(crate) struct Args {
 const AGENT_RBAC: &str = include_str!("../../deploy/agent-rbac.yaml");
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    local_cluster::preflight::check()?;
     let mut objects = Vec::new();
     for path in &args.manifests {
         objects.extend(manifest::read(path)?);

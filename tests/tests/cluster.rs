@@ -1,11 +1,16 @@
-//! The embedded cluster as a user meets it: `weft up --check`, stock kubectl of every version that lies here, `weft down`.
+//! The embedded cluster as a user meets it: `weft up --check` with all its faults, stock kubectl of every version that lies
+//! here, a supervisor that dies, `weft down`.
 //!
-//! One test, since one cluster serves all of it. The cluster has a name and ports of its own and goes also when the
+//! One test but for the refusals, since one cluster serves all of it. The cluster has a name and ports of its own and goes also when the
 //! test fails.
 #[path = "cluster/host.rs"]
 mod host;
 #[path = "cluster/kubectl.rs"]
 mod kubectl;
+#[path = "cluster/refusals.rs"]
+mod refusals;
+#[path = "cluster/supervisor.rs"]
+mod supervisor;
 
 use std::{
     env, fs,
@@ -88,6 +93,7 @@ fn up_check_kubectl_down() {
     for kubectl in kubectl::versions() {
         kubectl::works_as_anywhere(&kubectl, &cluster.kubeconfig());
     }
+    supervisor::dies_and_is_replaced(&name);
     let down = Command::new(program("weft")).args(["down", "--name", &name]).output();
     succeeded("weft down", &down.expect("weft starts"));
     assert_eq!(traces(&name), Vec::<PathBuf>::new(), "weft down left these");

@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU16, Ordering},
     },
     time::Duration,
 };
@@ -29,8 +29,10 @@ pub(super) const TCP: u16 = 8080;
 pub(super) const UDP: u16 = 8081;
 /// Echo of numbered traffic, TCP and UDP.
 pub(super) const ECHO: u16 = 8083;
-/// Ports of the probe on the host network: apart from everything else there.
+/// Ports of the first fixture's probe on the host network: apart from everything else there.
 const HOST_TCP: u16 = 28080;
+/// Ports of a next fixture's: the pods of one that was removed may still be there.
+const HOST_STEP: u16 = 10;
 /// How long the pods may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -67,12 +69,13 @@ pub(super) struct Served {
 impl Fixture {
     /// Creates everything and waits until every probe is ready.
     pub(super) async fn create(client: &Client, cluster: &Cluster) -> anyhow::Result<Fixture> {
-        static MADE: AtomicU32 = AtomicU32::new(1);
-        let namespace = format!("weft-check-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        static MADE: AtomicU16 = AtomicU16::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("weft-check-{}-{}", std::process::id(), number + 1);
         let nodes = nodes(client, cluster).await?;
         let namespaces: Api<Namespace> = Api::all(client.clone());
         create(&namespaces, &json!({"metadata": {"name": namespace}})).await?;
-        let made = build(client, cluster, &namespace, nodes).await;
+        let made = build(client, cluster, (&namespace, HOST_TCP + number * HOST_STEP), nodes).await;
         if made.is_err() {
             let _ = namespaces.delete(&namespace, &DeleteParams::default()).await;
         }
@@ -94,21 +97,26 @@ impl Fixture {
     }
 }
 
-async fn build(client: &Client, cluster: &Cluster, namespace: &str, nodes: Vec<Caller>) -> anyhow::Result<Fixture> {
+async fn build(
+    client: &Client,
+    cluster: &Cluster,
+    (namespace, host_port): (&str, u16),
+    nodes: Vec<Caller>,
+) -> anyhow::Result<Fixture> {
     let services: Api<Service> = Api::namespaced(client.clone(), namespace);
     for (name, kind, role) in
         [("inner", "ClusterIP", "pod"), ("outer", "NodePort", "pod"), ("hosted", "ClusterIP", "host")]
     {
-        create(&services, &service(name, kind, role)).await?;
+        create(&services, &service(name, kind, (role == "host").then_some(host_port))).await?;
     }
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     for node in &nodes {
         for number in 1..=2 {
-            create(&pods, &pod(&format!("probe-{number}-{}", node.node), &node.node, false)).await?;
+            create(&pods, &pod(&format!("probe-{number}-{}", node.node), &node.node, None)).await?;
         }
     }
     let last = nodes.last().context("the cluster has no nodes")?;
-    create(&pods, &pod("probe-host", &last.node, true)).await?;
+    create(&pods, &pod("probe-host", &last.node, Some(host_port))).await?;
     let ready = wait_ready(&pods, nodes.len() * 2 + 1).await?;
     let outside_netns = Arc::new(cluster.outside()?);
     let kubernetes: Api<Service> = Api::namespaced(client.clone(), "default");
@@ -134,30 +142,31 @@ where
     Ok(())
 }
 
-fn service(name: &str, kind: &str, role: &str) -> Value {
-    let target = |pod: u16, host: u16| if role == "host" { host } else { pod };
+/// A Service of the probes on the pod network, or of the one on the host network at that port.
+fn service(name: &str, kind: &str, host: Option<u16>) -> Value {
+    let first = host.unwrap_or(TCP);
     json!({
         "metadata": {"name": name},
         "spec": {
             "type": kind,
-            "selector": {"probe": role},
+            "selector": {"probe": if host.is_some() { "host" } else { "pod" }},
             "ports": [
-                {"name": "tcp", "protocol": "TCP", "port": 80, "targetPort": target(TCP, HOST_TCP)},
-                {"name": "udp", "protocol": "UDP", "port": 81, "targetPort": target(UDP, HOST_TCP + 1)},
+                {"name": "tcp", "protocol": "TCP", "port": 80, "targetPort": first},
+                {"name": "udp", "protocol": "UDP", "port": 81, "targetPort": first + (UDP - TCP)},
             ],
         },
     })
 }
 
-fn pod(name: &str, node: &str, host: bool) -> Value {
-    let first = if host { HOST_TCP } else { TCP };
+fn pod(name: &str, node: &str, host: Option<u16>) -> Value {
+    let first = host.unwrap_or(TCP);
     let control = first + (CONTROL - TCP);
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
     json!({
-        "metadata": {"name": name, "labels": {"probe": if host { "host" } else { "pod" }, "node": node}},
+        "metadata": {"name": name, "labels": {"probe": if host.is_some() { "host" } else { "pod" }, "node": node}},
         "spec": {
             "nodeName": node,
-            "hostNetwork": host,
+            "hostNetwork": host.is_some(),
             "automountServiceAccountToken": false,
             "terminationGracePeriodSeconds": 1,
             "containers": [{
