@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{ask, check, down, image, up};
+use crate::{ask, check, down, image, policy, up};
 
 /// A Kubernetes cluster core: eBPF networking and a control plane
 #[derive(Debug, Parser)]
@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Route(ask::route::Args),
     /// Flows that the datapath remembers
     Flow(ask::flow::Args),
+    /// What NetworkPolicies say: of a cluster, or of YAML files
+    Policy(policy::Args),
     #[command(hide = true)]
     NodeInit(local_cluster::node_init::Args),
     #[command(hide = true)]
@@ -79,6 +81,8 @@ mod tests {
         check("weft monitor --cluster a --node node-1", true);
         check("weft monitor --cluster a", false);
         check("weft table dump SERVICES", true);
+        check("weft policy explain --from a/b --to c:80 -f x.yaml", true);
+        check("weft policy explain --from a/b", false);
         check("weft node-init --name a --node node-1", true);
         check("weft", false);
     }

@@ -10,6 +10,7 @@ mod columns;
 mod command;
 mod down;
 mod image;
+mod policy;
 mod progress;
 mod up;
 
@@ -54,6 +55,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Pod(args) => ask::pod::run(&args),
         Command::Route(args) => ask::route::run(&args),
         Command::Flow(args) => ask::flow::run(args),
+        Command::Policy(args) => policy::run(&args),
         Command::NodeInit(args) => Ok(local_cluster::node_init::run(&args)?),
         Command::Supervise(args) => Ok(local_cluster::supervise::run(&args)?),
         Command::Publish(args) => Ok(local_cluster::publish::run(&args)?),

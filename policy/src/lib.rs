@@ -16,6 +16,7 @@ pub mod reference;
 mod rule;
 mod tables;
 mod text;
+pub mod why;
 
 pub use compile::{Input, LocalPod, compile};
 pub use explain::{Explanation, Finding, NoAnswer, Party, Question, explain};

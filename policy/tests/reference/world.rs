@@ -217,7 +217,7 @@ impl World {
             false => own().iter().map(|text| text.parse().unwrap()).collect(),
         };
         let key = Key::new(draft.namespace, format!("p{number}"));
-        let uid: Box<str> = format!("{}", number * 16 + draft.life).into();
+        let uid: Box<str> = format!("{}", number * 4 + draft.life).into();
         let here = !draft.host_network && !draft.gone;
         if here {
             self.ledgers[node].push(LocalPod { key: key.clone(), uid: uid.clone(), addresses: addresses.clone() });
