@@ -1,4 +1,4 @@
-//! What the host listens on, before and after.
+//! What the host listens on.
 use std::{collections::BTreeSet, fs};
 
 /// TCP listeners of this network namespace, as the kernel prints their addresses.
