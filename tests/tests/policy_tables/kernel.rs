@@ -11,7 +11,7 @@ use abi::{
     Addr, DropReason,
     config::{FEATURE_TRACE, GATEWAY_MAC, Settings, VNI_POD},
     event::Hook,
-    flow::Tuple,
+    flow::{NEXT_POD, Tuple},
     map,
 };
 use agent::{
@@ -197,6 +197,10 @@ impl Kernel {
         options.ctx_out = Some(&mut after);
         program.test_run(options).expect("BPF_PROG_TEST_RUN");
         let word = u32::from_ne_bytes(after[CB..CB + 4].try_into().unwrap());
+        let to = u32::from_ne_bytes(after[CB + 4..CB + 8].try_into().unwrap());
+        if word & 0x300 == 0x200 && word as u8 == NEXT_POD && flow.to.ifindex.is_some_and(|ifindex| ifindex != to) {
+            return Seen::Dropped(DropReason::PodNotReady); // Its address leads to another pod: it is not there.
+        }
         if word & 0x300 == 0x100 { Seen::Dropped(DropReason::from_number(word as u8).unwrap()) } else { Seen::Passed }
     }
 
