@@ -3,9 +3,11 @@
 mod container;
 mod default;
 mod env;
+mod mount;
 mod probe;
 mod qos;
 mod resources;
+mod security;
 mod spec;
 mod update;
 mod volume;

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+mod containers;
+
 use super::*;
 use crate::{schema::row, status::Status};
 

@@ -1,16 +1,18 @@
-//! Containers: names, images, ports, mounts; environment, probes and resources have files of their own.
+//! Containers: names, images, ports; environment, mounts, probes, resources and security have files of their own.
 
 use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{env, probe, resources};
+use super::{env, mount, probe, resources, security};
 use crate::{path, registry::names, status::FieldError};
 
 /// What containers need to know of their pod.
 pub(super) struct Around<'a> {
     pub(super) volumes: &'a HashSet<String>,
     pub(super) host_network: bool,
+    /// The seconds that a pod has to end.
+    pub(super) grace: Option<i64>,
 }
 
 /// What is wrong with all containers of a spec.
@@ -49,8 +51,9 @@ fn validate(container: &Value, at: &str, around: &Around<'_>, list: &str) -> Vec
     errors.extend(image(container, at));
     errors.extend(ports(path::list(container, "ports"), &format!("{at}.ports"), around));
     errors.extend(env::validate(container, at));
-    errors.extend(mounts(path::list(container, "volumeMounts"), &format!("{at}.volumeMounts"), around));
-    errors.extend(probe::validate_all(container, at, list == "initContainers"));
+    errors.extend(mount::validate(container, &format!("{at}.volumeMounts"), around));
+    errors.extend(probe::validate_all(container, at, list == "initContainers", around.grace));
+    errors.extend(security::validate(path::get(container, "securityContext"), &format!("{at}.securityContext")));
     errors.extend(resources::validate(path::get(container, "resources"), &format!("{at}.resources")));
     errors.extend(policies(container, at, list));
     errors
@@ -85,27 +88,6 @@ fn policies(container: &Value, at: &str, list: &str) -> Vec<FieldError> {
             format!("{at}.restartPolicy"),
             restart,
             &["Always", "Never", "OnFailure"],
-        ));
-    }
-    for key in ["runAsUser", "runAsGroup"] {
-        if let Some(value) = path::int(path::get(container, "securityContext"), key)
-            && !(0..=i64::from(i32::MAX)).contains(&value)
-        {
-            errors.push(FieldError::invalid(
-                format!("{at}.securityContext.{key}"),
-                value,
-                "must be between 0 and 2147483647, inclusive",
-            ));
-        }
-    }
-    if path::bool(container, "securityContext.privileged")
-        && path::get(container, "securityContext.allowPrivilegeEscalation") == &Value::Bool(false)
-    {
-        let detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-        errors.push(FieldError::invalid(
-            format!("{at}.securityContext"),
-            path::get(container, "securityContext").clone(),
-            detail,
         ));
     }
     errors
@@ -152,35 +134,6 @@ fn host_port_conflicts(container: &Value, at: &str, seen: &mut HashSet<String>) 
         let key = format!("{}/{}/{number}", path::str(port, "protocol"), path::str(port, "hostIP"));
         if !seen.insert(key.clone()) {
             errors.push(FieldError::duplicate(format!("{at}.ports[{i}].hostPort"), key));
-        }
-    }
-    errors
-}
-
-fn mounts(list: &[Value], at: &str, around: &Around<'_>) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let mut seen = HashSet::new();
-    for (i, mount) in list.iter().enumerate() {
-        let at = format!("{at}[{i}]");
-        let (name, place) = (path::str(mount, "name"), path::str(mount, "mountPath"));
-        if name.is_empty() {
-            errors.push(FieldError::required(format!("{at}.name"), ""));
-        }
-        if !around.volumes.contains(name) {
-            errors.push(FieldError::not_found(format!("{at}.name"), name));
-        }
-        if place.is_empty() {
-            errors.push(FieldError::required(format!("{at}.mountPath"), ""));
-        }
-        if !seen.insert(place) {
-            errors.push(FieldError::invalid(format!("{at}.mountPath"), place, "must be unique"));
-        }
-        let sub = path::str(mount, "subPath");
-        if sub.starts_with('/') {
-            errors.push(FieldError::invalid(format!("{at}.subPath"), sub, "must be a relative path"));
-        }
-        if sub.split('/').any(|part| part == "..") {
-            errors.push(FieldError::invalid(format!("{at}.subPath"), sub, "must not contain '..'"));
         }
     }
     errors

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{path, registry::names, status::FieldError};
 
 /// What is wrong with a container's probes and hooks; plain init containers may have none.
-pub(super) fn validate_all(container: &Value, at: &str, init: bool) -> Vec<FieldError> {
+pub(super) fn validate_all(container: &Value, at: &str, init: bool, grace: Option<i64>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let sidecar = init && path::str(container, "restartPolicy") == "Always";
     for key in ["livenessProbe", "readinessProbe", "startupProbe"] {
@@ -17,13 +17,26 @@ pub(super) fn validate_all(container: &Value, at: &str, init: bool) -> Vec<Field
         }
         errors.extend(probe_errors(probe, &at, key));
     }
+    if init && !sidecar && container.get("lifecycle").is_some() {
+        let text = "may not be set for init containers without restartPolicy=Always";
+        errors.push(FieldError::forbidden(format!("{at}.lifecycle"), text));
+        return errors;
+    }
     for hook in ["postStart", "preStop"] {
         let at = format!("{at}.lifecycle.{hook}");
         if let Some(handler) = path::get(container, "lifecycle").get(hook) {
             errors.extend(handler_errors(handler, &at, &["exec", "httpGet", "tcpSocket", "sleep"]));
+            errors.extend(sleep_errors(path::get(handler, "sleep"), &format!("{at}.sleep"), grace));
         }
     }
     errors
+}
+
+/// A hook that sleeps must wake while the pod still ends.
+fn sleep_errors(sleep: &Value, at: &str, grace: Option<i64>) -> Option<FieldError> {
+    let (seconds, grace) = (path::int(sleep, "seconds")?, grace?);
+    let text = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+    (seconds < 0 || seconds > grace).then(|| FieldError::invalid(at, seconds, text))
 }
 
 fn probe_errors(probe: &Value, at: &str, key: &str) -> Vec<FieldError> {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{container, volume};
+use super::{container, security, volume};
 use crate::{
     path,
     registry::{meta, names},
@@ -12,7 +12,11 @@ use crate::{
 /// What is wrong with a pod's spec at a path.
 pub(in crate::registry) fn validate(spec: &Value, at: &str) -> Vec<FieldError> {
     let (mut errors, volumes) = volume::validate(path::list(spec, "volumes"), &format!("{at}.volumes"));
-    let around = container::Around { volumes: &volumes, host_network: path::bool(spec, "hostNetwork") };
+    let around = container::Around {
+        volumes: &volumes,
+        host_network: path::bool(spec, "hostNetwork"),
+        grace: path::int(spec, "terminationGracePeriodSeconds"),
+    };
     errors.extend(container::validate_all(spec, at, &around));
     errors.extend(policies(spec, at));
     errors.extend(meta::labels(spec, "nodeSelector", &format!("{at}.nodeSelector")));
@@ -107,6 +111,8 @@ fn security_context(spec: &Value, at: &str) -> Vec<FieldError> {
             ));
         }
     }
+    let seccomp = path::get(spec, "securityContext.seccompProfile");
+    errors.extend(security::seccomp(seccomp, &format!("{at}.securityContext.seccompProfile")));
     if path::bool(spec, "shareProcessNamespace") && path::bool(spec, "hostPID") {
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.push(FieldError::invalid(format!("{at}.shareProcessNamespace"), true, detail));
