@@ -25,6 +25,7 @@ use crate::registry::Registry;
 
 mod accept;
 mod body;
+mod limit;
 mod log;
 mod metrics;
 mod object;
@@ -57,12 +58,13 @@ pub struct Server {
     pub kubelet: Kubelet,
     /// Counters.
     pub metrics: metrics::Metrics,
+    limits: limit::Limits,
 }
 
 impl Server {
     /// Over a registry.
     pub fn new(registry: Arc<Registry>, tokens: Arc<authn::Tokens>, kubelet: Kubelet) -> Self {
-        Self { registry, tokens, kubelet, metrics: metrics::Metrics::default() }
+        Self { registry, tokens, kubelet, metrics: metrics::Metrics::default(), limits: limit::Limits::default() }
     }
 }
 
@@ -153,6 +155,7 @@ async fn handle(server: &Arc<Server>, peer: Option<&Arc<User>>, request: Request
 
 async fn answer(server: &Arc<Server>, call: Call) -> Result<Reply, Status> {
     permit(server, &call.user, &call.place)?;
+    let _counted = server.limits.admit(&call.place, &call.user)?;
     if call.place.is_resource { resource::handle(server, call).await } else { path::handle(server, call).await }
 }
 
