@@ -40,8 +40,12 @@ pub fn allows(input: &Input, pod: &Pod, packet: &Packet) -> bool {
 
 /// Who decides on the packet. "The policies do not conflict; they are additive".
 pub fn decide(input: &Input, pod: &Pod, packet: &Packet) -> Decision {
-    let isolating: Vec<&NetworkPolicy> =
-        input.policies.values().map(|policy| &**policy).filter(|policy| isolates(policy, pod, packet.ingress)).collect();
+    let isolating: Vec<&NetworkPolicy> = input
+        .policies
+        .values()
+        .map(|policy| &**policy)
+        .filter(|policy| isolates(policy, pod, packet.ingress))
+        .collect();
     if isolating.is_empty() {
         return Decision::NotIsolated;
     }

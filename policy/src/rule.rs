@@ -51,8 +51,13 @@ impl Parsed {
         }
         for (index, text) in policy.policy_types.iter().enumerate() {
             if !matches!(&**text, "Ingress" | "Egress") {
-                self.report(policy, format!("spec.policyTypes[{index}]: Unsupported value: {text:?}: use Ingress or Egress; until then the \
-                     policy isolates as if no types were given"));
+                self.report(
+                    policy,
+                    format!(
+                        "spec.policyTypes[{index}]: Unsupported value: {text:?}: use Ingress or Egress; until then the \
+                     policy isolates as if no types were given"
+                    ),
+                );
             }
         }
         let ingress = policy.isolates_ingress().then(|| self.rules(policy, INGRESS, &policy.ingress));

@@ -51,7 +51,10 @@ fn agree_on(world: &World, node: usize, peers: &[IpAddr]) -> usize {
                     let decision = reference::decide(&input, &input.pods[key], &packet);
                     let verdict = judge.judge(&query);
                     let told = told(&tables, &query, verdict);
-                    assert!(is_one_of(&told, &decision), "{key} {packet:?}: {decision:?}, not {told:?}\n{world:#?}\n{tables}");
+                    assert!(
+                        is_one_of(&told, &decision),
+                        "{key} {packet:?}: {decision:?}, not {told:?}\n{world:#?}\n{tables}"
+                    );
                     let stage = maps.judge(&query);
                     assert_eq!(stage, said_by(verdict, &query), "{key} {packet:?}\n{world:#?}\n{tables}");
                     count += usize::from(verdict != Verdict::NotIsolated);

@@ -4,6 +4,8 @@
 
 #[path = "policy_tables/change.rs"]
 mod change;
+#[path = "../../policy/tests/reference/world.rs"]
+mod cluster;
 #[path = "policy_tables/kernel.rs"]
 mod kernel;
 #[path = "policy_tables/model.rs"]
@@ -14,5 +16,3 @@ mod node;
 mod oracle;
 #[path = "policy_tables/order.rs"]
 mod order;
-#[path = "../../policy/tests/reference/world.rs"]
-mod cluster;

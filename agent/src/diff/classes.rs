@@ -116,7 +116,15 @@ fn movers(have: &Tables, want: &Tables) -> Vec<Mover> {
             let uncovered = row.is_none() && have.cidr_class(Prefix::host(addr)).is_none();
             let (from, to) = (have.class_of(addr), want.class_of(addr));
             let uncovered = uncovered && to.is_none();
-            movers.push(Mover { place: Place::Peer(addr), row, from, to, own: old.is_some(), local: stays(have, want, addr), uncovered });
+            movers.push(Mover {
+                place: Place::Peer(addr),
+                row,
+                from,
+                to,
+                own: old.is_some(),
+                local: stays(have, want, addr),
+                uncovered,
+            });
         }
     }
     let prefixes: BTreeSet<Prefix> = have.cidrs.keys().chain(want.cidrs.keys()).copied().collect();
@@ -193,7 +201,8 @@ impl Refinement {
             let turns = |mover: &Mover| rules(&self.have, set, mover.from) != rules(&self.want, set, mover.to);
             if before && movers.iter().any(|mover| (both || mover.local) && turns(mover)) {
                 let mut ids = (1..).map(|round: SetId| set.wrapping_add(round.wrapping_mul(0x9e37_79b1)));
-                let version = ids.find(|id| *id != 0 && !taken.contains(id)).expect("there are fewer sets than numbers");
+                let version =
+                    ids.find(|id| *id != 0 && !taken.contains(id)).expect("there are fewer sets than numbers");
                 taken.insert(version);
                 self.versions.insert(set, version);
             }

@@ -112,7 +112,8 @@ fn protocol(question: &Question) -> String {
 fn side(objects: &Objects, question: &Question, direction: u8, finding: &Finding, ends: &[End; 2]) -> Side {
     let (own, other) = if direction == EGRESS { (&ends[0], &ends[1]) } else { (&ends[1], &ends[0]) };
     let allowed = !matches!(finding, Finding::Denied(..) | Finding::NoRule(..));
-    let mut side = Side { allowed, reason: reason(finding), decided: None, isolated_by: Vec::new(), others: Vec::new() };
+    let mut side =
+        Side { allowed, reason: reason(finding), decided: None, isolated_by: Vec::new(), others: Vec::new() };
     let judged = matches!(finding, Finding::Allowed(..) | Finding::Denied(..) | Finding::NoRule(..));
     let (Some(pod), true) = (own.0, judged) else { return side };
     let families = |address: &&IpAddr| own.1.iter().any(|own| own.is_ipv4() == address.is_ipv4());

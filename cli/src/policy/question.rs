@@ -37,7 +37,8 @@ fn destination(text: &str) -> anyhow::Result<(&str, u16, u8)> {
         },
         None => (text, 6),
     };
-    let (end, port) = rest.rsplit_once(':').with_context(|| format!("{text:?} has no port: write name:port[/protocol]"))?;
+    let (end, port) =
+        rest.rsplit_once(':').with_context(|| format!("{text:?} has no port: write name:port[/protocol]"))?;
     let port = port.parse().ok().filter(|port| *port > 0);
     let port = port.with_context(|| format!("{text:?}: the port must be a number from 1 to 65535"))?;
     Ok((end.trim_start_matches('[').trim_end_matches(']'), port, proto))
@@ -60,7 +61,10 @@ pub(super) fn pod(objects: &Objects, namespace: &str, text: &str) -> anyhow::Res
     let elsewhere: Vec<String> = objects.pods.keys().filter(named).map(Key::to_string).collect();
     match elsewhere.as_slice() {
         [] => {
-            let near = objects.pods.keys().filter(|other| other.namespace == key.namespace && other.name.starts_with(&*key.name));
+            let near = objects
+                .pods
+                .keys()
+                .filter(|other| other.namespace == key.namespace && other.name.starts_with(&*key.name));
             let near: Vec<String> = near.take(5).map(Key::to_string).collect();
             if near.is_empty() {
                 bail!("there is no pod {key}");
@@ -88,7 +92,12 @@ fn service<'a>(objects: &'a Objects, namespace: &str, text: &str) -> Option<(Key
 }
 
 /// Pods behind a service's port, each with its own number for it.
-fn backends(objects: &Objects, key: &Key, service: &Value, (proto, port): (u8, u16)) -> anyhow::Result<Vec<(Key, u16)>> {
+fn backends(
+    objects: &Objects,
+    key: &Key,
+    service: &Value,
+    (proto, port): (u8, u16),
+) -> anyhow::Result<Vec<(Key, u16)>> {
     let name = match proto {
         17 => "UDP",
         132 => "SCTP",

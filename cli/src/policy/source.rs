@@ -188,7 +188,9 @@ pub(super) fn live(kubeconfig: Option<&Path>) -> anyhow::Result<Objects> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let config = match kubeconfig {
-            None => kube::Config::infer().await.context("no kubeconfig was found; give --kubeconfig, or files with -f")?,
+            None => {
+                kube::Config::infer().await.context("no kubeconfig was found; give --kubeconfig, or files with -f")?
+            }
             Some(path) => {
                 let read = kube::config::Kubeconfig::read_from(path).with_context(|| format!("{}", path.display()))?;
                 kube::Config::from_custom_kubeconfig(read, &kube::config::KubeConfigOptions::default()).await?

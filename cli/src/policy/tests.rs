@@ -40,7 +40,8 @@ spec:
 ";
 
 fn shop() -> source::Objects {
-    let path = std::env::temp_dir().join(format!("weft-policy-{}-{:?}.yaml", std::process::id(), std::thread::current().id()));
+    let path =
+        std::env::temp_dir().join(format!("weft-policy-{}-{:?}.yaml", std::process::id(), std::thread::current().id()));
     std::fs::write(&path, SHOP).expect("a temporary file");
     let objects = source::files(std::slice::from_ref(&path)).expect("the shop is right");
     std::fs::remove_file(&path).expect("it was written above");
@@ -114,7 +115,11 @@ fn why_not() {
 fn no_answer() {
     check("nobody", "db:80", "error: --from: there is no pod shop/nobody\n");
     check("we", "db:80", "error: --from: there is no pod shop/we; there are shop/web\n");
-    check("a/web", "db:80", "error: --from: there is no pod a/web, but there is shop/web: write it so, or give --namespace\n");
+    check(
+        "a/web",
+        "db:80",
+        "error: --from: there is no pod a/web, but there is shop/web: write it so, or give --namespace\n",
+    );
     check("web", "db", "error: --to: \"db\" has no port: write name:port[/protocol]\n");
     check("web", "data:81", "error: --to: service shop/data has no port 81/TCP; it has 80/TCP\n");
 }

@@ -96,7 +96,14 @@ fn rules() -> impl Strategy<Value = Vec<PolicyRule>> {
 
 /// A policy without a name.
 pub(crate) fn policy() -> impl Strategy<Value = NetworkPolicy> {
-    let types = select(vec![vec![], vec!["Ingress"], vec!["Egress"], vec!["Ingress", "Egress"], vec!["Odd"], vec!["Odd", "Egress"]]);
+    let types = select(vec![
+        vec![],
+        vec!["Ingress"],
+        vec!["Egress"],
+        vec!["Ingress", "Egress"],
+        vec!["Odd"],
+        vec!["Odd", "Egress"],
+    ]);
     let selector = prop_oneof![Just(LabelSelector::default()), selector()];
     (select(&NAMESPACES[..]), selector, rules(), rules(), types).prop_map(
         |(namespace, pod_selector, ingress, egress, types)| NetworkPolicy {
@@ -109,7 +116,6 @@ pub(crate) fn policy() -> impl Strategy<Value = NetworkPolicy> {
         },
     )
 }
-
 
 /// What is drawn of a pod; what it is called and which address it has depends on the others.
 #[derive(Clone, Debug)]

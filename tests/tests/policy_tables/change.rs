@@ -53,7 +53,9 @@ pub(crate) fn happen(seed: &mut Seed, changes: &[Change]) {
                 let life = (pod.life + 1) % 4;
                 *pod = Draft { life, ..draft.clone() };
             }),
-            Change::Progress(number) => pod(seed, at(*number), |pod| (pod.deleting, pod.unheard) = (pod.unheard, false)),
+            Change::Progress(number) => {
+                pod(seed, at(*number), |pod| (pod.deleting, pod.unheard) = (pod.unheard, false))
+            }
             Change::Policy(number, policy) => drop(seed.policies.insert(*number, (**policy).clone())),
             Change::NoPolicy(number) => drop(seed.policies.remove(number)),
             Change::Namespace(number, labels) => seed.namespaces[*number] = labels.clone(),

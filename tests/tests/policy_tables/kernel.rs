@@ -239,13 +239,15 @@ const CB: usize = 48;
 
 fn packet(flow: &Flow) -> Vec<u8> {
     let addr = |end: &End| Addr::from_octets(end.address.octets());
-    let tuple = Tuple { src: addr(&flow.from), dst: addr(&flow.to), sport: 33_000_u16.to_be(), dport: flow.port.to_be() };
+    let tuple =
+        Tuple { src: addr(&flow.from), dst: addr(&flow.to), sport: 33_000_u16.to_be(), dport: flow.port.to_be() };
     let flags = match flow.proto {
         6 => 2,
         1 => 8,
         _ => 0,
     };
-    let make = Make { tuple, proto: flow.proto, flags, ttl: 64, link: [GATEWAY_MAC, [2, 0, 0, 0, 9, 9]], unsummed: false };
+    let make =
+        Make { tuple, proto: flow.proto, flags, ttl: 64, link: [GATEWAY_MAC, [2, 0, 0, 0, 9, 9]], unsummed: false };
     make.bytes()
 }
 

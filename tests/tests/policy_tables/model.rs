@@ -67,8 +67,7 @@ impl Target for Model {
 
     fn passes(&mut self, flow: &Flow) -> bool {
         let (Some(source), Some(dest)) = (self.pod(&flow.from), self.pod(&flow.to)) else { return false };
-        let (src, dst) =
-            (Addr::from_octets(flow.from.address.octets()), Addr::from_octets(flow.to.address.octets()));
+        let (src, dst) = (Addr::from_octets(flow.from.address.octets()), Addr::from_octets(flow.to.address.octets()));
         let tuple = Tuple { src, dst, sport: 0, dport: flow.port.to_be() };
         let question = Question { tuple, proto: flow.proto, source, dest };
         check(&self.0, &question, self.0.epoch).is_ok()

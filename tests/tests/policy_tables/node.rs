@@ -112,9 +112,9 @@ pub(crate) fn flows(worlds: [&World; 2], node: usize, packets: &[(u8, u16)]) -> 
         let out = local.iter().chain(&remote).map(|to| (pod, *to));
         let pairs = out.chain(remote.iter().map(|from| (*from, pod)));
         let pairs = pairs.filter(|(from, to)| from == to || from.address != to.address);
-        flows.extend(pairs.flat_map(|(from, to)| {
-            packets.iter().map(move |&(proto, port)| Flow { from, to, proto, port })
-        }));
+        flows.extend(
+            pairs.flat_map(|(from, to)| packets.iter().map(move |&(proto, port)| Flow { from, to, proto, port })),
+        );
     }
     flows
 }

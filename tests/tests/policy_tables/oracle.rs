@@ -39,7 +39,8 @@ fn fresh_seed() -> [u8; 32] {
 fn the_kernel_says_what_the_api_says() {
     let seed = fresh_seed();
     let sides = [0, 1].map(|node| thread::spawn(move || side(node, seed)));
-    let [one, two] = sides.map(|side| side.join().unwrap_or_else(|_| panic!("a node failed; its clusters are {seed:?}")));
+    let [one, two] =
+        sides.map(|side| side.join().unwrap_or_else(|_| panic!("a node failed; its clusters are {seed:?}")));
     assert_eq!(one + two, FLOWS);
 }
 

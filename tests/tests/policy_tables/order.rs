@@ -10,9 +10,9 @@ use proptest::{prelude::*, test_runner::TestRunner};
 
 use crate::{
     change::{changes, happen},
+    cluster::{Seed, World, seed},
     model::Model,
     node::{Flow, flows, passes, want},
-    cluster::{Seed, World, seed},
 };
 
 /// Something that holds tables and judges flows by them.
@@ -112,7 +112,8 @@ pub(crate) fn play<T: Target>(
 #[test]
 fn no_prefix_of_a_change_says_what_neither_side_says() {
     let cases = std::env::var("CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(150);
-    let config = ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 20_000, ..ProptestConfig::default() };
+    let config =
+        ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 20_000, ..ProptestConfig::default() };
     let run = TestRunner::new(config).run(&(history(), 0..2_usize), |(history, node)| {
         let mut watched = Watched { target: Model::new(), have: Tables::default(), node };
         play(&mut watched, &history).map_err(TestCaseError::fail)
