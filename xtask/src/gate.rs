@@ -10,21 +10,22 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::{build, clock::Clock, image, places::Places, setup, shell, tidy};
+use crate::{build, clock::Clock, image, places::Places, setup, shell, tidy, vm};
 
 /// What a test prints that cannot run here.
-const SKIP: &str = "SKIPPED";
+pub(crate) const SKIP: &str = "SKIPPED";
 
 /// Tests that passed, failed, or did not run.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Count {
-    passed: u32,
-    failed: u32,
-    skipped: u32,
+pub(crate) struct Count {
+    pub(crate) passed: u32,
+    pub(crate) failed: u32,
+    pub(crate) skipped: u32,
 }
 
 pub(crate) fn run(places: &Places, clock: &mut Clock, filter: Option<&str>, no_skips: bool) -> anyhow::Result<()> {
     setup::run(places, clock)?;
+    setup::tests(places, clock)?;
     if filter.is_none() {
         check_format(places, clock)?;
         clock.step("tidy", |_| tidy::run(places))?;
@@ -34,10 +35,13 @@ pub(crate) fn run(places: &Places, clock: &mut Clock, filter: Option<&str>, no_s
     if filter.is_none() {
         clippy(places, clock)?;
     }
-    let count = clock.step("tests", |progress| {
+    let mut count = clock.step("tests", |progress| {
         progress.hand_over();
         tests(places, filter)
     })?;
+    if filter.is_none() {
+        count.add(&vm::run(places, clock)?);
+    }
     println!("\n{} tests passed, {} failed, {} skipped", count.passed, count.failed, count.skipped);
     if count.failed > 0 {
         bail!("{} tests failed", count.failed);
@@ -97,7 +101,14 @@ fn counted(mut command: Command) -> anyhow::Result<(std::process::ExitStatus, Co
 }
 
 impl Count {
-    fn line(&mut self, line: &str) {
+    fn add(&mut self, other: &Count) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+
+    /// Adds what a line of a test harness says.
+    pub(crate) fn line(&mut self, line: &str) {
         if line.contains(SKIP) {
             self.skipped += 1;
         }

@@ -3,6 +3,7 @@
 //! Installs what is missing, builds the BPF object for its own target and then the static programs, packs images, and
 //! runs them. Knows nothing of Kubernetes: `up` is a build and then `weft up`.
 
+mod bench;
 mod build;
 mod clock;
 mod cluster;
@@ -13,6 +14,7 @@ mod places;
 mod setup;
 mod shell;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -48,6 +50,14 @@ enum Xtask {
     },
     /// The gate as CI runs it: a skipped test is a failure
     Ci,
+    /// The tests that need a kernel, on Debian's 6.1 in an emulated machine
+    Vm,
+    /// What Weft costs beside what others cost, into target/bench and docs/performance.md
+    Bench {
+        /// Flags of the bench: --quick, --only prog|path|system, --rounds N
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        flags: Vec<String>,
+    },
     /// What the compiler does not check: edges between crates, docs, sizes, names
     Tidy,
 }
@@ -74,8 +84,18 @@ fn run(command: &Xtask) -> anyhow::Result<()> {
         Xtask::Down { flags } => return cluster::down(&places, &mut clock, flags),
         Xtask::Test { filter } => gate::run(&places, &mut clock, filter.as_deref(), std::env::var_os("CI").is_some())?,
         Xtask::Ci => gate::run(&places, &mut clock, None, true)?,
+        Xtask::Vm => vm_alone(&places, &mut clock)?,
+        Xtask::Bench { flags } => return bench::run(&places, clock, flags),
         Xtask::Tidy => return tidy::run(&places),
     }
     clock.report();
     Ok(())
+}
+
+/// Everything that the guest needs, then the guest.
+fn vm_alone(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
+    setup::run(places, clock)?;
+    build::run(places, clock)?;
+    image::run(places, clock)?;
+    vm::check(places, clock)
 }

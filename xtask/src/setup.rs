@@ -16,6 +16,13 @@ const LLVM: &str = "22";
 const PACKAGES: [&str; 2] = ["gcc", "libc6-dev"];
 /// rustc with a prebuilt core for bpfel-unknown-none, which rustup does not have.
 const BPF_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
+/// For `vm`: the emulated machine, and what its root is made with.
+const VM_PACKAGES: [&str; 3] = ["qemu-system-x86", "iproute2", "binutils"];
+/// For `bench`: the rules of the other side.
+const BENCH_PACKAGES: [&str; 2] = ["nftables", "iproute2"];
+/// A client of the API server that is not ours: PyPI's name and version.
+const PYTHON_CLIENT: (&str, &str) = ("kubernetes", "37.0.2");
+const PYTHON_PACKAGES: [&str; 2] = ["python3", "python3-pip"];
 /// For building bpf-linker, once on a machine.
 const LINKER_PACKAGES: [&str; 5] = ["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev", "libxml2-dev"];
 
@@ -36,6 +43,34 @@ pub(crate) fn run(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
         None => install_toolchain(clock)?,
     };
     linker(places, clock, toolchain)
+}
+
+/// What tests run that is not ours: the Python client, into the cache.
+pub(crate) fn tests(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
+    let directory = places.cache.join("python");
+    let (name, version) = PYTHON_CLIENT;
+    if directory.join(format!("{name}-{version}.dist-info")).exists() {
+        return Ok(());
+    }
+    if shell::answer("python3", &["-m", "pip", "--version"]).is_none() {
+        install(clock, "pip, for the Python client", &missing(&PYTHON_PACKAGES))?;
+    }
+    clock.step(&format!("fetching {name} {version} into {}", directory.display()), |progress| {
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--upgrade", "--disable-pip-version-check", "--target"]);
+        pip.arg(&directory).arg(format!("{name}=={version}"));
+        shell::run(progress, pip).map(|_| ())
+    })
+}
+
+/// What the emulated machine needs.
+pub(crate) fn vm(clock: &mut Clock) -> anyhow::Result<()> {
+    install(clock, "an emulated machine for the tests", &missing(&VM_PACKAGES))
+}
+
+/// What the bench compares with.
+pub(crate) fn bench(clock: &mut Clock) -> anyhow::Result<()> {
+    install(clock, "nftables, which the bench compares with", &missing(&BENCH_PACKAGES))
 }
 
 /// The toolchain for the BPF target that is there.
