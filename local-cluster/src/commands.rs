@@ -44,6 +44,8 @@ pub fn node(spec: &Spec, paths: &Paths, node: &str, address: Ipv4Addr) -> Vec<Os
     line.flag("--kubeconfig", files.join("node.kubeconfig"));
     line.flag("--state-dir", files.join("node"));
     line.flag("--image-store", paths.images());
+    // The nodes share the store, which nothing fills again but `weft image load`.
+    line.flag("--image-gc-high-threshold", "100");
     line.flag("--cni-conf-dir", CNI_CONF_DIR);
     line.flag("--cni-bin-dir", CNI_BIN_DIR);
     line.flag("--serving-cert", files.join("serving.crt"));

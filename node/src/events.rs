@@ -54,8 +54,16 @@ impl Recorder {
 
     /// Something about the node itself; its uid is its name, as the kubelet has it.
     pub(crate) fn node(&self, reason: &str, message: String) {
-        let involved = ("Node".to_owned(), String::new(), self.node.clone(), self.node.clone(), String::new());
-        self.record(involved, false, reason, message);
+        self.record(self.node_reference(), false, reason, message);
+    }
+
+    /// Something wrong with the node itself.
+    pub(crate) fn node_warning(&self, reason: &str, message: String) {
+        self.record(self.node_reference(), true, reason, message);
+    }
+
+    fn node_reference(&self) -> (String, String, String, String, String) {
+        ("Node".to_owned(), String::new(), self.node.clone(), self.node.clone(), String::new())
     }
 
     fn record(&self, involved: (String, String, String, String, String), warning: bool, reason: &str, message: String) {

@@ -15,6 +15,7 @@ mod env;
 mod events;
 mod hosts;
 pub mod image;
+mod image_gc;
 mod lease;
 mod limits;
 mod logs;
@@ -40,6 +41,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Client, Config};
 
+pub use image_gc::Thresholds;
 pub use server::Error as ServerError;
 
 /// `weft node`: runs the pods that are bound to one node.
@@ -81,6 +83,9 @@ pub struct Args {
     /// Where the node's own API listens.
     #[arg(long, default_value = "0.0.0.0:10250")]
     pub listen: SocketAddr,
+    /// When images that nothing uses are removed.
+    #[command(flatten)]
+    pub image_gc: image_gc::Thresholds,
 }
 
 /// Why the node could not be started. Once it runs, nothing ends it but a signal.
@@ -154,6 +159,7 @@ pub async fn run(args: Args) -> Result<(), Error> {
         keep_services(client, writer),
         pods::keep(node.clone(), pods.clone()),
         server::serve(listener, tls, node.clone(), pods),
+        image_gc::keep(node.clone(), args.image_store, args.image_gc),
     );
     Ok(())
 }

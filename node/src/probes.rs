@@ -196,6 +196,10 @@ impl Task {
             }
             if let Some(verdict) = count.add(result.is_ok()) {
                 self.decide(verdict);
+                if !verdict && self.key.1 != Kind::Readiness {
+                    // The container is being ended; the one after it has probes of its own.
+                    return;
+                }
             }
         }
     }
