@@ -113,7 +113,7 @@ async fn lane_of(mut random: StdRng) -> u64 {
 }
 
 /// The successor knows what its predecessor told anybody, and nobody sees a step back.
-async fn check(client: &Client, writers: &mut [Writer], watchers: &mut Vec<Watcher>, start: &mut Option<u64>) {
+async fn check(client: &Client, writers: &mut [Writer], watchers: &mut [Watcher], start: &mut Option<u64>) {
     let seen = watchers.iter().map(|watcher| watcher.seen);
     let seen = seen.chain(writers.iter().map(Writer::seen)).max().unwrap_or(0);
     let newest = history::list(client, &format!("resourceVersion={seen}")).await;

@@ -51,9 +51,11 @@ pub struct Ports {
     pub echo: u16,
 }
 
-/// Numbered traffic that this probe sends now.
+/// Numbered traffic that this probe sends now: what ends it, and what it will have seen.
 #[derive(Default)]
-struct Traffic(Mutex<Option<(watch::Sender<bool>, JoinHandle<io::Result<Outcome>>)>>);
+struct Traffic(Mutex<Option<Running>>);
+
+type Running = (watch::Sender<bool>, JoinHandle<io::Result<Outcome>>);
 
 /// Who answers.
 #[derive(Clone, Debug)]

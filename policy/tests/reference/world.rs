@@ -234,7 +234,7 @@ impl World {
             labels: draft.labels.clone(),
             ports: draft.ports.clone(),
             // Of two live pods with one address the API server never hears, but for a moment.
-            phase: if heir.is_some() && number % 4 > 0 { Phase::Failed } else { draft.phase },
+            phase: if heir.is_some() && !number.is_multiple_of(4) { Phase::Failed } else { draft.phase },
             host_network: draft.host_network,
             deleting: draft.deleting,
             node: format!("node-{}", node + 1).into(),

@@ -54,7 +54,7 @@ pub(crate) fn happen(seed: &mut Seed, changes: &[Change]) {
                 *pod = Draft { life, ..draft.clone() };
             }),
             Change::Progress(number) => {
-                pod(seed, at(*number), |pod| (pod.deleting, pod.unheard) = (pod.unheard, false))
+                pod(seed, at(*number), |pod| (pod.deleting, pod.unheard) = (pod.unheard, false));
             }
             Change::Policy(number, policy) => drop(seed.policies.insert(*number, (**policy).clone())),
             Change::NoPolicy(number) => drop(seed.policies.remove(number)),

@@ -2,7 +2,7 @@
 use super::*;
 
 #[track_caller]
-fn check(query: &str, expected: Result<ExecRequest, u16>) {
+fn check(query: &str, expected: &Result<ExecRequest, u16>) {
     let found = asked(query).map_err(|(status, _)| status.as_u16());
     assert_eq!(format!("{found:?}"), format!("{expected:?}"), "{query}");
 }
@@ -11,11 +11,11 @@ fn check(query: &str, expected: Result<ExecRequest, u16>) {
 fn queries() {
     let command = vec!["sh".to_owned(), "-c".to_owned(), "echo a+b c%".to_owned()];
     let plain = ExecRequest { command, stdout: true, stderr: true, ..ExecRequest::default() };
-    check("command=sh&command=-c&command=echo+a%2Bb+c%25&output=1&error=1", Ok(plain));
+    check("command=sh&command=-c&command=echo+a%2Bb+c%25&output=1&error=1", &Ok(plain));
     let terminal = ExecRequest { stdin: true, stdout: true, tty: true, ..ExecRequest::default() };
-    check("input=1&output=1&error=1&tty=1", Ok(terminal));
-    check("command=ls", Err(400));
-    check("tty=1&error=1", Err(400));
+    check("input=1&output=1&error=1&tty=1", &Ok(terminal));
+    check("command=ls", &Err(400));
+    check("tty=1&error=1", &Err(400));
 }
 
 #[test]
