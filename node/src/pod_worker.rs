@@ -203,6 +203,7 @@ impl Worker {
         if !self.containers().is_empty() {
             self.publish(false);
         }
+        self.stop_sidecars().await;
         for sandbox in self.sandboxes().into_iter().filter(|sandbox| sandbox.ready) {
             if let Err(error) = self.node.runtime.stop_sandbox(&sandbox.id).await {
                 tracing::warn!(

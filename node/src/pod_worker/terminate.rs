@@ -1,5 +1,6 @@
 //! The end of a pod: its containers with grace, then its network, volumes and records, and last its object.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,23 +58,25 @@ impl Worker {
         }
     }
 
-    /// Stops all containers at once. A shorter grace that comes meanwhile (`kubectl delete --now`) takes effect.
+    /// Stops all containers, sidecars after the others. A shorter grace that comes meanwhile (`kubectl delete --now`) takes
+    /// effect.
     async fn stop_all(&mut self, updates: &mut watch::Receiver<Update>, wake: &Arc<Notify>) {
         let begun = Instant::now();
-        let mut pre_stop = true;
+        let mut hooked: BTreeSet<String> = BTreeSet::new();
         loop {
             let whole = grace(&self.pod);
             let left = whole.saturating_sub(begun.elapsed()).max(LEAST_GRACE);
-            let running: Vec<_> = self.containers().into_iter().filter(|one| one.state == State::Running).collect();
+            let running = self.next_to_stop();
             if running.is_empty() {
                 return;
             }
             let stopper = self.stopper();
             let stop = |one: &Container| {
-                stopper.clone().stop(self.spec_of(&one.config.name).cloned(), one.id.clone(), left, pre_stop)
+                let spec = self.spec_of(&one.config.name).cloned();
+                stopper.clone().stop(spec, one.id.clone(), left, !hooked.contains(&one.id))
             };
             let mut stops: FuturesUnordered<_> = running.iter().map(stop).collect();
-            pre_stop = false;
+            hooked.extend(running.iter().map(|one| one.id.clone()));
             loop {
                 tokio::select! {
                     stopped = stops.next() => match stopped {
@@ -91,6 +94,43 @@ impl Worker {
                 }
                 self.publish(true);
             }
+        }
+    }
+
+    /// All that run and are no sidecars; when there are none, the sidecar that the spec names last.
+    fn next_to_stop(&self) -> Vec<Container> {
+        let (sidecars, others): (Vec<_>, Vec<_>) = self
+            .containers()
+            .into_iter()
+            .filter(|one| one.state == State::Running)
+            .partition(|one| self.is_sidecar(one));
+        if others.is_empty() { self.last_named(sidecars).into_iter().collect() } else { others }
+    }
+
+    fn is_sidecar(&self, container: &Container) -> bool {
+        let init = self.pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+        init.into_iter().any(|one| one.name == container.config.name && plan::is_sidecar(one))
+    }
+
+    fn last_named(&self, containers: Vec<Container>) -> Option<Container> {
+        let init = self.pod.spec.as_ref().and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+        containers.into_iter().max_by_key(|found| init.iter().position(|one| one.name == found.config.name))
+    }
+
+    /// The others have ended for good: sidecars follow, the last one first, within the pod's grace.
+    pub(super) async fn stop_sidecars(&mut self) {
+        let end = Instant::now() + grace(&self.pod);
+        loop {
+            let running = self.next_to_stop();
+            let Some(one) = running.into_iter().find(|one| self.is_sidecar(one)) else { return };
+            let left = end.saturating_duration_since(Instant::now()).max(LEAST_GRACE);
+            let spec = self.spec_of(&one.config.name).cloned();
+            if let Err(error) = self.stopper().stop(spec, one.id.clone(), left, true).await {
+                // The sandbox's end takes it along.
+                tracing::warn!(error = error.text(), container = one.id, "a sidecar could not be stopped");
+                return;
+            }
+            self.publish(false);
         }
     }
 
