@@ -33,10 +33,25 @@ fn weft() -> Command {
 impl Cluster {
     /// One node, with busybox.
     pub(crate) fn up(name: &str) -> Self {
+        Self::up_with_nodes(name, 1)
+    }
+
+    /// So many nodes, with busybox.
+    pub(crate) fn up_with_nodes(name: &str, nodes: u32) -> Self {
         let cluster =
             Self { name: format!("{name}-{}", std::process::id()), dir: tempfile::tempdir().expect("a directory") };
         let mut up = weft();
-        up.args(["up", "--name", &cluster.name, "--nodes", "1", "--api-port", "0", "--publish", "0:30080"]);
+        up.args([
+            "up",
+            "--name",
+            &cluster.name,
+            "--nodes",
+            &nodes.to_string(),
+            "--api-port",
+            "0",
+            "--publish",
+            "0:30080",
+        ]);
         up.arg("--image").arg(built("WEFT_IMAGES", "target/images", "busybox-1.0.tar"));
         succeeded("weft up", &up.output().expect("weft starts"));
         cluster
@@ -47,10 +62,18 @@ impl Cluster {
         self.dir.path()
     }
 
+    /// Our own command line with its kubeconfig.
+    pub(crate) fn weft(&self, words: &[&str]) -> Output {
+        weft().args(words).env("KUBECONFIG", self.kubeconfig()).output().expect("weft starts")
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        Path::new("/var/lib/weft/clusters").join(&self.name).join("admin.kubeconfig")
+    }
+
     /// A kubectl that talks to it.
     pub(crate) fn kubectl<'a>(&self, program: &'a Path) -> Kubectl<'a> {
-        let kubeconfig = Path::new("/var/lib/weft/clusters").join(&self.name).join("admin.kubeconfig");
-        Kubectl { program, kubeconfig }
+        Kubectl { program, kubeconfig: self.kubeconfig() }
     }
 }
 
