@@ -155,6 +155,15 @@ fn listen(port: &mut u16, flag: &'static str) -> Result<TcpListener, Error> {
     Ok(listener)
 }
 
+/// Tries again when a parent goes meanwhile: the end of the only other cluster takes what it leaves empty along.
+fn make_directory(path: &Path) -> std::io::Result<()> {
+    let again = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    match fs::create_dir_all(path) {
+        Err(error) if again(&error) => fs::create_dir_all(path),
+        other => other,
+    }
+}
+
 /// Files and credentials; `cluster.json` last, so that a start that was cut short is seen as such.
 fn make(cluster: &Cluster, cni_plugin: &Path, before: &HostState) -> Result<(), Error> {
     let (spec, paths) = (&cluster.spec, &cluster.paths);
@@ -164,7 +173,7 @@ fn make(cluster: &Cluster, cni_plugin: &Path, before: &HostState) -> Result<(), 
         directories.extend(["node", "agent", "log"].map(|part| paths.node(&node).join(part)));
     }
     for path in directories {
-        fs::create_dir_all(&path).map_err(|error| Error::Write(path, error))?;
+        make_directory(&path).map_err(|error| Error::Write(path, error))?;
     }
     // Keys and tokens lie below.
     let private = fs::set_permissions(&paths.files, std::os::unix::fs::PermissionsExt::from_mode(0o700));

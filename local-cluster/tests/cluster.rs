@@ -232,7 +232,7 @@ fn down_after_the_supervisor_was_killed() {
         matches!(Cluster::status("t-orphan").unwrap(), Status::Orphaned(_)).then_some(())
     });
     let refusal = stub(&["start", "t-orphan", "2"]).unwrap_err();
-    assert!(refusal.ends_with("run weft down --name t-orphan first"), "{refusal}");
+    assert!(refusal.ends_with("run weft up --name t-orphan to give it a new one"), "{refusal}");
     // What it supervised goes on.
     check_word(local(guard.api), "server");
     drop(guard);
@@ -295,7 +295,8 @@ fn refusals() {
     let _machine = MACHINE.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     assert_eq!(stub(&["start", "t-many", "11"]).unwrap_err(), "error: --nodes 11: a local cluster has 1 to 10 nodes");
     let paths = paths::Paths::new("t-half");
-    fs::create_dir_all(paths.server()).unwrap();
+    // Another test's `down` may take the empty parent away meanwhile.
+    wait_for("a directory", || fs::create_dir_all(paths.server()).ok());
     let refusal = stub(&["start", "t-half", "1"]).unwrap_err();
     stub(&["stop", "t-half"]).unwrap();
     assert_eq!(refusal, "error: an earlier cluster t-half was left half removed: run weft down --name t-half first");
