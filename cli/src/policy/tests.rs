@@ -40,8 +40,8 @@ spec:
 ";
 
 fn shop() -> source::Objects {
-    let path =
-        std::env::temp_dir().join(format!("weft-policy-{}-{:?}.yaml", std::process::id(), std::thread::current().id()));
+    let thread = format!("{:?}", std::thread::current().id()).replace(['(', ')'], "");
+    let path = std::env::temp_dir().join(format!("weft-policy-{}-{thread}.yaml", std::process::id()));
     std::fs::write(&path, SHOP).expect("a temporary file");
     let objects = source::files(std::slice::from_ref(&path)).expect("the shop is right");
     std::fs::remove_file(&path).expect("it was written above");
@@ -81,7 +81,7 @@ fn the_line_that_decides() {
         "allowed: shop/web (10.244.1.5) -> shop/db (10.244.2.7) TCP 5432
   egress: allowed: no policy isolates shop/web
   ingress: allowed: by shop/db
-    shop/db spec.ingress[0].from[1].ports[0] (f:36)
+    shop/db spec.ingress[0].from[1].ports[0] (f:34)
     isolated by shop/db
 ",
     );
@@ -95,7 +95,7 @@ fn why_not() {
         "allowed: shop/web (10.244.1.5) -> shop/db (10.244.2.7) TCP 5432
   egress: allowed: no policy isolates shop/web
   ingress: allowed: by shop/db
-    shop/db spec.ingress[0].from[1].ports[0] (f:36)
+    shop/db spec.ingress[0].from[1].ports[0] (f:34)
     isolated by shop/db
 ",
     );
