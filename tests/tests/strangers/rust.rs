@@ -37,7 +37,9 @@ impl KubeRs {
         let runtime = runtime.expect("a runtime");
         let client = runtime.block_on(async {
             let file = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
-            let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.expect("a config");
+            let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+            // An eviction that a budget refuses (429) would be asked again and again for minutes.
+            let config = Config { default_retry: false, ..config.expect("a config") };
             Client::try_from(config).expect("a client")
         });
         Self { runtime, client, namespace: namespace.to_owned() }
