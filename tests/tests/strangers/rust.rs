@@ -39,7 +39,8 @@ impl KubeRs {
             let file = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
             let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
             // An eviction that a budget refuses (429) would be asked again and again for minutes.
-            let config = Config { default_retry: false, ..config.expect("a config") };
+            let mut config = config.expect("a config");
+            config.default_retry = false;
             Client::try_from(config).expect("a client")
         });
         Self { runtime, client, namespace: namespace.to_owned() }
