@@ -48,6 +48,8 @@ pub(super) fn pack(places: &Places, kernel: &Kernel, tests: &[(String, PathBuf)]
     }
     // Where the tests were built to look for it, from the directory of their crate.
     put(&places.bpf_object(), &inside(&root, &places.bpf_object()))?;
+    let tunnel = places.target.join("bpf/bpfel-unknown-none/release/weft-bpf-tunnel");
+    put(&tunnel, &inside(&root, &tunnel))?;
     let crate_of_tests = inside(&root, &places.root.join("tests"));
     fs::create_dir_all(&crate_of_tests).with_context(|| format!("making {}", crate_of_tests.display()))?;
     write(&root.join("weft/pod.yaml"), include_str!("pod.yaml"))?;
