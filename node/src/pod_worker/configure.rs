@@ -26,6 +26,11 @@ impl Worker {
     ) -> Result<ContainerConfig, Refusal> {
         let refuse = |text: String| Refusal::new(REASON, text);
         let spec = self.spec_of(name).cloned().ok_or_else(|| refuse(format!("container {name} is not in the pod")))?;
+        if let Some(profile) = localhost_profile(&self.pod, &spec) {
+            return Err(refuse(format!(
+                "seccomp profile \"{profile}\" cannot be applied: this node has no seccomp support"
+            )));
+        }
         if self.volumes.is_none() {
             self.set_up_volumes().await.map_err(|error| refuse(error.to_string()))?;
         }
@@ -113,6 +118,14 @@ impl Worker {
             (Some(_) | None, _) => Ok(()),
         }
     }
+}
+
+/// The seccomp profile of the node that the container asks for. Running it without would be less than it asked.
+fn localhost_profile(pod: &Pod, spec: &Spec) -> Option<String> {
+    let own = spec.security_context.as_ref().and_then(|context| context.seccomp_profile.as_ref());
+    let outer = || pod.spec.as_ref()?.security_context.as_ref()?.seccomp_profile.as_ref();
+    let profile = own.or_else(outer).filter(|profile| profile.type_ == "Localhost")?;
+    Some(profile.localhost_profile.clone().unwrap_or_default())
 }
 
 /// Changes when the container's spec does.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 
 use super::{Outcome, Worker};
 use crate::hosts;
@@ -29,6 +30,37 @@ impl Refusal {
     }
 }
 
+/// The kubelet's safe sysctls: each belongs to a namespace of the pod and cannot harm others. Any other would be written
+/// to the node itself.
+const SAFE_SYSCTLS: [&str; 12] = [
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_wmem",
+];
+
+/// Why the pod may not run: a sysctl that is not its own to set.
+fn forbidden_sysctl(pod: &Pod) -> Option<String> {
+    let spec = pod.spec.as_ref()?;
+    let host_network = spec.host_network == Some(true);
+    spec.security_context.as_ref()?.sysctls.iter().flatten().find_map(|sysctl| {
+        let name = &sysctl.name;
+        if !SAFE_SYSCTLS.contains(&name.replace('/', ".").as_str()) {
+            return Some(format!("forbidden sysctl: \"{name}\" not allowlisted"));
+        }
+        (host_network && name.starts_with("net"))
+            .then(|| format!("forbidden sysctl: \"{name}\" not allowed with host net enabled"))
+    })
+}
+
 impl Worker {
     /// How long to wait after one more failure in a row.
     fn retry(&mut self) -> Outcome {
@@ -44,6 +76,10 @@ impl Worker {
         {
             let message = format!("network is not ready: container runtime network not ready: {}", not_ready(&message));
             self.node.events.warning(&self.pod, None, "NetworkNotReady", message);
+            return self.retry();
+        }
+        if let Some(message) = forbidden_sysctl(&self.pod) {
+            self.node.events.warning(&self.pod, None, "SysctlForbidden", message);
             return self.retry();
         }
         if let Err(error) = self.set_up_volumes().await {
@@ -289,5 +325,31 @@ impl Worker {
                 Err((Refusal::new("ErrImagePull", text), Outcome::Later(Duration::from_secs(2))))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(host_network: bool, name: &str, expected: Option<&str>) {
+        let pod: Pod =
+            serde_json::from_value(serde_json::json!({"spec": {"containers": [], "hostNetwork": host_network,
+            "securityContext": {"sysctls": [{"name": name, "value": "0"}]}}}))
+            .expect("a pod");
+        assert_eq!(forbidden_sysctl(&pod).as_deref(), expected);
+    }
+
+    #[test]
+    fn sysctls_of_the_node_are_refused() {
+        check(false, "net.ipv4.tcp_syncookies", None);
+        check(false, "net/ipv4/tcp_syncookies", None);
+        check(false, "kernel.core_pattern", Some("forbidden sysctl: \"kernel.core_pattern\" not allowlisted"));
+        check(
+            true,
+            "net.ipv4.tcp_syncookies",
+            Some("forbidden sysctl: \"net.ipv4.tcp_syncookies\" not allowed with host net enabled"),
+        );
     }
 }

@@ -18,8 +18,11 @@ use crate::runtime::{Container, State};
 /// Between two tries to take a sandbox down.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How long the pod's containers may take.
-fn grace(pod: &Pod) -> Duration {
+/// How long the pod's containers may take. Of a pod that is gone from the API server already (a forced deletion), none.
+fn grace(pod: &Pod, removed: bool) -> Duration {
+    if removed {
+        return LEAST_GRACE;
+    }
     let of_deletion = pod.metadata.deletion_grace_period_seconds;
     let of_spec = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
     Duration::from_secs(of_deletion.or(of_spec).unwrap_or(30).unsigned_abs()).max(LEAST_GRACE)
@@ -64,7 +67,7 @@ impl Worker {
         let begun = Instant::now();
         let mut hooked: BTreeSet<String> = BTreeSet::new();
         loop {
-            let whole = grace(&self.pod);
+            let whole = grace(&self.pod, updates.borrow().removed);
             let left = whole.saturating_sub(begun.elapsed()).max(LEAST_GRACE);
             let running = self.next_to_stop();
             if running.is_empty() {
@@ -86,8 +89,9 @@ impl Worker {
                     },
                     () = wake.notified() => {}
                     changed = updates.changed() => {
-                        self.pod = updates.borrow_and_update().pod.clone();
-                        if changed.is_err() || grace(&self.pod) < whole {
+                        let update = updates.borrow_and_update().clone();
+                        self.pod = update.pod;
+                        if changed.is_err() || grace(&self.pod, update.removed) < whole {
                             break;
                         }
                     }
@@ -119,7 +123,7 @@ impl Worker {
 
     /// The others have ended for good: sidecars follow, the last one first, within the pod's grace.
     pub(super) async fn stop_sidecars(&mut self) {
-        let end = Instant::now() + grace(&self.pod);
+        let end = Instant::now() + grace(&self.pod, false);
         loop {
             let running = self.next_to_stop();
             let Some(one) = running.into_iter().find(|one| self.is_sidecar(one)) else { return };
@@ -170,16 +174,17 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(deletion: Option<i64>, spec: Option<i64>, expected: u64) {
+    fn check(deletion: Option<i64>, spec: Option<i64>, removed: bool, expected: u64) {
         let pod = serde_json::json!({"metadata": {"deletionGracePeriodSeconds": deletion}, "spec": {"terminationGracePeriodSeconds": spec, "containers": []}});
-        assert_eq!(grace(&serde_json::from_value(pod).expect("a pod")), Duration::from_secs(expected));
+        assert_eq!(grace(&serde_json::from_value(pod).expect("a pod"), removed), Duration::from_secs(expected));
     }
 
     #[test]
     fn the_grace_of_a_deletion() {
-        check(Some(5), Some(60), 5);
-        check(None, Some(60), 60);
-        check(None, None, 30);
-        check(Some(0), Some(60), 2);
+        check(Some(5), Some(60), false, 5);
+        check(None, Some(60), false, 60);
+        check(None, Some(60), true, 2);
+        check(None, None, false, 30);
+        check(Some(0), Some(60), false, 2);
     }
 }

@@ -69,12 +69,22 @@ fn sub_path(volume: &Path, mount: &VolumeMount, env: &[(String, String)], writab
     if !Path::new(&sub).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
         return Err(refused());
     }
-    let path = volume.join(&sub);
-    if !path.exists() && writable {
-        fs::create_dir_all(&path)?;
+    let root = volume.canonicalize()?;
+    let mut real = root.clone();
+    // Part by part, each judged before the next is made: nothing is made behind a link that leads out.
+    for part in Path::new(&sub).components().filter(|part| matches!(part, Component::Normal(_))) {
+        let next = real.join(part);
+        match fs::symlink_metadata(&next) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && writable => fs::create_dir(&next)?,
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        real = next.canonicalize()?;
+        if !real.starts_with(&root) {
+            return Err(refused());
+        }
     }
-    let real = path.canonicalize()?;
-    if real.starts_with(volume.canonicalize()?) { Ok(real) } else { Err(refused()) }
+    Ok(real)
 }
 
 #[cfg(test)]
@@ -113,6 +123,8 @@ mod tests {
         check(serde_json::json!({"subPathExpr": "of-$(WHO)"}), Some(("v/of-me", false)));
         check(serde_json::json!({"subPath": "../pod"}), None);
         check(serde_json::json!({"subPath": "out"}), None);
+        check(serde_json::json!({"subPath": "out/weft-sub-path-test"}), None);
+        assert!(!Path::new("/etc/weft-sub-path-test").exists(), "nothing is made outside of the volume");
     }
 
     #[test]
