@@ -3,6 +3,7 @@
 //!
 //! One test, since one cluster of one node serves all of it.
 #[path = "streams/client.rs"]
+#[expect(dead_code, reason = "shared with policy, which also asks weft")]
 mod client;
 
 use std::{fs, path::Path, process::Command};

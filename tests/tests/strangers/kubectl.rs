@@ -46,7 +46,8 @@ impl Driver for Kubectl {
                     "" => "background".to_owned(),
                     policy => policy.to_lowercase(),
                 };
-                self.run(&["delete", &kind, name, "--wait=false", "--cascade", &cascade], "").map(|_| json!(true))
+                self.run(&["delete", &kind, name, "--wait=false", &format!("--cascade={cascade}")], "")
+                    .map(|_| json!(true))
             }
             unknown => panic!("the scenario does {unknown}"),
         }
