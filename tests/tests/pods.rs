@@ -143,7 +143,7 @@ fn probes_and_hooks(kubectl: &Kubectl<'_>, cluster: &Cluster) {
     let hooks = cluster.dir().join("hooks");
     assert_eq!(fs::read_to_string(hooks.join("post")).expect("postStart ran"), "post\n");
     assert!(!hooks.join("stopped").exists(), "nothing has ended yet");
-    kubectl.good(&["exec", "probes", "--", "touch", "/dev/shm/dead"]);
+    kubectl.good(&["exec", "probes", "--", "touch", "/dead"]);
     comes(kubectl, "probes", "/status/containerStatuses/0/restartCount", "1");
     told(kubectl, "probes", "Killing", "Container main failed liveness probe, will be restarted");
     assert!(hooks.join("stopped").exists(), "preStop ran before the end");
