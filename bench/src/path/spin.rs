@@ -49,6 +49,9 @@ impl Test {
 
 /// The server's port.
 pub(crate) const PORT: u16 = 8080;
+/// The server's port behind a service. A port of its own: connections through a service and past it would else meet in the
+/// server's TIME_WAIT with timestamps of two clocks (the client's depends on the address that it asks), and wait a second each.
+pub(crate) const PORT_BEHIND: u16 = 8081;
 /// Bytes of a write of the stream.
 const CHUNK: usize = 128 * 1024;
 /// Without an answer for so long, a datagram is lost.
@@ -61,7 +64,7 @@ pub(crate) fn run(test: Test, path: &Path, time: Duration) -> anyhow::Result<f64
     let stop = Arc::new(AtomicBool::new(false));
     let (ready, listening) = mpsc::channel();
     let served = stop.clone();
-    let at = SocketAddrV4::new(path.address, PORT);
+    let at = SocketAddrV4::new(path.address, if path.service.is_some() { PORT_BEHIND } else { PORT });
     let server = within(&path.server, Some(1), move || match test {
         Test::UdpRr => {
             let socket = UdpSocket::bind(at).context("the server's socket")?;

@@ -28,7 +28,7 @@ use zerocopy::FromBytes;
 use super::{
     lab::Path,
     plain::{self, CLIENT, FAR, HOST_MAC, NEAR},
-    spin::PORT,
+    spin::PORT_BEHIND,
 };
 use crate::{
     Args,
@@ -180,7 +180,7 @@ fn services(bpf: &mut Ebpf, pods: &[Ipv4Addr]) -> anyhow::Result<()> {
         let pod = if pods.contains(&server) { u32::from(server.octets()[3]) } else { 0 };
         let backend = Backend {
             addr: v4(server),
-            port: PORT.to_be(),
+            port: PORT_BEHIND.to_be(),
             proto,
             flags: ALIVE,
             generation: 1,
