@@ -30,12 +30,26 @@ echo $$ > /sys/fs/cgroup/init/cgroup.procs
 echo "weft-vm: up $(uname -r), controllers: $(cat /sys/fs/cgroup/cgroup.controllers)"
 
 export HOME=/root TMPDIR=/tmp RUST_BACKTRACE=1 WEFT_PROGRAMS=/weft WEFT_IMAGES=/weft
+# What each process waits for, then the end of the step: it would take the others' time.
+hung() {
+    sleep 360
+    echo "weft-vm: step $1 hangs; the processes:"
+    for process in /proc/[0-9]*; do
+        [ -s $process/stack ] && tr '\0' ' ' < $process/cmdline && echo "($process)" && head -n 6 $process/stack
+    done
+    kill -9 $2
+}
 step() {
     name=$1
     shift
     echo "weft-vm: begin $name"
-    "$@" < /dev/null 2>&1
+    "$@" < /dev/null 2>&1 &
+    running=$!
+    hung $name $running &
+    watcher=$!
+    wait $running
     code=$?
+    kill $watcher
     [ $code = 0 ] || [ $name != pod ] || tail -n 40 /var/lib/weft/clusters/vm/log/* /var/lib/weft/clusters/vm/nodes/*/log/*
     echo "weft-vm: end $name $code $(cut -d' ' -f1 /proc/uptime) s"
 }
