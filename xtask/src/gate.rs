@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::{build, clock::Clock, image, places::Places, setup, shell, tidy};
+use crate::{build, clock::Clock, image, places::Places, setup, shell, tidy, vm};
 
 /// What a test prints that cannot run here.
 pub(crate) const SKIP: &str = "SKIPPED";
@@ -35,10 +35,13 @@ pub(crate) fn run(places: &Places, clock: &mut Clock, filter: Option<&str>, no_s
     if filter.is_none() {
         clippy(places, clock)?;
     }
-    let count = clock.step("tests", |progress| {
+    let mut count = clock.step("tests", |progress| {
         progress.hand_over();
         tests(places, filter)
     })?;
+    if filter.is_none() {
+        count.add(&vm::run(places, clock)?);
+    }
     println!("\n{} tests passed, {} failed, {} skipped", count.passed, count.failed, count.skipped);
     if count.failed > 0 {
         bail!("{} tests failed", count.failed);
@@ -98,6 +101,12 @@ fn counted(mut command: Command) -> anyhow::Result<(std::process::ExitStatus, Co
 }
 
 impl Count {
+    fn add(&mut self, other: &Count) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+
     /// Adds what a line of a test harness says.
     pub(crate) fn line(&mut self, line: &str) {
         if line.contains(SKIP) {
