@@ -16,7 +16,7 @@ use super::{TESTS, kernel::Kernel};
 use crate::{gate::Count, places::Places};
 
 /// The whole guest, from power on to power off.
-const DEADLINE: Duration = Duration::from_secs(20 * 60);
+const DEADLINE: Duration = Duration::from_secs(25 * 60);
 /// What the guest's own words begin with.
 const WORD: &str = "weft-vm: ";
 
