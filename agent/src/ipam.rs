@@ -7,12 +7,12 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{self, Write},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
 
-use ipnetwork::Ipv4Network;
-use serde::{Deserialize, Serialize};
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The ledger cannot be read or written, or has nothing to give.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum IpamError {
     #[error("no address is left in {range}: all {used} are in use")]
     Exhausted {
         /// The node's range.
-        range: Ipv4Network,
+        range: IpNetwork,
         /// How many it has.
         used: usize,
     },
@@ -53,8 +53,9 @@ pub struct Entry {
     pub uid: String,
     /// Path of the network namespace.
     pub netns: String,
-    /// Its address.
-    pub address: Ipv4Addr,
+    /// Its addresses, one per family, in the order of the node's ranges.
+    #[serde(alias = "address", deserialize_with = "one_or_more")]
+    pub addresses: Vec<IpAddr>,
     /// The host's end.
     pub device: String,
     /// `name` of the network configuration: GC of one network leaves those of others alone.
@@ -72,8 +73,25 @@ impl Entry {
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Pages {
     boot: String,
-    last: Option<Ipv4Addr>,
+    /// The last address of each family that was given out.
+    #[serde(default, deserialize_with = "one_or_more")]
+    last: Vec<IpAddr>,
     entries: Vec<Entry>,
+}
+
+/// Ledgers of agents that knew one family have an address, or none, where there is a list now.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Many(Vec<IpAddr>),
+        One(IpAddr),
+    }
+    Ok(match Option::<Either>::deserialize(deserializer)? {
+        Some(Either::Many(all)) => all,
+        Some(Either::One(one)) => vec![one],
+        None => Vec::new(),
+    })
 }
 
 /// Who has which address.
@@ -110,19 +128,24 @@ impl Ledger {
         self.pages.entries.iter().find(|entry| entry.is(container_id, ifname))
     }
 
-    /// Writes down `entry` with the next free address of `range`; the entry's own address counts for nothing.
+    /// Writes down `entry` with the next free address of each of `ranges`; the entry's own addresses count for nothing.
     ///
     /// # Errors
     /// [`IpamError`]; then nothing has changed.
-    pub fn take(&mut self, range: Ipv4Network, entry: Entry) -> Result<Entry, IpamError> {
-        let used: BTreeSet<Ipv4Addr> = self.pages.entries.iter().map(|entry| entry.address).collect();
-        let address = next(range, self.pages.last, &used)
-            .ok_or(IpamError::Exhausted { range, used: usize::try_from(size(range)).unwrap_or(usize::MAX) })?;
-        let entry = Entry { address, ..entry };
+    pub fn take(&mut self, ranges: &[IpNetwork], entry: Entry) -> Result<Entry, IpamError> {
+        let used: BTreeSet<IpAddr> = self.pages.entries.iter().flat_map(|entry| &entry.addresses).copied().collect();
+        let free = |range: &IpNetwork| {
+            let last = self.pages.last.iter().find(|last| last.is_ipv4() == range.is_ipv4()).copied();
+            let none =
+                IpamError::Exhausted { range: *range, used: usize::try_from(size(*range)).unwrap_or(usize::MAX) };
+            next(*range, last, &used).ok_or(none)
+        };
+        let addresses = ranges.iter().map(free).collect::<Result<Vec<_>, _>>()?;
         let mut pages = self.pages.clone();
+        pages.last.clone_from(&addresses);
+        let entry = Entry { addresses, ..entry };
         pages.entries.retain(|other| !other.is(&entry.container_id, &entry.ifname));
         pages.entries.push(entry.clone());
-        pages.last = Some(address);
         self.write(pages)?;
         Ok(entry)
     }
@@ -152,23 +175,44 @@ impl Ledger {
     }
 }
 
+/// The most pods that are counted of one range: no node has more, and a /64 has more than any number here.
+const MOST: u128 = 1 << 24;
+
 /// Addresses that pods may have: not the network's own, not its gateway (the first), not the broadcast.
-fn size(range: Ipv4Network) -> u32 {
-    range.size().saturating_sub(3)
+fn size(range: IpNetwork) -> u128 {
+    let (bits, reserved) = if range.is_ipv4() { (32, 3) } else { (128, 2) };
+    let all = 1_u128.checked_shl(bits - u32::from(range.prefix())).unwrap_or(u128::MAX);
+    all.saturating_sub(reserved).min(MOST)
 }
 
-/// How many pods a range has addresses for.
-pub fn capacity(range: Ipv4Network) -> u32 {
-    size(range)
+/// How many pods these ranges have addresses for: each needs one of each.
+pub fn capacity(ranges: &[IpNetwork]) -> u32 {
+    let least = ranges.iter().map(|range| size(*range)).min().unwrap_or(0);
+    u32::try_from(least).unwrap_or(u32::MAX)
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u32::from(v4).into(),
+        IpAddr::V6(v6) => v6.into(),
+    }
+}
+
+fn address(number: u128, v4: bool) -> IpAddr {
+    match u32::try_from(number) {
+        Ok(number) if v4 => Ipv4Addr::from(number).into(),
+        _ => Ipv6Addr::from(number).into(),
+    }
 }
 
 /// The first free address behind `last`, in a circle.
-fn next(range: Ipv4Network, last: Option<Ipv4Addr>, used: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
-    let first = u32::from(range.network()) + 2;
+fn next(range: IpNetwork, last: Option<IpAddr>, used: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+    let first = number(range.network()) + 2;
     let count = size(range);
-    let start = last.map_or(0, |last| u32::from(last).wrapping_sub(first).wrapping_add(1));
+    let start = last.map_or(0, |last| number(last).wrapping_sub(first).wrapping_add(1));
     let start = if start < count { start } else { 0 };
-    (0..count).map(|step| Ipv4Addr::from(first + (start + step) % count)).find(|address| !used.contains(address))
+    let all = (0..count).map(|step| address(first + (start + step) % count, range.is_ipv4()));
+    all.into_iter().find(|address| !used.contains(address))
 }
 
 /// Ledgers of other boots, and of versions that named it otherwise. Best effort: nobody reads them again.
@@ -220,14 +264,19 @@ mod tests {
             name: id.into(),
             uid: String::new(),
             netns: String::new(),
-            address: Ipv4Addr::UNSPECIFIED,
+            addresses: Vec::new(),
             device: String::new(),
             network: String::new(),
         }
     }
 
-    fn range(text: &str) -> Ipv4Network {
-        text.parse().expect("a range")
+    fn range(text: &str) -> Vec<IpNetwork> {
+        text.split(',').map(|range| range.parse().expect("a range")).collect()
+    }
+
+    fn octet(entry: &Entry) -> u8 {
+        let IpAddr::V4(v4) = entry.addresses[0] else { panic!("{entry:?}") };
+        v4.octets()[3]
     }
 
     #[test]
@@ -235,13 +284,13 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let mut ledger = Ledger::open(directory.path(), "boot").expect("new");
         let small = range("10.0.0.0/29");
-        let mut take = |id: &str| ledger.take(small, entry(id)).map(|entry| entry.address.octets()[3]).ok();
+        let mut take = |id: &str| ledger.take(&small, entry(id)).map(|entry| octet(&entry)).ok();
         let given: Vec<_> = ["a", "b", "c", "d", "e"].map(&mut take).into_iter().collect();
         assert_eq!(given, [Some(2), Some(3), Some(4), Some(5), Some(6)]);
         assert_eq!(take("f"), None);
         let gone = ledger.retain(|entry| entry.container_id != "b").expect("written");
         assert_eq!(gone.len(), 1);
-        assert_eq!(ledger.take(small, entry("f")).expect("b's").address.octets()[3], 3);
+        assert_eq!(octet(&ledger.take(&small, entry("f")).expect("b's")), 3);
     }
 
     #[test]
@@ -249,15 +298,15 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let mut ledger = Ledger::open(directory.path(), "boot").expect("new");
         let wide = range("10.0.0.0/24");
-        let first = ledger.take(wide, entry("a")).expect("room").address;
+        let first = ledger.take(&wide, entry("a")).expect("room").addresses;
         ledger.retain(|_| false).expect("written");
-        assert_ne!(ledger.take(wide, entry("b")).expect("room").address, first);
+        assert_ne!(ledger.take(&wide, entry("b")).expect("room").addresses, first);
     }
 
     #[test]
     fn it_survives_a_restart_but_not_a_reboot() {
         let directory = tempfile::tempdir().expect("a directory");
-        let taken = Ledger::open(directory.path(), "boot").expect("new").take(range("10.0.0.0/24"), entry("a"));
+        let taken = Ledger::open(directory.path(), "boot").expect("new").take(&range("10.0.0.0/24"), entry("a"));
         let taken = taken.expect("room");
         let again = Ledger::open(directory.path(), "boot").expect("there");
         assert_eq!(again.get("a", "eth0"), Some(&taken));
@@ -265,5 +314,32 @@ mod tests {
         assert!(Ledger::open(directory.path(), "boot").is_err(), "a broken ledger is no fresh start");
         assert_eq!(Ledger::open(directory.path(), "other").expect("new").entries(), []);
         assert!(!directory.path().join("addresses-boot.json").exists(), "nobody reads it again");
+    }
+
+    #[test]
+    fn an_address_of_each_family() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut ledger = Ledger::open(directory.path(), "boot").expect("new");
+        let both = range("10.0.0.0/24,fd00:1::/64");
+        let mut take = |id: &str| {
+            let addresses = ledger.take(&both, entry(id)).expect("room").addresses;
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(take("a"), ["10.0.0.2", "fd00:1::2"]);
+        assert_eq!(take("b"), ["10.0.0.3", "fd00:1::3"]);
+        let small = range("10.0.0.0/24,fd00:2::/127");
+        assert!(ledger.take(&small, entry("c")).is_err(), "one family is exhausted");
+        assert_eq!((capacity(&both), capacity(&small), capacity(&range("::/0"))), (253, 0, 1 << 24));
+    }
+
+    #[test]
+    fn ledgers_of_one_family_are_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let old = r#"{"boot":"boot","last":"10.0.0.7","entries":[{"container_id":"a","ifname":"eth0","namespace":"n",
+            "name":"a","uid":"","netns":"","address":"10.0.0.7","device":"weft1"}]}"#;
+        fs::write(directory.path().join("addresses-boot.json"), old).expect("written");
+        let mut ledger = Ledger::open(directory.path(), "boot").expect("read");
+        assert_eq!(octet(&ledger.entries()[0]), 7);
+        assert_eq!(octet(&ledger.take(&range("10.0.0.0/24"), entry("b")).expect("room")), 8);
     }
 }
