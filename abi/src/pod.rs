@@ -39,6 +39,14 @@ pub struct Pod {
     pub reserved: [u64; 3],
 }
 
+impl Pod {
+    /// The pod's address of the family that `like` is of.
+    #[inline(always)]
+    pub const fn addr(&self, like: &Addr) -> Addr {
+        if like.is_v4() { self.addr4 } else { self.addr6 }
+    }
+}
+
 /// A policy selects the pod for ingress: what no rule allows is dropped.
 pub const ISOLATED_INGRESS: u8 = 1;
 /// The same for egress.

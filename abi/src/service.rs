@@ -14,7 +14,7 @@ pub type BackendId = u32;
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct ServiceKey {
-    /// The service's address; [`Addr::ANY`] for a node port, which answers on every address of every node.
+    /// The service's address; [`Addr::wildcard`] for a node port, which answers on every address of every node.
     pub addr: Addr,
     /// Network byte order.
     pub port: u16,

@@ -2,7 +2,7 @@
 //!
 //! [`Node`] holds the tables and what a kernel would know; [`Node::run`] takes a packet through the same stages as the
 //! programs do, in a loop instead of by tail calls, and applies the edits to the bytes.
-use crate::{Kernel, Outcome, Packet, Stage, State, Step, Verdict, hook, kernel::Tunnel, parse::parse};
+use crate::{Kernel, Outcome, Packet, Stage, State, Step, Verdict, hook, kernel::Tunnel, neighbour, parse::parse};
 use abi::{
     Addr, DropReason,
     addr::Prefix,
@@ -110,7 +110,15 @@ impl Node {
             state: State::default(),
         };
         let mut packet = Packet::default();
-        if let Err(reason) = parse(&Bytes { bytes, ifindex }, &mut packet) {
+        let frame = Bytes { bytes, ifindex };
+        if let Err(reason) = parse(&frame, &mut packet) {
+            if at == Hook::FromPod
+                && let Some(advertisement) = neighbour::answer(&frame, self.settings.gateway_mac)
+            {
+                frame::advertise(&mut answer.frame, &advertisement, self.settings.gateway_mac);
+                answer.verdict = Ok(Verdict::Reply);
+                return answer;
+            }
             answer.verdict = if hook::lenient(at) { Ok(Verdict::Pass) } else { Err(reason) };
             return answer;
         }
@@ -145,7 +153,7 @@ impl Node {
             Verdict::Pod { mac, .. } => frame::relink(bytes, mac, gateway),
             Verdict::Host => frame::relink(bytes, gateway, gateway),
             Verdict::Encap { .. } => frame::relink(bytes, gateway, OVERLAY_SOURCE_MAC),
-            Verdict::Pass | Verdict::Nic { .. } => {}
+            Verdict::Pass | Verdict::Reply | Verdict::Nic { .. } => {}
         }
         frame::edit(bytes, packet, &outcome.edits);
     }

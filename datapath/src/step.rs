@@ -27,6 +27,8 @@ pub enum Verdict {
         /// VNI.
         vni: u32,
     },
+    /// Back to the pod that sent it, as the answer to what it asked.
+    Reply,
     /// Out by the NIC; the kernel finds the neighbour.
     Nic {
         /// Interface index.

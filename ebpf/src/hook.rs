@@ -2,6 +2,7 @@
 use crate::{
     arp,
     finish::{discard, finish},
+    kernel::setting,
     maps::{PROGS, SCRATCH},
     packet::Skb,
     tables::Maps,
@@ -17,10 +18,13 @@ pub fn run(context: &TcContext, at: Hook) -> i32 {
     let number = at as u32;
     let mut packet = Packet::default();
     if let Err(reason) = parse::parse(&skb, &mut packet) {
-        if matches!(at, Hook::FromPod)
-            && let Some(request) = datapath::arp::request(&skb)
-        {
-            return arp::answer(&skb, &request);
+        if matches!(at, Hook::FromPod) {
+            if let Some(request) = datapath::arp::request(&skb) {
+                return arp::answer(&skb, &request);
+            }
+            if let Some(advertisement) = datapath::neighbour::answer(&skb, setting(|s| &s.gateway_mac)) {
+                return arp::advertise(&skb, &advertisement);
+            }
         }
         return if hook::lenient(at) { TC_ACT_OK } else { discard(&skb, number, &packet, reason, None) };
     }

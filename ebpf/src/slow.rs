@@ -83,14 +83,14 @@ fn log(context: &TcContext, state: &State, reason: u8) {
     let (from, to) = (&state.packet.tuple, &state.flow);
     debug!(
         context,
-        "hook {} proto {}: {:i}:{} > {:i}:{} as {:i}:{}: drop reason {}",
+        "hook {} proto {}: {:i} {} > {:i} {} as {:i} {}: drop reason {}",
         state.hook,
         state.packet.proto,
-        u32::from_be(from.src.v4_word()),
+        from.src.bytes(),
         u16::from_be(from.sport),
-        u32::from_be(from.dst.v4_word()),
+        from.dst.bytes(),
         u16::from_be(from.dport),
-        u32::from_be(to.dst.v4_word()),
+        to.dst.bytes(),
         u16::from_be(to.dport),
         reason,
     );

@@ -35,4 +35,15 @@ fn every_program_loads_with_logging() {
     assert_eq!(KernelNode::load(settings).sizes().len(), 12);
 }
 
-scenarios!(KernelNode);
+/// Every scenario in IPv4.
+mod four {
+    use crate::{KernelNode, cases};
+    scenarios!(KernelNode);
+}
+
+/// And in IPv6.
+mod six {
+    use crate::{KernelNode, bench::Six, cases};
+    scenarios!(Six<KernelNode>);
+    scenarios!(six Six<KernelNode>);
+}

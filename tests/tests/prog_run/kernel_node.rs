@@ -133,8 +133,8 @@ impl Bench for KernelNode {
         let mut context = [0; SK_BUFF];
         context[IFINDEX..IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
         let program = if let Some(tunnel) = tunnel {
-            context[CB..CB + 4].copy_from_slice(&u32::from_be(tunnel.source.v4_word()).to_ne_bytes());
-            context[CB + 4..CB + 8].copy_from_slice(&tunnel.vni.to_ne_bytes());
+            context[CB..CB + 16].copy_from_slice(&tunnel.source.bytes());
+            context[CB + 16..CB + 20].copy_from_slice(&tunnel.vni.to_ne_bytes());
             classifier(&self.tunnel, "tunnel")
         } else {
             classifier(&self.ebpf, at.name())
@@ -147,11 +147,13 @@ impl Bench for KernelNode {
         options.ctx_out = Some(&mut after);
         let result = program.test_run(options).expect("BPF_PROG_TEST_RUN");
         let word = |index: usize| u32::from_ne_bytes(after[CB + index * 4..CB + index * 4 + 4].try_into().unwrap());
+        let outer = Addr([word(1), word(2), word(3), word(4)]);
         let seen = match (word(0) & 0x300, word(0) as u8) {
+            (0x300, _) => Seen::Reply,
             (0x100, reason) => Seen::Drop(DropReason::from_number(reason).unwrap()),
             (_, NEXT_POD) => Seen::Pod(word(1)),
             (_, NEXT_HOST) => Seen::Host,
-            (_, NEXT_NODE) => Seen::Encap(Addr::v4(word(2)), word(3)),
+            (_, NEXT_NODE) => Seen::Encap(outer, word(0) >> 16),
             (_, NEXT_NIC) => Seen::Nic(word(1)),
             _ => Seen::Pass,
         };
