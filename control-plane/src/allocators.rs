@@ -149,12 +149,14 @@ impl Allocation {
         let mut ips = given.clone();
         let families = path::list(new, "spec.ipFamilies").iter().filter_map(|name| Family::parse(name.as_str()?));
         for (i, family) in families.enumerate().skip(held) {
-            let result = match given.get(i).and_then(Value::as_str) {
-                Some(wanted) => self.claim(wanted, family, &given),
-                None => self.draw(family).map(|ip| ips.push(ip.to_string().into())),
-            };
-            if let Err(error) = result {
-                return Some(error);
+            if let Some(wanted) = given.get(i).and_then(Value::as_str) {
+                if let Some(error) = self.refuse_address(wanted, family, &given) {
+                    return Some(error);
+                }
+            } else if let Some(address) = self.free_address(family) {
+                ips.push(address.to_string().into());
+            } else {
+                return Some(full("spec.clusterIPs", "failed to allocate a serviceIP: range is full"));
             }
         }
         if let Some(first) = ips.first().cloned() {
@@ -165,11 +167,11 @@ impl Allocation {
         None
     }
 
-    /// The address that the client wants.
-    fn claim(&self, wanted: &str, family: Family, given: &[Value]) -> Result<(), FieldError> {
+    /// Why the Service may not have the address that it wants.
+    fn refuse_address(&self, wanted: &str, family: Family, given: &[Value]) -> Option<FieldError> {
         let invalid = |why: String| {
             let text = format!("failed to allocate IP {wanted}: {why}");
-            Err(FieldError::invalid("spec.clusterIPs", given.to_vec(), text))
+            Some(FieldError::invalid("spec.clusterIPs", given.to_vec(), text))
         };
         let (Some(range), Ok(address)) = (self.ranges.of(family), wanted.parse()) else {
             return invalid(format!("{family} is not configured on this cluster"));
@@ -178,21 +180,20 @@ impl Allocation {
             return invalid("provided IP is already allocated".to_owned());
         }
         if range.contains(address) && (1..=last(range)).contains(&offset(range, address)) {
-            return Ok(());
+            return None;
         }
         invalid(format!("the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"))
     }
 
     /// From the upper part of the range, as upstream, so that chosen addresses in the lower part stay free.
-    fn draw(&self, family: Family) -> Result<IpAddr, FieldError> {
-        let none = || full("spec.clusterIPs", "failed to allocate a serviceIP: range is full");
-        let range = self.ranges.of(family).ok_or_else(none)?;
+    fn free_address(&self, family: Family) -> Option<IpAddr> {
+        let range = self.ranges.of(family)?;
         // As far as anybody counts: a larger range is not tried to its end.
         let last = last(range).min(1 << 20);
         let lower = ((last + 2) / 16).clamp(16, 256).min(last / 2).max(1);
         let start = rand::rng().random_range(lower..=last);
-        let order = (start..=last).chain(lower..start).chain(1..lower);
-        order.map(|n| nth(range, n)).find(|address| !self.taken.addresses.contains_key(address)).ok_or_else(none)
+        let upper = (start..=last).chain(lower..start);
+        upper.chain(1..lower).map(|n| nth(range, n)).find(|address| !self.taken.addresses.contains_key(address))
     }
 
     fn assign_ports(&mut self, new: &mut Value, old: Option<&Value>) -> Vec<FieldError> {

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(spec: Value, cidrs: &[&str], expected: &[&str]) {
+    fn check(spec: &Value, cidrs: &[&str], expected: &[&str]) {
         let mut node = json!({ "spec": spec });
         default(&mut node);
         assert_eq!((&node["spec"]["podCIDR"], &node["spec"]["podCIDRs"]), (&json!(cidrs[0]), &json!(cidrs)));
@@ -107,12 +107,12 @@ mod tests {
     #[test]
     fn one_range_per_family() {
         let both = ["10.0.0.0/24", "fd00::/64"];
-        check(json!({"podCIDR": "10.0.0.0/24"}), &["10.0.0.0/24"], &[]);
-        check(json!({"podCIDRs": both}), &both, &[]);
-        check(json!({"podCIDR": "10.0.0.0/24", "podCIDRs": both}), &both, &[]);
-        check(json!({"podCIDR": "10.0.9.0/24", "podCIDRs": both}), &["10.0.9.0/24"], &[]);
+        check(&json!({"podCIDR": "10.0.0.0/24"}), &["10.0.0.0/24"], &[]);
+        check(&json!({"podCIDRs": both}), &both, &[]);
+        check(&json!({"podCIDR": "10.0.0.0/24", "podCIDRs": both}), &both, &[]);
+        check(&json!({"podCIDR": "10.0.9.0/24", "podCIDRs": both}), &["10.0.9.0/24"], &[]);
         check(
-            json!({"podCIDRs": ["fd00::/64", "fd01::/64"]}),
+            &json!({"podCIDRs": ["fd00::/64", "fd01::/64"]}),
             &["fd00::/64", "fd01::/64"],
             &[
                 r#"spec.podCIDRs: Invalid value: ["fd00::/64","fd01::/64"]: may specify no more than one CIDR for each IP family"#,

@@ -115,6 +115,35 @@ async fn a_service_gets_and_gives_back_its_second_family() {
     admin.post(SERVICES, service("heir", &json!({ "clusterIP": first }))).await.expect(201);
 }
 
+/// What a kubelet sends: two addresses of one type, where merging by the type would leave one.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_and_pods_have_an_address_of_each_family() {
+    let cluster = Cluster::start_with(six_first).await;
+    let admin = &cluster.admin;
+    assert_eq!(node(&cluster, "n").await["podCIDRs"], json!(["fd00:10:244::/64", "10.244.0.0/24"]));
+    let internal = |ip: &str| json!({"type": "InternalIP", "address": ip});
+    let addresses = [json!({"$patch": "replace"}), internal("2001:db8::10"), internal("192.0.2.10")];
+    let path = format!("{NODES}/n/status");
+    for _ in 0..2 {
+        let got = admin.patch("strategic-merge", &path, json!({"status": {"addresses": addresses}})).await.expect(200);
+        assert_eq!(got["status"]["addresses"], json!(addresses[1..]));
+    }
+    pod(&cluster, "a", &["fd00:10:244::5", "10.244.0.5"]).await;
+    let path = "/api/v1/namespaces/default/pods/a/status";
+    let status = |pod_ips: &[&str]| {
+        let ips: Vec<Value> = pod_ips.iter().map(|ip| json!({ "ip": ip })).collect();
+        let replace = [vec![json!({"$patch": "replace"})], ips].concat();
+        json!({"status": {"podIP": pod_ips[0], "podIPs": replace}})
+    };
+    let again = admin.patch("strategic-merge", path, status(&["fd00:10:244::6", "10.244.0.6"])).await.expect(200);
+    assert_eq!(again["status"]["podIPs"], json!([{"ip": "fd00:10:244::6"}, {"ip": "10.244.0.6"}]));
+    let older = admin.patch("merge", path, json!({"status": {"podIP": "fd00:10:244::7"}})).await.expect(200);
+    assert_eq!(older["status"]["podIPs"], json!([{"ip": "fd00:10:244::7"}]), "the one address wins");
+    let two = status(&["fd00:10:244::8", "fd00:10:244::9"]);
+    let refused = admin.patch("strategic-merge", path, two).await.refused(422);
+    assert!(refused.ends_with("may specify no more than one IP for each IP family"), "{refused}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_server_lives_in_ipv6_alone() {
     let cluster = Cluster::start_with(six_alone).await;

@@ -58,46 +58,46 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn normal(status: Value, expected: Value) {
+    fn normal(status: &Value, expected: &Value) {
         let mut pod = json!({ "status": status });
         default(&mut pod);
-        assert_eq!(pod["status"], expected);
+        assert_eq!(&pod["status"], expected);
     }
 
     #[test]
     fn the_one_address_is_the_first_of_the_list() {
         let both = json!([{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]);
-        normal(json!({"podIP": "10.0.0.1"}), json!({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]}));
-        normal(json!({"podIPs": both}), json!({"podIP": "10.0.0.1", "podIPs": both}));
-        normal(json!({"podIP": "10.0.0.1", "podIPs": both}), json!({"podIP": "10.0.0.1", "podIPs": both}));
+        normal(&json!({"podIP": "10.0.0.1"}), &json!({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]}));
+        normal(&json!({"podIPs": both}), &json!({"podIP": "10.0.0.1", "podIPs": both}));
+        normal(&json!({"podIP": "10.0.0.1", "podIPs": both}), &json!({"podIP": "10.0.0.1", "podIPs": both}));
         normal(
-            json!({"podIP": "10.0.0.9", "podIPs": both}),
-            json!({"podIP": "10.0.0.9", "podIPs": [{"ip": "10.0.0.9"}]}),
+            &json!({"podIP": "10.0.0.9", "podIPs": both}),
+            &json!({"podIP": "10.0.0.9", "podIPs": [{"ip": "10.0.0.9"}]}),
         );
-        normal(json!({"phase": "Pending"}), json!({"phase": "Pending"}));
+        normal(&json!({"phase": "Pending"}), &json!({"phase": "Pending"}));
     }
 
     #[track_caller]
-    fn refused(status: Value, expected: &[&str]) {
+    fn refused(status: &Value, expected: &[&str]) {
         let errors: Vec<String> = validate(&json!({ "status": status })).iter().map(ToString::to_string).collect();
         assert_eq!(errors, expected);
     }
 
     #[test]
     fn one_address_per_family() {
-        refused(json!({"podIPs": [{"ip": "fd00::1"}, {"ip": "10.0.0.1"}]}), &[]);
+        refused(&json!({"podIPs": [{"ip": "fd00::1"}, {"ip": "10.0.0.1"}]}), &[]);
         refused(
-            json!({"podIPs": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]}),
+            &json!({"podIPs": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]}),
             &[
                 r#"status.podIPs: Invalid value: [{"ip":"10.0.0.1"},{"ip":"10.0.0.2"}]: may specify no more than one IP for each IP family"#,
             ],
         );
         let bad =
             "status.podIPs[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-        refused(json!({"podIPs": [{"ip": "x"}]}), &[bad]);
-        refused(json!({"hostIP": "192.0.2.1", "hostIPs": [{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}]}), &[]);
+        refused(&json!({"podIPs": [{"ip": "x"}]}), &[bad]);
+        refused(&json!({"hostIP": "192.0.2.1", "hostIPs": [{"ip": "192.0.2.1"}, {"ip": "2001:db8::1"}]}), &[]);
         refused(
-            json!({"hostIP": "192.0.2.1", "hostIPs": [{"ip": "2001:db8::1"}]}),
+            &json!({"hostIP": "192.0.2.1", "hostIPs": [{"ip": "2001:db8::1"}]}),
             &["status.hostIPs[0].ip: Invalid value: \"2001:db8::1\": must be equal to `hostIP`"],
         );
     }

@@ -154,7 +154,7 @@ fn what_is_refused() {
 
 /// A merge patch on the spec of what is there.
 #[track_caller]
-fn updated(configured: &[Family], old: &Value, patch: Value, expected: &str) -> Value {
+fn updated(configured: &[Family], old: &Value, patch: &Value, expected: &str) -> Value {
     let mut new = old.clone();
     for (key, value) in patch.as_object().expect("a patch") {
         let spec = path::entry(&mut new, "spec");
@@ -181,62 +181,67 @@ fn one_family_becomes_two_and_back() {
     let two = updated(
         V46,
         &single,
-        json!({"ipFamilyPolicy": "PreferDualStack"}),
+        &json!({"ipFamilyPolicy": "PreferDualStack"}),
         &format!("PreferDualStack IPv4,IPv6 {dual}"),
     );
-    updated(V46, &single, json!({"ipFamilyPolicy": "RequireDualStack"}), &format!("RequireDualStack IPv4,IPv6 {dual}"));
+    updated(
+        V46,
+        &single,
+        &json!({"ipFamilyPolicy": "RequireDualStack"}),
+        &format!("RequireDualStack IPv4,IPv6 {dual}"),
+    );
     let given = json!({"ipFamilyPolicy": "RequireDualStack", "clusterIPs": ["10.96.0.9", "fd00::7"]});
-    updated(V46, &single, given, "RequireDualStack IPv4,IPv6 10.96.0.9,fd00::7");
+    updated(V46, &single, &given, "RequireDualStack IPv4,IPv6 10.96.0.9,fd00::7");
     let back = "SingleStack IPv4 10.96.0.9";
-    updated(V46, &two, json!({"ipFamilyPolicy": "SingleStack"}), back);
-    updated(V46, &two, json!({"ipFamilyPolicy": "SingleStack", "clusterIPs": ["10.96.0.9"]}), back);
-    updated(V46, &two, json!({"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]}), back);
+    updated(V46, &two, &json!({"ipFamilyPolicy": "SingleStack"}), back);
+    updated(V46, &two, &json!({"ipFamilyPolicy": "SingleStack", "clusterIPs": ["10.96.0.9"]}), back);
+    updated(V46, &two, &json!({"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"]}), back);
     let word =
         "spec.ipFamilyPolicy: Invalid value: \"PreferDualStack\": must be 'SingleStack' to release the secondary";
-    updated(V46, &two, json!({"clusterIPs": ["10.96.0.9"]}), &format!("{word} cluster IP"));
-    updated(V46, &two, json!({"ipFamilies": ["IPv4"]}), &format!("{word} IP family"));
+    updated(V46, &two, &json!({"clusterIPs": ["10.96.0.9"]}), &format!("{word} cluster IP"));
+    updated(V46, &two, &json!({"ipFamilies": ["IPv4"]}), &format!("{word} IP family"));
     let required = "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services";
-    updated(V4, &made(V4, json!({})), json!({"ipFamilyPolicy": "RequireDualStack"}), required);
+    updated(V4, &made(V4, json!({})), &json!({"ipFamilyPolicy": "RequireDualStack"}), required);
 }
 
 #[test]
 fn what_is_given_stays() {
     let two = made(V46, json!({"ipFamilyPolicy": "PreferDualStack"}));
     let same = "PreferDualStack IPv4,IPv6 10.96.0.9,fd00::9";
-    updated(V46, &two, json!({"ports": [{"port": 81}]}), same);
+    updated(V46, &two, &json!({"ports": [{"port": 81}]}), same);
     let bare = json!({"clusterIP": null, "clusterIPs": null, "ipFamilies": null, "ipFamilyPolicy": null});
-    updated(V46, &two, bare.clone(), same);
-    updated(V46, &two, json!({"type": "NodePort"}), same);
+    updated(V46, &two, &bare, same);
+    updated(V46, &two, &json!({"type": "NodePort"}), same);
     let primary = "spec.clusterIPs[0]: Invalid value: [\"10.96.0.8\",\"fd00::9\"]: may not change once set";
-    updated(V46, &two, json!({"clusterIP": "10.96.0.8", "clusterIPs": ["10.96.0.8", "fd00::9"]}), primary);
+    updated(V46, &two, &json!({"clusterIP": "10.96.0.8", "clusterIPs": ["10.96.0.8", "fd00::9"]}), primary);
     let second = "spec.clusterIPs[1]: Invalid value: [\"10.96.0.9\",\"fd00::8\"]: may not change once set";
-    updated(V46, &two, json!({"clusterIPs": ["10.96.0.9", "fd00::8"]}), second);
+    updated(V46, &two, &json!({"clusterIPs": ["10.96.0.9", "fd00::8"]}), second);
     let one = made(V46, json!({}));
     let other = "spec.clusterIPs[0]: Invalid value: [\"10.96.0.8\"]: may not change once set";
-    updated(V46, &one, json!({"clusterIP": "10.96.0.8"}), other);
-    updated(V46, &one, json!({"clusterIP": "None"}), &other.replace("10.96.0.8", "None"));
+    updated(V46, &one, &json!({"clusterIP": "10.96.0.8"}), other);
+    updated(V46, &one, &json!({"clusterIP": "None"}), &other.replace("10.96.0.8", "None"));
     let swapped =
         "spec.clusterIPs[0]: Invalid value: \"10.96.0.9\": expected an IPv6 value as indicated by `ipFamilies[0]`";
-    updated(V46, &one, json!({"ipFamilies": ["IPv6"]}), swapped);
+    updated(V46, &one, &json!({"ipFamilies": ["IPv6"]}), swapped);
 }
 
 #[test]
 fn a_preference_waits_for_its_user() {
     let before = made(V4, json!({"ipFamilyPolicy": "PreferDualStack"}));
-    updated(V46, &before, json!({"ports": [{"port": 81}]}), "PreferDualStack IPv4 10.96.0.9");
+    updated(V46, &before, &json!({"ports": [{"port": 81}]}), "PreferDualStack IPv4 10.96.0.9");
     let asked = json!({"ipFamilyPolicy": "RequireDualStack"});
-    updated(V46, &before, asked, "RequireDualStack IPv4,IPv6 10.96.0.9,fd00::9");
+    updated(V46, &before, &asked, "RequireDualStack IPv4,IPv6 10.96.0.9,fd00::9");
     let two = made(V46, json!({"ipFamilyPolicy": "PreferDualStack"}));
-    updated(V4, &two, json!({"ports": [{"port": 81}]}), "PreferDualStack IPv4,IPv6 10.96.0.9,fd00::9");
+    updated(V4, &two, &json!({"ports": [{"port": 81}]}), "PreferDualStack IPv4,IPv6 10.96.0.9,fd00::9");
 }
 
 #[test]
 fn to_a_name_and_back() {
     let two = made(V46, json!({"ipFamilyPolicy": "PreferDualStack"}));
-    let name = updated(V46, &two, json!({"type": "ExternalName", "externalName": "a.b"}), "  ");
+    let name = updated(V46, &two, &json!({"type": "ExternalName", "externalName": "a.b"}), "  ");
     let all = json!({"type": "ExternalName", "clusterIP": null, "clusterIPs": null, "ipFamilies": null, "ipFamilyPolicy": null});
-    updated(V46, &two, all, "  ");
-    updated(V64, &name, json!({"type": "ClusterIP"}), "SingleStack IPv6 fd00::9");
+    updated(V46, &two, &all, "  ");
+    updated(V64, &name, &json!({"type": "ClusterIP"}), "SingleStack IPv6 fd00::9");
     let wanted = json!({"type": "ClusterIP", "clusterIP": "10.96.0.7", "ipFamilyPolicy": "PreferDualStack"});
-    updated(V64, &name, wanted, "PreferDualStack IPv4,IPv6 10.96.0.7,fd00::9");
+    updated(V64, &name, &wanted, "PreferDualStack IPv4,IPv6 10.96.0.7,fd00::9");
 }
