@@ -61,7 +61,7 @@ pub struct Args {
     #[arg(long, default_value = "10.244.0.0/16")]
     pub cluster_cidr: Ranges,
     /// Prefix length of a node's IPv4 piece
-    #[arg(long, alias = "node-cidr-mask-size-ipv4", default_value_t = 24)]
+    #[arg(long, visible_alias = "node-cidr-mask-size-ipv4", default_value_t = 24)]
     pub node_cidr_mask_size: u8,
     /// Prefix length of a node's IPv6 piece
     #[arg(long, default_value_t = 64)]

@@ -188,14 +188,19 @@ async fn a_cluster_gains_a_family_and_loses_it() {
     let path = format!("{SERVICES}/web");
     let labelled = cluster.admin.patch("merge", &path, json!({"metadata": {"labels": {"a": "b"}}})).await.expect(200);
     assert_eq!(labelled["spec"]["ipFamilies"], json!(["IPv4"]), "nobody asked for the second family");
-    let required = json!({"spec": {"ipFamilyPolicy": "RequireDualStack"}});
+    let required =
+        json!({"metadata": {"finalizers": ["example.com/hold"]}, "spec": {"ipFamilyPolicy": "RequireDualStack"}});
     let both = cluster.admin.patch("merge", &path, required).await.expect(200);
     assert_eq!(both["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));
     assert_eq!(node(&cluster, "new").await["podCIDRs"], json!(["10.244.1.0/24", "fd00:10:244::/64"]));
     let cluster = cluster.restart_with(|args| args.service_cidr = "10.96.0.0/16".parse().expect("a range")).await;
     let kept = cluster.admin.get(&path).await.expect(200);
     assert_eq!(kept["spec"]["clusterIPs"], both["spec"]["clusterIPs"]);
+    let let_go = json!({"metadata": {"finalizers": null}});
     cluster.admin.delete(&path).await.expect(200);
+    assert!(cluster.admin.get(&path).await.expect(200)["metadata"]["deletionTimestamp"].is_string());
+    cluster.admin.patch("merge", &path, let_go).await.expect(200);
+    cluster.admin.get(&path).await.refused(404);
     let (_directory, mut args) = cluster.stop().await;
     six_first(&mut args);
     let refused = Running::start(&args).await.err().expect("the Service's address cannot change").to_string();

@@ -64,7 +64,7 @@ impl fmt::Display for Family {
 ///
 /// `configured` are the families of the cluster's service ranges, the primary one first.
 pub fn choose(new: &mut Value, old: Option<&Value>, configured: &[Family]) -> Vec<FieldError> {
-    if !has_address(new) || old.is_some_and(|old| prefers_as_before(new, old)) {
+    if !has_address(new) || old.is_some_and(|old| untouched(new, old)) {
         return Vec::new();
     }
     default_policy(new, old);
@@ -92,13 +92,14 @@ pub fn choose(new: &mut Value, old: Option<&Value>, configured: &[Family]) -> Ve
     errors
 }
 
-/// A Service that prefers two families, and does not touch that, stays as it is when the cluster gains or loses one.
-fn prefers_as_before(new: &Value, old: &Value) -> bool {
-    policy(new) == PREFER
-        && matches!(policy(old), "" | PREFER)
-        && path::str(new, "spec.type") == path::str(old, "spec.type")
-        && addresses::same_list(new, old, "clusterIPs")
-        && addresses::same_list(new, old, "ipFamilies")
+/// A Service whose families nobody touches stays as it is when the cluster gains or loses one: a preference waits until
+/// its user asks again, and a Service that required two can still be labelled, and let go by its finalizers.
+fn untouched(new: &Value, old: &Value) -> bool {
+    let same = |field: &str| path::same(path::get(new, field), path::get(old, field));
+    let policies = (policy(new), policy(old));
+    let settled = !path::list(old, "spec.ipFamilies").is_empty() && policies.0 == policies.1 && same("spec.selector");
+    (settled || matches!(policies, (PREFER, "" | PREFER)))
+        && ["spec.type", "spec.clusterIP", "spec.clusterIPs", "spec.ipFamilies"].into_iter().all(same)
 }
 
 /// Nobody goes from one family to two or back without saying so: what is left out is as it was.

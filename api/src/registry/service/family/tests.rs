@@ -236,6 +236,19 @@ fn a_preference_waits_for_its_user() {
 }
 
 #[test]
+fn what_was_required_outlives_its_family() {
+    let two = made(V46, json!({"ipFamilyPolicy": "RequireDualStack"}));
+    let same = "RequireDualStack IPv4,IPv6 10.96.0.9,fd00::9";
+    updated(V4, &two, &json!({"ports": [{"port": 81}]}), same);
+    updated(V4, &two, &json!({"ipFamilyPolicy": "SingleStack"}), "SingleStack IPv4 10.96.0.9");
+    let foreign = "spec.ipFamilies[1]: Invalid value: \"IPv6\": not configured on this cluster";
+    updated(V4, &two, &json!({"ipFamilyPolicy": "PreferDualStack"}), foreign);
+    let both = made(V4, json!({"clusterIP": "None", "selector": {}}));
+    let no = "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services";
+    updated(V4, &both, &json!({"selector": {"app": "web"}}), &format!("[{no}, {foreign}]"));
+}
+
+#[test]
 fn to_a_name_and_back() {
     let two = made(V46, json!({"ipFamilyPolicy": "PreferDualStack"}));
     let name = updated(V46, &two, &json!({"type": "ExternalName", "externalName": "a.b"}), "  ");
