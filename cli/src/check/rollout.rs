@@ -21,7 +21,7 @@ pub(super) async fn no_request_fails(cluster: &Cluster, fixture: &Fixture, repor
     let client = super::client(cluster).await?;
     let tiers = Tiers::create(&client, &fixture.namespace).await?;
     tiers.settle([3, 2]).await?;
-    let nodes = fixture.nodes.iter().map(|node| node.address);
+    let nodes = fixture.nodes.iter().map(|node| node.addresses.primary());
     let load = Load::start(&fixture.outside_netns, nodes, tiers.node_port().await?)?;
     let outcome = change(&tiers, &load).await;
     let tallies = load.stop().await?;

@@ -82,7 +82,7 @@ impl Target {
         loop {
             let to = |host, port| vec![Expect::answer(SERVICE, probe::Proto::Connect, host, port)];
             let inside = (near(fixture)?.clone(), to(self.address, self.port));
-            let outside = (fixture.outside.clone(), to(fixture.nodes[0].address, self.node_ports.0));
+            let outside = (fixture.outside.clone(), to(fixture.nodes[0].addresses.primary(), self.node_ports.0));
             let (_, broken) = expect::all(vec![inside, outside]).await?;
             if broken.is_empty() {
                 return Ok(());
@@ -112,10 +112,10 @@ impl Traffic {
         let peer = receivers.first().context("a probe on the last node")?;
         let plan = |host, tcp, udp, per_second, connections| Plan { host, tcp, udp, per_second, connections };
         let overflow = overflow(&receivers).await?;
-        begin(one, &plan(peer.address, ECHO, ECHO, 334, 20)).await?;
+        begin(one, &plan(peer.addresses.primary(), ECHO, ECHO, 334, 20)).await?;
         begin(two, &plan(target.address, target.port, target.port, 333, 15)).await?;
         let (stop, stopped) = watch::channel(false);
-        let outer = plan(fixture.nodes[0].address, target.node_ports.0, target.node_ports.1, 333, 15);
+        let outer = plan(fixture.nodes[0].addresses.primary(), target.node_ports.0, target.node_ports.1, 333, 15);
         let netns = Arc::clone(&fixture.outside_netns);
         let running = tokio::spawn(async move { caller::inside(&netns, move || sequence::run(outer, stopped)).await });
         let ways = vec![
