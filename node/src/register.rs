@@ -187,7 +187,7 @@ fn addresses(ips: NodeIps, name: &str) -> Vec<NodeAddress> {
 /// The addresses replace those that are stored: merged by their type, as a patch would, two InternalIPs become one.
 fn body(status: &NodeStatus) -> serde_json::Value {
     let mut body = serde_json::json!({"status": status});
-    if let Some(addresses) = body["status"]["addresses"].as_array_mut() {
+    if let Some(addresses) = body.pointer_mut("/status/addresses").and_then(|addresses| addresses.as_array_mut()) {
         addresses.insert(0, serde_json::json!({"$patch": "replace"}));
     }
     body

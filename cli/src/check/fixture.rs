@@ -172,7 +172,7 @@ where
 /// A Service of the probes on the pod network, or of the one on the host network at that port.
 fn service(name: &str, kind: &str, host: Option<u16>, families: IpFamily) -> Value {
     let first = host.unwrap_or(TCP);
-    let mut service = json!({
+    let service = json!({
         "metadata": {"name": name},
         "spec": {
             "type": kind,
@@ -183,6 +183,11 @@ fn service(name: &str, kind: &str, host: Option<u16>, families: IpFamily) -> Val
             ],
         },
     });
+    in_families(service, families)
+}
+
+/// A Service with an address in each of the families, whatever the cluster would have given it.
+pub(super) fn in_families(mut service: Value, families: IpFamily) -> Value {
     if families == IpFamily::Dual {
         service["spec"]["ipFamilyPolicy"] = "RequireDualStack".into();
     }

@@ -93,7 +93,7 @@ fn body(uid: &str, status: &PodStatus) -> serde_json::Value {
         }
     }
     for field in ["podIPs", "hostIPs"] {
-        if let Some(ips) = status[field].as_array_mut() {
+        if let Some(ips) = status.get_mut(field).and_then(|ips| ips.as_array_mut()) {
             ips.insert(0, serde_json::json!({"$patch": "replace"}));
         }
     }
