@@ -75,7 +75,10 @@ pub(in crate::check) async fn cut(cluster: &Cluster, fixture: &mut Fixture, repo
     lost.deployments.delete(NAME, &DeleteParams::default()).await?;
     let again = Fixture::create(&client, cluster).await.context("pods on the node that came back")?;
     let mut reached = Report::default();
-    let outcome = reach::pods_to_pods(&again, &mut reached).await;
+    let mut outcome = Ok(());
+    for family in again.families.families().iter().copied() {
+        outcome = outcome.and(reach::pods_to_pods(&again, family, &mut reached).await);
+    }
     again.remove(&client).await;
     outcome?;
     report.merge(format!("power cut of {}: new pods run there, every pod reaches every pod", lost.node), reached);
