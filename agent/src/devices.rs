@@ -27,9 +27,9 @@ pub const VXLAN_OVERHEAD: u32 = 50;
 /// The same with an outer IPv6 header.
 pub const VXLAN_OVERHEAD_V6: u32 = 70;
 /// Sources of flows that come back to where they started. IPv6 has no link-local form of it: such an address needs a device
-/// beside it. So it is a local one (RFC 4193) that says "weft".
+/// beside it. So it is a local one (RFC 4193) with the same digits.
 pub const HAIRPIN: [IpAddr; 2] =
-    [IpAddr::V4(Ipv4Addr::new(169, 254, 42, 1)), IpAddr::V6(Ipv6Addr::new(0xfd77, 0x6566, 0x7400, 0, 0, 0, 0, 1))];
+    [IpAddr::V4(Ipv4Addr::new(169, 254, 42, 1)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0x169, 0x254, 0x42, 0, 0, 0, 1))];
 /// Gateways of the host's routes: permanent neighbours on `weft_host`, never addresses of anybody.
 const NEXT_HOP: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(169, 254, 42, 2)), IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x42, 2))];
