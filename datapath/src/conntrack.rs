@@ -37,8 +37,7 @@ pub fn established(
         return Ok(Step::Unknown);
     };
     let now = kernel.now();
-    let known = packet.kind != KIND_ERROR
-        && !packet.opens()
+    let known = !packet.opens()
         && entry.legs[direction & 1].device == device(tables, hook, packet.ifindex)
         && current(tables, &entry, epoch)
         && backend_current(tables, &entry)

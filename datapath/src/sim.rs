@@ -2,13 +2,14 @@
 //!
 //! [`Node`] holds the tables and what a kernel would know; [`Node::run`] takes a packet through the same stages as the
 //! programs do, in a loop instead of by tail calls, and applies the edits to the bytes.
-use crate::{Kernel, Outcome, Packet, Stage, State, Step, Verdict, hook, kernel::Tunnel, neighbour, parse::parse};
+use crate::{Kernel, Outcome, Packet, Stage, State, Step, Verdict, hook, kernel::Tunnel, neighbour, parse::{Headers, parse}};
 use abi::{
     Addr, DropReason,
     addr::Prefix,
     config::{OVERLAY_SOURCE_MAC, Settings},
     event::Hook,
     flow::{FlowKey, FlowValue, Tuple},
+    fragment::{Fragment, FragmentKey},
     peer::Class,
     pod::{Pod, PodId},
     policy::{PolicyKey, PolicyValue},
@@ -59,6 +60,8 @@ pub struct Node {
     pub flows: RefCell<BTreeMap<FlowKey, FlowValue>>,
     /// `HALFOPEN`.
     pub half_open: RefCell<BTreeMap<FlowKey, FlowValue>>,
+    /// `FRAGS`.
+    pub fragments: RefCell<BTreeMap<FragmentKey, Fragment>>,
     /// Rows that fit into `FLOWS`; none: any number.
     pub flow_room: Option<usize>,
     /// Jiffies.
@@ -111,20 +114,27 @@ impl Node {
         };
         let mut packet = Packet::default();
         let frame = Bytes { bytes, ifindex };
-        if let Err(reason) = parse(&frame, &mut packet) {
-            if at == Hook::FromPod
-                && let Some(advertisement) = neighbour::answer(&frame, self.settings.gateway_mac)
-            {
-                frame::advertise(&mut answer.frame, &advertisement, self.settings.gateway_mac);
-                answer.verdict = Ok(Verdict::Reply);
-                return answer;
-            }
-            answer.verdict = if hook::lenient(at) { Ok(Verdict::Pass) } else { Err(reason) };
-            return answer;
-        }
         let mut outcome = Outcome::default();
-        let mut step = hook::enter(at, self, &kernel, &packet, &mut outcome);
-        if !matches!(step, Ok(Step::Done) | Err(_)) {
+        let mut step = match parse(&frame, &mut packet) {
+            Ok(Headers::Plain) => hook::enter(at, self, &kernel, &packet, &mut outcome),
+            Ok(Headers::Far) => {
+                answer.state.start(at, &packet, self, &kernel);
+                if at == Hook::FromPod
+                    && let Some(advertisement) = neighbour::answer(&frame, self.settings.gateway_mac)
+                {
+                    frame::advertise(&mut answer.frame, &advertisement, self.settings.gateway_mac);
+                    answer.verdict = Ok(Verdict::Reply);
+                    return answer;
+                }
+                answer.stages.push(Stage::Read);
+                let step = hook::read(self, &frame, &mut answer.state);
+                packet = answer.state.packet;
+                if step.is_err() && hook::lenient(at) { Ok(Step::Done) } else { step }
+            }
+            Err(_) if hook::lenient(at) => Ok(Step::Done),
+            Err(reason) => Err(reason),
+        };
+        if answer.stages.is_empty() && !matches!(step, Ok(Step::Done) | Err(_)) {
             answer.state.start(at, &packet, self, &kernel);
         }
         if step == Ok(Step::Unknown) {

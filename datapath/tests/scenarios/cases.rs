@@ -13,6 +13,8 @@ use datapath::{
     sim::frame::layout,
 };
 
+#[path = "fragments.rs"]
+mod fragments;
 #[path = "policies.rs"]
 mod policies;
 #[path = "families.rs"]
@@ -20,6 +22,7 @@ mod families;
 #[path = "states.rs"]
 mod states;
 pub(crate) use families::*;
+pub(crate) use fragments::*;
 pub(crate) use policies::*;
 pub(crate) use states::*;
 
