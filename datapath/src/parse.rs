@@ -314,7 +314,8 @@ fn transport(packet: &mut Packet, word: impl Fn(usize) -> Option<u32>) -> Result
             match word(0).ok_or(bad)?.to_ne_bytes()[0] {
                 128 | 129 => (packet.tuple.sport, packet.tuple.dport) = (id, id),
                 1..=4 => packet.kind = KIND_ERROR,
-                130..=137 | 143 => return Err(DropReason::LinkChatter),
+                134 | 137 => return Err(DropReason::RogueRouter),
+                130..=136 | 143 => return Err(DropReason::LinkChatter),
                 _ => return Err(DropReason::UnsupportedProtocol),
             }
         }

@@ -105,7 +105,7 @@ impl Node {
 
     /// One packet through one hook.
     pub fn run(&self, at: Hook, ifindex: u32, bytes: &[u8], tunnel: Option<Tunnel>) -> Answer {
-        let kernel = Lent { node: self, tunnel };
+        let kernel = Lent { node: self, bytes, tunnel };
         let mut answer = Answer {
             verdict: Err(DropReason::Malformed),
             frame: bytes.to_vec(),
@@ -172,6 +172,7 @@ impl Node {
 /// The kernel's services for one packet.
 struct Lent<'a> {
     node: &'a Node,
+    bytes: &'a [u8],
     tunnel: Option<Tunnel>,
 }
 
@@ -188,6 +189,10 @@ impl Kernel for Lent<'_> {
 
     fn fib(&self, _src: Addr, dst: Addr) -> Option<u32> {
         self.node.fib.get(&dst.bytes()).copied()
+    }
+
+    fn sender(&self) -> [u8; 6] {
+        self.bytes.get(6..12).and_then(|mac| mac.try_into().ok()).unwrap_or_default()
     }
 
     fn tunnel(&self) -> Option<Tunnel> {

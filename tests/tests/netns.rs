@@ -58,14 +58,22 @@ const WAYS: &[(&str, &str, &str, &str, &str)] = &[
     ("node-1", "outside", "172.31.0.2:22", "172.31.0.2:22", "172.31.0.11"),
 ];
 
+/// An address and port as this thread's family has it.
+fn endpoint(text: &str) -> &'static str {
+    let at: std::net::SocketAddr = text.parse().unwrap();
+    let ip = lab::place(&at.ip().to_string()).parse().unwrap();
+    Box::leak(std::net::SocketAddr::new(ip, at.port()).to_string().into_boxed_str())
+}
+
 #[track_caller]
 fn every_way(attach: Attach) {
     let lab = Lab::start(attach);
     let mut failed = Vec::new();
     for way @ (client, server, at, to, seen) in WAYS {
+        let (at, to, seen) = (endpoint(at), endpoint(to), lab::place(seen));
         for (name, exchange) in [("tcp", tcp as exchange::Exchange), ("udp", udp)] {
             match exchange(client, server, at, to) {
-                Ok(peer) if peer.to_string() == *seen => {}
+                Ok(peer) if peer.to_string() == seen => {}
                 other => failed.push(format!("{name} {way:?}: {other:?}")),
             }
         }
@@ -75,6 +83,13 @@ fn every_way(attach: Attach) {
 
 #[test]
 fn every_way_with_tcx() {
+    every_way(Attach::Tcx);
+}
+
+/// Pods, services and the underlay in IPv6 alone.
+#[test]
+fn every_way_in_ipv6() {
+    bench::speak(true);
     every_way(Attach::Tcx);
 }
 

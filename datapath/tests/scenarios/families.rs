@@ -102,6 +102,17 @@ pub(crate) fn extension_headers<T: Bench>() {
     t.raw(From::Pod(A), &long).drops(DropReason::Malformed);
 }
 
+pub(crate) fn pods_are_no_routers<T: Bench>() {
+    let mut t = Test::<T>::new();
+    for kind in [134, 137] {
+        let mut bytes = solicitation(addr("fe80::9"), addr("ff02::1"), false);
+        bytes[54] = kind;
+        resum(&mut bytes);
+        t.raw(From::Pod(A), &bytes).drops(DropReason::RogueRouter);
+        assert_eq!(t.raw(From::Nic, &bytes).seen, Seen::Pass, "the host's business");
+    }
+}
+
 /// An IPv6 header with mapped addresses is not IPv4 traffic.
 pub(crate) fn mapped_addresses<T: Bench>() {
     let mut t = Test::<T>::new();
