@@ -67,8 +67,7 @@ pub const FLOWS: MapSpec = spec::<flow::FlowKey, flow::FlowValue>("FLOWS", MapKi
 /// Half-open flows.
 pub const HALFOPEN: MapSpec = spec::<flow::FlowKey, flow::FlowValue>("HALFOPEN", MapKind::LruHash, 65_536, true);
 /// Ports of packets in pieces.
-pub const FRAGS: MapSpec =
-    spec::<fragment::FragmentKey, fragment::Fragment>("FRAGS", MapKind::LruHash, 8_192, true);
+pub const FRAGS: MapSpec = spec::<fragment::FragmentKey, fragment::Fragment>("FRAGS", MapKind::LruHash, 8_192, true);
 /// Epoch.
 pub const CONFIG: MapSpec = spec::<u32, config::Config>("CONFIG", MapKind::Array, 1, true);
 /// Packets and bytes by reason and hook.

@@ -2,7 +2,12 @@
 //!
 //! [`Node`] holds the tables and what a kernel would know; [`Node::run`] takes a packet through the same stages as the
 //! programs do, in a loop instead of by tail calls, and applies the edits to the bytes.
-use crate::{Kernel, Outcome, Packet, Stage, State, Step, Verdict, hook, kernel::Tunnel, neighbour, parse::{Headers, parse}};
+use crate::{
+    Kernel, Outcome, Packet, Stage, State, Step, Verdict, hook,
+    kernel::Tunnel,
+    neighbour,
+    parse::{Headers, parse},
+};
 use abi::{
     Addr, DropReason,
     addr::Prefix,

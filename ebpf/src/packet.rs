@@ -1,4 +1,5 @@
 //! Bounds-checked loads and stores of packet bytes, and checksum edits: the only unsafe code on them.
+use abi::{Addr, flow::Tuple};
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
     helpers::generated::{
@@ -6,7 +7,6 @@ use aya_ebpf::{
     },
     programs::TcContext,
 };
-use abi::{Addr, flow::Tuple};
 use core::mem::size_of;
 use datapath::{
     Frame, Packet,

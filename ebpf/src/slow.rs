@@ -9,8 +9,16 @@ use crate::{
     tables::Maps,
     tell::new_flow,
 };
-use abi::{DropReason, config::FEATURE_LOG, event::{HOOKS, Hook}};
-use aya_ebpf::{bindings::{TC_ACT_OK, TC_ACT_SHOT}, macros::classifier, programs::TcContext};
+use abi::{
+    DropReason,
+    config::FEATURE_LOG,
+    event::{HOOKS, Hook},
+};
+use aya_ebpf::{
+    bindings::{TC_ACT_OK, TC_ACT_SHOT},
+    macros::classifier,
+    programs::TcContext,
+};
 use aya_log_ebpf::debug;
 use datapath::{Outcome, Stage, State, Step, conntrack, hook, neighbour, policy, record, rewrite, route};
 

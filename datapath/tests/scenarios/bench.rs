@@ -124,7 +124,12 @@ pub(crate) fn tuple(text: &str) -> Tuple {
     let (src, dst) = text.split_once(" > ").unwrap();
     let end = |text: &str| text.replace('*', "0").parse::<SocketAddr>().unwrap();
     let (src, dst) = (end(src), end(dst));
-    Tuple { src: mapped(src.ip().into()), dst: mapped(dst.ip().into()), sport: src.port().to_be(), dport: dst.port().to_be() }
+    Tuple {
+        src: mapped(src.ip().into()),
+        dst: mapped(dst.ip().into()),
+        sport: src.port().to_be(),
+        dport: dst.port().to_be(),
+    }
 }
 
 /// The number of this family's ICMP.

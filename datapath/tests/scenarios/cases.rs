@@ -13,12 +13,12 @@ use datapath::{
     sim::frame::layout,
 };
 
+#[path = "families.rs"]
+mod families;
 #[path = "fragments.rs"]
 mod fragments;
 #[path = "policies.rs"]
 mod policies;
-#[path = "families.rs"]
-mod families;
 #[path = "states.rs"]
 mod states;
 pub(crate) use families::*;

@@ -32,8 +32,7 @@ pub(crate) fn overlay_over_either_family<T: Bench>() {
 fn solicitation(source: Addr, target: Addr, option: bool) -> Vec<u8> {
     let tuple = Tuple { src: source, dst: target, ..Tuple::default() };
     let link = [GATEWAY, mac(A)];
-    let mut bytes =
-        Make { tuple, proto: ICMPV6, flags: 135, ttl: 255, link, unsummed: false, extensions: &[] }.bytes();
+    let mut bytes = Make { tuple, proto: ICMPV6, flags: 135, ttl: 255, link, unsummed: false, extensions: &[] }.bytes();
     bytes.truncate(62);
     bytes.extend_from_slice(&target.bytes());
     if option {

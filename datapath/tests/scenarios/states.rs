@@ -288,8 +288,10 @@ pub(crate) fn forged_senders<T: Bench>() {
     t.tcp(From::Pod(A), text, SYN).gives(Seen::Pod(B), text);
     // A server that nobody asked; an answer to who asked it is one.
     for (server, client) in [(67, 68), (547, 546)] {
-        let (ask, offer) =
-            (format!("10.244.1.2:{client} > 10.244.1.3:{server}"), format!("10.244.1.3:{server} > 10.244.1.2:{client}"));
+        let (ask, offer) = (
+            format!("10.244.1.2:{client} > 10.244.1.3:{server}"),
+            format!("10.244.1.3:{server} > 10.244.1.2:{client}"),
+        );
         t.udp(From::Pod(B), &offer).drops(DropReason::RogueDhcp);
         t.udp(From::Pod(A), &ask).gives(Seen::Pod(B), &ask);
         t.udp(From::Pod(B), &offer).gives(Seen::Pod(A), &offer);

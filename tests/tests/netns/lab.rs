@@ -73,6 +73,11 @@ impl Lab {
         ip("link add fabric type bridge");
         ip("link set fabric up");
         machine("outside", &place("172.31.0.2"));
+        if v6() {
+            // What a node forwards to another must fit with the outer header: nobody is told yet that it does not, and
+            // an outer IPv6 header is not split on the way.
+            ip(&format!("-n outside link set eth0 mtu {}", mtu()));
+        }
         let nodes = vec![node("node-1", 1, PODS_1, attach), node("node-2", 2, PODS_2, attach)];
         Lab { nodes }
     }
@@ -106,6 +111,11 @@ fn range(text: &str, bits: u32) -> String {
     format!("{}/{}", place(text), if v6() { 96 + bits } else { bits })
 }
 
+/// What the overlay's outer headers leave of 1500 bytes: IPv6's is 20 bytes longer.
+fn mtu() -> u32 {
+    if v6() { 1430 } else { 1450 }
+}
+
 /// What `ip` wants behind an IPv6 address, that it may be used at once.
 fn at_once() -> &'static str {
     if v6() { " nodad" } else { "" }
@@ -129,7 +139,9 @@ fn machine(name: &str, address: &str) {
     ip(&format!("netns add {name}"));
     ip(&format!("link add eth0 index 20 netns {name} type veth peer name {name}"));
     ip(&format!("link set {name} master fabric up"));
-    for command in ["link set lo up", "link set eth0 up", &format!("addr add {} dev eth0{}", with_bits(address, 24), at_once())] {
+    for command in
+        ["link set lo up", "link set eth0 up", &format!("addr add {} dev eth0{}", with_bits(address, 24), at_once())]
+    {
         ip(&format!("-n {name} {command}"));
     }
 }
@@ -146,13 +158,14 @@ fn node(name: &'static str, number: u32, pods: &[PodAt], attach: Attach) -> Load
     .join()
     .unwrap();
     let gateway = mac(GATEWAY_MAC);
+    let mtu = mtu();
     let (beyond, onlink) = if v6() { ("fe80::1", "") } else { ("169.254.42.2", " onlink") };
     for command in [
-        "link add weft_host index 10 mtu 1450 type veth peer name weft_net index 11",
+        &format!("link add weft_host index 10 mtu {mtu} type veth peer name weft_net index 11"),
         &format!("link set weft_host address {gateway} up"),
-        &format!("link set weft_net address {gateway} mtu 1450 up"),
+        &format!("link set weft_net address {gateway} mtu {mtu} up"),
         &format!("link add weft_vxlan index 30 address {gateway} type vxlan external dstport 8472"),
-        "link set weft_vxlan mtu 1450 up",
+        &format!("link set weft_vxlan mtu {mtu} up"),
         &format!("neigh add {beyond} lladdr {gateway} dev weft_host nud permanent"),
     ] {
         ip(&format!("-n {name} {command}"));
@@ -168,8 +181,9 @@ fn node(name: &'static str, number: u32, pods: &[PodAt], attach: Attach) -> Load
 }
 
 fn make_pod(node: &str, (name, address, _, index): &PodAt) {
+    let mtu = mtu();
     ip(&format!("netns add {name}"));
-    ip(&format!("-n {node} link add {name} index {index} mtu 1450 type veth peer name eth0 mtu 1450 netns {name}"));
+    ip(&format!("-n {node} link add {name} index {index} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {name}"));
     ip(&format!("-n {node} link set {name} address {} up", mac(GATEWAY_MAC)));
     for command in [
         "link set lo up",
