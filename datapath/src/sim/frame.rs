@@ -92,9 +92,9 @@ impl Make {
         bytes.extend_from_slice(&self.link[0]);
         bytes.extend_from_slice(&self.link[1]);
         if self.tuple.src.is_v4() {
-            self.ipv4(&mut bytes, transport.len())
+            self.ipv4(&mut bytes, transport.len());
         } else {
-            self.ipv6(&mut bytes, &transport)
+            self.ipv6(&mut bytes, &transport);
         }
         bytes.extend_from_slice(&transport);
         sum_header(&mut bytes, 14);

@@ -76,7 +76,7 @@ impl Lab {
         if v6() {
             // What a node forwards to another must fit with the outer header: nobody is told yet that it does not, and
             // an outer IPv6 header is not split on the way.
-            ip(&format!("-n outside link set eth0 mtu {}", mtu()));
+            ip(&format!("-n outside route add fd00::ac1f:0/121 dev eth0 mtu {}", mtu()));
         }
         let nodes = vec![node("node-1", 1, PODS_1, attach), node("node-2", 2, PODS_2, attach)];
         Lab { nodes }
