@@ -52,6 +52,9 @@ drop_reasons! {
     WrongDevice = 20, "wrong_device", "A packet of a known flow came in by another device than the flow's.";
     StaleFlow = 21, "stale_flow", "A packet of a flow whose backend or pod is gone, and that cannot be resolved again.";
     LinkChatter = 22, "link_chatter", "Neighbour or router discovery and multicast membership, which no one behind this device needs.";
+    RogueRouter = 23, "rogue_router", "A router advertisement or redirect from a pod: pods are no routers.";
+    RogueDhcp = 24, "rogue_dhcp", "A DHCP server's packet from a pod that nobody asked.";
+    WrongMac = 25, "wrong_mac", "The source MAC address is not the pod's that sent it.";
 }
 
 /// Counters per reason: one past the highest number, so that the array is indexed without a branch.

@@ -37,8 +37,7 @@ pub fn established(
         return Ok(Step::Unknown);
     };
     let now = kernel.now();
-    let known = packet.kind != KIND_ERROR
-        && !packet.opens()
+    let known = !packet.opens()
         && entry.legs[direction & 1].device == device(tables, hook, packet.ifindex)
         && current(tables, &entry, epoch)
         && backend_current(tables, &entry)
@@ -200,7 +199,9 @@ pub fn resume(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> 
 #[inline(always)]
 fn error(tables: &impl Tables, state: &mut State, value: &FlowValue, direction: usize) -> Result<Step, DropReason> {
     let back = &value.legs[1 - (direction & 1)];
-    if back.next == NEXT_POD && tables.pod(back.target).is_none_or(|pod| pod.addr(&state.packet.source) != state.packet.source) {
+    if back.next == NEXT_POD
+        && tables.pod(back.target).is_none_or(|pod| pod.addr(&state.packet.source) != state.packet.source)
+    {
         return Err(DropReason::SpoofedSource);
     }
     Ok(rewrite::leave(state, value.legs[direction & 1], value.to, value.flags))
@@ -243,9 +244,7 @@ fn end(leg: &Leg) -> u32 {
 #[inline(always)]
 fn still_there(tables: &impl Tables, leg: &Leg, addr: &Addr) -> bool {
     match leg.next {
-        NEXT_POD => tables.pod(leg.target).is_some_and(|pod| {
-            pod.flags & READY != 0 && pod.addr(addr) == *addr
-        }),
+        NEXT_POD => tables.pod(leg.target).is_some_and(|pod| pod.flags & READY != 0 && pod.addr(addr) == *addr),
         NEXT_NODE => tables.node(leg.target).is_some_and(|node| node.tunnel != Addr::ANY),
         _ => true,
     }

@@ -14,6 +14,7 @@ pub mod admit;
 pub mod arp;
 pub mod checksum;
 pub mod conntrack;
+pub mod fragment;
 pub mod hook;
 pub mod kernel;
 pub mod neighbour;

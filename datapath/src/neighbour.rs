@@ -36,7 +36,8 @@ pub fn answer(frame: &impl Frame, gateway: [u8; 6]) -> Option<Advertisement> {
     if frame.half(18)? != length.to_be() || frame.len() != SHORT + u32::from(length) - 24 {
         return None;
     }
-    let addr = |at: usize| Some(Addr([frame.word(at)?, frame.word(at + 4)?, frame.word(at + 8)?, frame.word(at + 12)?]));
+    let addr =
+        |at: usize| Some(Addr([frame.word(at)?, frame.word(at + 4)?, frame.word(at + 8)?, frame.word(at + 12)?]));
     let (source, target) = (addr(22)?, frame.far_addr(62)?);
     if source == Addr::ANY || source == target || target.0[0].to_ne_bytes()[0] == 0xff {
         return None;

@@ -72,6 +72,13 @@ pub const KIND_FLOW: u8 = 0;
 /// An ICMP error; the tuple is that of the flow it is about, turned to the error's own direction.
 pub const KIND_ERROR: u8 = 1;
 
+/// No fragment.
+pub const WHOLE: u32 = 0;
+/// The first fragment: it has the transport header.
+pub const FIRST: u32 = 1;
+/// A later one: it has not, and its ports are the first one's.
+pub const LATER: u32 = 2;
+
 /// What the stages know of a packet.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -94,6 +101,10 @@ pub struct Packet {
     pub l4: u32,
     /// For [`KIND_ERROR`]: offset of the transport header in the packet that it quotes.
     pub inner: u32,
+    /// [`WHOLE`], [`FIRST`] or [`LATER`].
+    pub fragment: u32,
+    /// Of a fragment: which packet's it is, as in the header.
+    pub id: u32,
     /// Bytes, link header included.
     pub len: u32,
     /// The device that it came by.
@@ -114,19 +125,66 @@ impl Packet {
     }
 }
 
+/// How far the headers could be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Headers {
+    /// All is known: a flow's packet, its transport header where it nearly always is.
+    Plain,
+    /// It takes [`whole`]: options, extension headers, a fragment, an ICMP error, or something to be answered.
+    Far,
+}
+
 /// Read the headers into a packet that is all zeros. (Not returned by value: the half of a `Result` that is not there
 /// is undefined, and the verifier refuses to see it copied.)
 #[inline(always)]
-pub fn parse(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
+pub fn parse(frame: &impl Frame, packet: &mut Packet) -> Result<Headers, DropReason> {
+    network(frame, packet)?;
+    let read = if packet.fragment != WHOLE {
+        return Ok(Headers::Far);
+    } else if packet.v6 != 0 {
+        if matches!(packet.proto, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
+            return Ok(Headers::Far);
+        }
+        transport(packet, |at| frame.word(54 + at))
+    } else if packet.l4 == 34 {
+        transport(packet, |at| frame.word(34 + at))
+    } else {
+        return Ok(Headers::Far);
+    };
+    match read {
+        Ok(()) => Ok(if packet.kind == KIND_FLOW { Headers::Plain } else { Headers::Far }),
+        Err(DropReason::LinkChatter) => Ok(Headers::Far),
+        Err(reason) => Err(reason),
+    }
+}
+
+/// The same for every packet, wherever its headers are: off the established path.
+#[inline(always)]
+pub fn whole(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
+    *packet = Packet::default();
+    network(frame, packet)?;
+    if packet.v6 != 0 {
+        let end = extensions(frame, packet.proto, packet.l4)?;
+        (packet.proto, packet.l4, packet.fragment, packet.id) = (end.proto, end.at, end.fragment, end.id);
+    }
+    if packet.fragment == LATER {
+        return Ok(());
+    }
+    let l4 = packet.l4 as usize;
+    transport(packet, |at| frame.far_word(l4 + at))?;
+    if packet.kind == KIND_ERROR { embedded(frame, packet) } else { Ok(()) }
+}
+
+#[inline(always)]
+fn network(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
     packet.len = frame.len();
     packet.ifindex = frame.ifindex();
     match frame.half(12) {
-        Some(ETHERTYPE_IPV4) => ipv4(frame, packet)?,
-        Some(ETHERTYPE_IPV6) => ipv6(frame, packet)?,
-        Some(_) => return Err(DropReason::UnsupportedProtocol),
-        None => return Err(DropReason::Malformed),
+        Some(ETHERTYPE_IPV4) => ipv4(frame, packet),
+        Some(ETHERTYPE_IPV6) => ipv6(frame, packet),
+        Some(_) => Err(DropReason::UnsupportedProtocol),
+        None => Err(DropReason::Malformed),
     }
-    if packet.kind == KIND_ERROR { embedded(frame, packet) } else { Ok(()) }
 }
 
 /// RFC 791 section 3.1.
@@ -142,14 +200,15 @@ fn ipv4(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
     if version >> 4 != 4 || header < 20 || total < header || total + 14 > packet.len {
         return Err(bad);
     }
-    if fragment & 0x1fff != 0 {
-        return Err(DropReason::Fragment);
+    if fragment & 0x3fff != 0 {
+        packet.fragment = if fragment & 0x1fff != 0 { LATER } else { FIRST };
+        packet.id = u32::from(frame.half(18).ok_or(bad)?);
     }
     ends(packet, Addr::v4(src), Addr::v4(dst));
     packet.proto = frame.byte(23).ok_or(bad)?;
     packet.ttl = frame.byte(22).ok_or(bad)?;
     packet.l4 = ETHERNET as u32 + header;
-    if header == 20 { transport(packet, |at| frame.word(34 + at)) } else { far_transport(frame, packet) }
+    Ok(())
 }
 
 /// RFC 8200 section 3.
@@ -172,39 +231,53 @@ fn ipv6(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
     packet.ttl = frame.byte(21).ok_or(bad)?;
     packet.proto = frame.byte(20).ok_or(bad)?;
     packet.l4 = ETHERNET as u32 + 40;
-    if matches!(packet.proto, TCP | UDP | ICMPV6) {
-        return transport(packet, |at| frame.word(54 + at));
-    }
-    let (proto, l4) = extensions(frame, packet.proto, packet.l4)?;
-    (packet.proto, packet.l4) = (proto, l4);
-    far_transport(frame, packet)
+    Ok(())
 }
 
 /// Extension headers that one packet may have; more are nobody's honest packet.
 const EXTENSIONS: u32 = 6;
 
-/// The transport's number and where it begins, past the extension headers from `at` on (RFC 8200 section 4).
+/// What the extension headers lead to.
+struct End {
+    /// The transport's number.
+    proto: u8,
+    /// Where it begins.
+    at: u32,
+    /// [`WHOLE`], [`FIRST`] or [`LATER`].
+    fragment: u32,
+    /// The fragments' identification.
+    id: u32,
+}
+
+/// Past the extension headers from `at` on (RFC 8200 section 4).
 #[inline(always)]
-fn extensions(frame: &impl Frame, mut next: u8, mut at: u32) -> Result<(u8, u32), DropReason> {
+fn extensions(frame: &impl Frame, proto: u8, at: u32) -> Result<End, DropReason> {
+    let bad = DropReason::Malformed;
+    let mut end = End { proto, at, fragment: WHOLE, id: 0 };
     for _ in 0..EXTENSIONS {
-        if !matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
-            return Ok((next, at));
+        if !matches!(end.proto, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
+            return Ok(end);
         }
-        let [after, length, third, fourth] =
-            frame.far_word(at as usize).ok_or(DropReason::Malformed)?.to_ne_bytes();
-        if next == FRAGMENT {
-            if third != 0 || fourth & 0xf8 != 0 {
-                return Err(DropReason::Fragment);
+        let [next, length, third, fourth] = frame.far_word(end.at as usize).ok_or(bad)?.to_ne_bytes();
+        if end.proto == FRAGMENT {
+            let later = third != 0 || fourth & 0xf8 != 0;
+            if later || fourth & 1 != 0 {
+                end.fragment = if later { LATER } else { FIRST };
+                end.id = frame.far_word(end.at as usize + 4).ok_or(bad)?;
             }
-            at += 8;
+            end.at += 8;
+            if later {
+                end.proto = next;
+                return Ok(end); // What follows is the middle of something.
+            }
         } else {
             // Segments left: the packet is for somebody else than its destination says.
-            if next == ROUTING && fourth != 0 {
+            if end.proto == ROUTING && fourth != 0 {
                 return Err(DropReason::UnsupportedProtocol);
             }
-            at += (u32::from(length) + 1) * 8;
+            end.at += (u32::from(length) + 1) * 8;
         }
-        next = after;
+        end.proto = next;
     }
     Err(DropReason::UnsupportedProtocol)
 }
@@ -213,13 +286,6 @@ fn extensions(frame: &impl Frame, mut next: u8, mut at: u32) -> Result<(u8, u32)
 fn ends(packet: &mut Packet, src: Addr, dst: Addr) {
     packet.tuple = Tuple { src, dst, sport: 0, dport: 0 };
     packet.source = src;
-}
-
-/// The transport header is where only this packet says.
-#[inline(always)]
-fn far_transport(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
-    let l4 = packet.l4 as usize;
-    transport(packet, |at| frame.far_word(l4 + at))
 }
 
 /// Ports and flags, from words at offsets into the transport header.
@@ -248,7 +314,8 @@ fn transport(packet: &mut Packet, word: impl Fn(usize) -> Option<u32>) -> Result
             match word(0).ok_or(bad)?.to_ne_bytes()[0] {
                 128 | 129 => (packet.tuple.sport, packet.tuple.dport) = (id, id),
                 1..=4 => packet.kind = KIND_ERROR,
-                130..=137 | 143 => return Err(DropReason::LinkChatter),
+                134 | 137 => return Err(DropReason::RogueRouter),
+                130..=136 | 143 => return Err(DropReason::LinkChatter),
                 _ => return Err(DropReason::UnsupportedProtocol),
             }
         }
@@ -272,7 +339,11 @@ fn embedded(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
             return Err(bad);
         }
         let next = word(4).ok_or(bad)?.to_ne_bytes()[2];
-        (packet.proto, packet.inner) = extensions(frame, next, base + 40)?;
+        let end = extensions(frame, next, base + 40)?;
+        if end.fragment == LATER {
+            return Err(DropReason::Fragment);
+        }
+        (packet.proto, packet.inner) = (end.proto, end.at);
     } else {
         quoted.src = Addr::v4(word(12).ok_or(bad)?);
         quoted.dst = Addr::v4(word(16).ok_or(bad)?);

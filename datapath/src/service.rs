@@ -54,5 +54,10 @@ fn find<'a>(tables: &'a impl Tables, state: &State) -> Option<&'a Service> {
     if route.flags & NODE_ADDRESS == 0 || (own && route.node != tables.setting(|s| &s.node)) {
         return None;
     }
-    tables.service(&ServiceKey { addr: Addr::wildcard(flow.dst.is_v4()), port: flow.dport, proto, scope: SCOPE_NODE_PORT })
+    tables.service(&ServiceKey {
+        addr: Addr::wildcard(flow.dst.is_v4()),
+        port: flow.dport,
+        proto,
+        scope: SCOPE_NODE_PORT,
+    })
 }

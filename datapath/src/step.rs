@@ -105,6 +105,8 @@ pub enum Stage {
     /// [`crate::rewrite::finish`]: a program of its own, so that the verifier sees the ways out once, and not at the
     /// end of every way through the others.
     Finish = 5,
+    /// [`crate::hook::read`]: the first of packets whose headers the hook program does not read to the end.
+    Read = 6,
 }
 
 /// The answer of a stage; its error is the drop.

@@ -4,6 +4,7 @@ use abi::{
     Addr,
     config::Settings,
     flow::{FlowKey, FlowValue},
+    fragment::{Fragment, FragmentKey},
     peer::Class,
     pod::{Pod, PodId},
     policy::{PolicyKey, PolicyValue},
@@ -53,6 +54,11 @@ pub trait Tables {
     fn slot(&self, index: u32) -> BackendId;
     /// A backend's row.
     fn backend(&self, id: BackendId) -> Option<&Backend>;
+
+    /// A row of `FRAGS`.
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment>;
+    /// Write a row of `FRAGS`.
+    fn put_fragment(&self, key: &FragmentKey, value: &Fragment);
 
     /// A row of `FLOWS`.
     fn flow(&self, key: &FlowKey) -> Option<Self::Entry>;

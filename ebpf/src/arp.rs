@@ -5,7 +5,11 @@ use aya_ebpf::{
     bindings::TC_ACT_SHOT,
     helpers::generated::{bpf_redirect, bpf_skb_load_bytes, bpf_skb_store_bytes},
 };
-use datapath::{Frame, arp::Request, neighbour::{Advertisement, LENGTH}};
+use datapath::{
+    Frame,
+    arp::Request,
+    neighbour::{Advertisement, LENGTH},
+};
 
 /// Sends the answer back to the pod; `to_pod` lets it pass by its mark.
 #[inline(always)]

@@ -57,6 +57,13 @@ impl Kernel for Skb {
     }
 
     #[inline(always)]
+    fn sender(&self) -> [u8; 6] {
+        let half = |at| self.half(at).unwrap_or(0).to_ne_bytes();
+        let ([a, b], [c, d], [e, f]) = (half(6), half(8), half(10));
+        [a, b, c, d, e, f]
+    }
+
+    #[inline(always)]
     fn tunnel(&self) -> Option<Tunnel> {
         // SAFETY: all zeros is a valid value of this C struct.
         let mut key: bpf_tunnel_key = unsafe { MaybeUninit::zeroed().assume_init() };

@@ -4,6 +4,7 @@ use abi::{
     config::{Config, Settings},
     event::Counter,
     flow::{FlowKey, FlowValue},
+    fragment::{Fragment, FragmentKey},
     map,
     peer::Class,
     pod::{Pod, PodId},
@@ -46,6 +47,8 @@ pub static BACKENDS: Array<Backend> = Array::pinned(map::BACKENDS.max_entries, 0
 pub static FLOWS: HashMap<FlowKey, FlowValue> = HashMap::pinned(map::FLOWS.max_entries, 0);
 #[map]
 pub static HALFOPEN: LruHashMap<FlowKey, FlowValue> = LruHashMap::pinned(map::HALFOPEN.max_entries, 0);
+#[map]
+pub static FRAGS: LruHashMap<FragmentKey, Fragment> = LruHashMap::pinned(map::FRAGS.max_entries, 0);
 #[map]
 pub static CONFIG: Array<Config> = Array::pinned(map::CONFIG.max_entries, 0);
 #[map]

@@ -1,4 +1,5 @@
 //! Bounds-checked loads and stores of packet bytes, and checksum edits: the only unsafe code on them.
+use abi::{Addr, flow::Tuple};
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
     helpers::generated::{
@@ -6,12 +7,11 @@ use aya_ebpf::{
     },
     programs::TcContext,
 };
-use abi::{Addr, flow::Tuple};
 use core::mem::size_of;
 use datapath::{
     Frame, Packet,
     checksum::{change, fold32, update},
-    parse::{ETHERNET, ETHERTYPE_IPV6, ICMP, KIND_ERROR, UDP, halves, is_icmp},
+    parse::{ETHERNET, ETHERTYPE_IPV6, ICMP, KIND_ERROR, LATER, UDP, halves, is_icmp},
     step::Edits,
 };
 
@@ -169,7 +169,7 @@ pub struct Link {
 pub fn edit(skb: &Skb, packet: &Packet, edits: &Edits, link: Option<Link>) -> Option<()> {
     if edits.translate && packet.kind == KIND_ERROR {
         quoted(skb, packet, edits)?;
-    } else if edits.translate {
+    } else if edits.translate && packet.fragment != LATER {
         transport(skb, packet, edits)?;
     }
     if edits.translate || edits.decrement {
@@ -355,7 +355,12 @@ fn network6(skb: &Skb, packet: &Packet, edits: &Edits) -> Option<()> {
     // SAFETY: forty bytes in bounds; words in memory order, as `change` wants them.
     unsafe {
         if edits.translate {
-            let (src, dst) = (edits.source(packet).0, edits.to.dst.0);
+            let (new_src, new_dst) = (edits.source(packet), edits.to.dst);
+            if packet.fragment == LATER {
+                // Here nothing takes the addresses up.
+                sum += addresses(true, [&packet.source, &packet.tuple.dst], [&new_src, &new_dst]);
+            }
+            let (src, dst) = (new_src.0, new_dst.0);
             *header.add(2) = src[0];
             *header.add(3) = src[1];
             *header.add(4) = src[2];
@@ -369,7 +374,7 @@ fn network6(skb: &Skb, packet: &Packet, edits: &Edits) -> Option<()> {
             let next_and_hops = header.cast::<u16>().add(3);
             let old = *next_and_hops;
             let new = old.wrapping_sub(0x0100_u16.to_le()); // The hop limit is the second byte in memory.
-            sum = change(u32::from(old), u32::from(new));
+            sum += change(u32::from(old), u32::from(new));
             *next_and_hops = new;
         }
     }

@@ -1,11 +1,12 @@
 //! `datapath::Tables` for the maps: one method, one map.
 use crate::maps::{
-    BACKENDS, CIDRS, CONFIG, FLOWS, HALFOPEN, NODES, PEERS, POD, PODS, POLICY, ROUTES, SERVICES, SETTINGS, SLOTS,
+    BACKENDS, CIDRS, CONFIG, FLOWS, FRAGS, HALFOPEN, NODES, PEERS, POD, PODS, POLICY, ROUTES, SERVICES, SETTINGS, SLOTS,
 };
 use abi::{
     Addr,
     config::Settings,
     flow::{FlowKey, FlowValue},
+    fragment::{Fragment, FragmentKey},
     peer::Class,
     pod::{NONE, Pod, PodId},
     policy::{PolicyKey, PolicyValue},
@@ -109,6 +110,17 @@ impl Tables for Maps {
     #[inline(always)]
     fn backend(&self, id: BackendId) -> Option<&Backend> {
         BACKENDS.get(id)
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {
+        // SAFETY: the value is copied at once.
+        unsafe { FRAGS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn put_fragment(&self, key: &FragmentKey, value: &Fragment) {
+        let _ = FRAGS.insert(key, value, u64::from(BPF_ANY)); // Then the later ones are dropped, and counted.
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 use crate::{
     Frame, Packet, checksum,
     neighbour::Advertisement,
-    parse::{ETHERNET, ICMP, ICMPV6, KIND_ERROR, TCP, UDP, is_icmp},
+    parse::{ETHERNET, FIRST, ICMP, ICMPV6, KIND_ERROR, LATER, TCP, UDP, WHOLE, is_icmp},
     step::Edits,
 };
 use abi::{Addr, flow::Tuple};
@@ -91,7 +91,11 @@ impl Make {
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&self.link[0]);
         bytes.extend_from_slice(&self.link[1]);
-        if self.tuple.src.is_v4() { self.ipv4(&mut bytes, transport.len()) } else { self.ipv6(&mut bytes, &transport) }
+        if self.tuple.src.is_v4() {
+            self.ipv4(&mut bytes, transport.len());
+        } else {
+            self.ipv6(&mut bytes, &transport);
+        }
         bytes.extend_from_slice(&transport);
         sum_header(&mut bytes, 14);
         if !self.unsummed {
@@ -241,6 +245,23 @@ fn write_ends(bytes: &mut [u8], layout: &Layout, to: &Tuple) {
     bytes[sport..sport + 2].copy_from_slice(&to.sport.to_ne_bytes());
 }
 
+/// The checksum over a packet of which only the first part is there.
+fn change_sum(bytes: &mut [u8], packet: &Packet, edits: &Edits) {
+    let mut change = 0;
+    let words = |tuple: &Tuple| tuple.src.0.into_iter().chain(tuple.dst.0);
+    if packet.proto != ICMP {
+        for (old, new) in words(&packet.tuple).zip(words(&edits.to)) {
+            change += checksum::change(old, new);
+        }
+        change += checksum::change(u32::from(packet.tuple.dport), u32::from(edits.to.dport));
+    }
+    change += checksum::change(u32::from(packet.tuple.sport), u32::from(edits.to.sport));
+    if let Some(at) = layout(bytes, ETHERNET).field() {
+        let field = u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+        bytes[at..at + 2].copy_from_slice(&checksum::update(field, change).to_ne_bytes());
+    }
+}
+
 /// Applies edits. Checksums are made anew where the programs change them by differences: the tests compare the two.
 pub(super) fn edit(bytes: &mut [u8], packet: &Packet, edits: &Edits) {
     let layout = layout(bytes, ETHERNET);
@@ -257,8 +278,15 @@ pub(super) fn edit(bytes: &mut [u8], packet: &Packet, edits: &Edits) {
         resum(bytes);
     } else if edits.translate {
         let absent = packet.proto == UDP && bytes[layout.l4 + 6..layout.l4 + 8] == [0, 0];
-        write_ends(bytes, &layout, &edits.to);
-        if !absent {
+        if packet.fragment == LATER {
+            write(bytes, &layout.src, edits.to.src);
+            write(bytes, &layout.dst, edits.to.dst);
+        } else {
+            write_ends(bytes, &layout, &edits.to);
+        }
+        if packet.fragment == FIRST {
+            change_sum(bytes, packet, edits);
+        } else if packet.fragment == WHOLE && !absent {
             resum(bytes);
         }
     }

@@ -5,6 +5,7 @@ use abi::{
     Addr,
     config::Settings,
     flow::{FlowKey, FlowValue},
+    fragment::{Fragment, FragmentKey},
     peer::Class,
     pod::{NONE, Pod, PodId},
     policy::{PolicyKey, PolicyValue},
@@ -92,6 +93,14 @@ impl Tables for Node {
 
     fn backend(&self, id: BackendId) -> Option<&Backend> {
         self.backends.get(&id)
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn put_fragment(&self, key: &FragmentKey, value: &Fragment) {
+        self.fragments.borrow_mut().insert(*key, *value);
     }
 
     fn flow(&self, key: &FlowKey) -> Option<Entry> {

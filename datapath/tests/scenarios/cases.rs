@@ -13,13 +13,16 @@ use datapath::{
     sim::frame::layout,
 };
 
-#[path = "policies.rs"]
-mod policies;
 #[path = "families.rs"]
 mod families;
+#[path = "fragments.rs"]
+mod fragments;
+#[path = "policies.rs"]
+mod policies;
 #[path = "states.rs"]
 mod states;
 pub(crate) use families::*;
+pub(crate) use fragments::*;
 pub(crate) use policies::*;
 pub(crate) use states::*;
 

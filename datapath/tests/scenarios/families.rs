@@ -32,8 +32,7 @@ pub(crate) fn overlay_over_either_family<T: Bench>() {
 fn solicitation(source: Addr, target: Addr, option: bool) -> Vec<u8> {
     let tuple = Tuple { src: source, dst: target, ..Tuple::default() };
     let link = [GATEWAY, mac(A)];
-    let mut bytes =
-        Make { tuple, proto: ICMPV6, flags: 135, ttl: 255, link, unsummed: false, extensions: &[] }.bytes();
+    let mut bytes = Make { tuple, proto: ICMPV6, flags: 135, ttl: 255, link, unsummed: false, extensions: &[] }.bytes();
     bytes.truncate(62);
     bytes.extend_from_slice(&target.bytes());
     if option {
@@ -100,6 +99,17 @@ pub(crate) fn extension_headers<T: Bench>() {
     let mut long = with(&[60]).bytes();
     long[55] = 200;
     t.raw(From::Pod(A), &long).drops(DropReason::Malformed);
+}
+
+pub(crate) fn pods_are_no_routers<T: Bench>() {
+    let mut t = Test::<T>::new();
+    for kind in [134, 137] {
+        let mut bytes = solicitation(addr("fe80::9"), addr("ff02::1"), false);
+        bytes[54] = kind;
+        resum(&mut bytes);
+        t.raw(From::Pod(A), &bytes).drops(DropReason::RogueRouter);
+        assert_eq!(t.raw(From::Nic, &bytes).seen, Seen::Pass, "the host's business");
+    }
 }
 
 /// An IPv6 header with mapped addresses is not IPv4 traffic.

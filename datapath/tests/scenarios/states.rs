@@ -2,7 +2,7 @@
 use super::{HOST, node2};
 use crate::{
     bench::{ACK, Bench, FIN, From, Got, RST, SYN, SYN_ACK, Seen, Test, addr, tuple, v6},
-    world::{A, B, NET, NIC, POD_A, POD_B, pod, service},
+    world::{self, A, B, NET, NIC, POD_A, POD_B, pod, service},
 };
 use abi::{
     DropReason,
@@ -275,6 +275,27 @@ pub(crate) fn pod_to_overlay_port<T: Bench>() {
         t.udp(From::Pod(A), &format!("10.244.1.2:1 > {node}:8472")).drops(DropReason::PodToOverlay);
     }
     t.udp(From::Pod(A), "10.244.1.2:1 > 10.244.1.3:8472").gives(Seen::Pod(B), "10.244.1.2:1 > 10.244.1.3:8472");
+}
+
+pub(crate) fn forged_senders<T: Bench>() {
+    let mut t = Test::<T>::new();
+    let text = "10.244.1.2:1 > 10.244.1.3:80";
+    let mut make = Test::<T>::make(text, TCP, SYN);
+    for mac in [world::GATEWAY, world::mac(B), [0; 6]] {
+        make.link[1] = mac;
+        t.send(From::Pod(A), &make).drops(DropReason::WrongMac);
+    }
+    t.tcp(From::Pod(A), text, SYN).gives(Seen::Pod(B), text);
+    // A server that nobody asked; an answer to who asked it is one.
+    for (server, client) in [(67, 68), (547, 546)] {
+        let (ask, offer) = (
+            format!("10.244.1.2:{client} > 10.244.1.3:{server}"),
+            format!("10.244.1.3:{server} > 10.244.1.2:{client}"),
+        );
+        t.udp(From::Pod(B), &offer).drops(DropReason::RogueDhcp);
+        t.udp(From::Pod(A), &ask).gives(Seen::Pod(B), &ask);
+        t.udp(From::Pod(B), &offer).gives(Seen::Pod(A), &offer);
+    }
 }
 
 /// A port that is used again: a new connection, which may go to another backend.
