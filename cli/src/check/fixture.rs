@@ -194,10 +194,15 @@ pub(super) fn in_families(mut service: Value, families: IpFamily) -> Value {
     service
 }
 
+/// Where a server of these families listens: IPv6's wildcard takes both.
+pub(super) fn listen(families: IpFamily) -> &'static str {
+    if families.has(Family::V6) { "::" } else { "0.0.0.0" }
+}
+
 fn pod(name: &str, node: &str, host: Option<u16>, families: IpFamily) -> Value {
     let first = host.unwrap_or(TCP);
     let control = first + (CONTROL - TCP);
-    let listen = if families.has(Family::V6) { "::" } else { "0.0.0.0" };
+    let listen = listen(families);
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
     json!({
         "metadata": {"name": name, "labels": {"probe": if host.is_some() { "host" } else { "pod" }, "node": node}},

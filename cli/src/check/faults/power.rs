@@ -14,14 +14,14 @@ use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, PostParams},
 };
-use local_cluster::Cluster;
+use local_cluster::{Cluster, IpFamily};
 use probe::{Proto, Target};
 use serde_json::json;
 use tokio::{sync::watch, time::sleep};
 
 use super::super::{
     caller::Caller,
-    fixture::{Fixture, TCP},
+    fixture::{Fixture, TCP, listen},
     reach,
     report::Report,
 };
@@ -96,7 +96,8 @@ impl Lost {
             node: fixture.nodes.last().context("the cluster has no nodes")?.node.clone(),
             client,
         };
-        let deployment = serde_json::from_value(deployment(lost.replicas)).context("the check's own Deployment")?;
+        let deployment = serde_json::from_value(deployment(lost.replicas, fixture.families))
+            .context("the check's own Deployment")?;
         lost.deployments.create(&PostParams::default(), &deployment).await.context("creating Deployment lost")?;
         let service = serde_json::from_value(json!({
             "metadata": {"name": NAME},
@@ -200,7 +201,7 @@ fn is_ready(pod: &Pod) -> bool {
     conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-fn deployment(replicas: usize) -> serde_json::Value {
+fn deployment(replicas: usize, families: IpFamily) -> serde_json::Value {
     let tolerates =
         |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 10});
     json!({
@@ -218,6 +219,7 @@ fn deployment(replicas: usize) -> serde_json::Value {
                         "name": "probe",
                         "image": "probe:1.0",
                         "args": ["serve"],
+                        "env": [{"name": "LISTEN", "value": listen(families)}],
                         "readinessProbe": {"httpGet": {"path": "/healthz", "port": 8082}, "periodSeconds": 1},
                     }],
                 },
