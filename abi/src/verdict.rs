@@ -51,6 +51,7 @@ drop_reasons! {
     EditFailed = 19, "edit_failed", "The kernel refused to rewrite or redirect the packet.";
     WrongDevice = 20, "wrong_device", "A packet of a known flow came in by another device than the flow's.";
     StaleFlow = 21, "stale_flow", "A packet of a flow whose backend or pod is gone, and that cannot be resolved again.";
+    EgressLimit = 22, "egress_limit", "The pod sends more than its limit (kubernetes.io/egress-bandwidth) allows.";
 }
 
 /// Counters per reason: one past the highest number, so that the array is indexed without a branch.

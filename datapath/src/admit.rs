@@ -55,6 +55,7 @@ fn from_pod(tables: &impl Tables, state: &mut State) -> Result<(), DropReason> {
         }
     }
     state.source = id;
+    state.sender = id;
     state.legs[1] = Leg { target: id, generation: pod.generation, next: NEXT_POD, ..Leg::default() };
     Ok(())
 }

@@ -16,6 +16,7 @@ pub mod checksum;
 pub mod conntrack;
 pub mod hook;
 pub mod kernel;
+pub mod limit;
 pub mod parse;
 pub mod policy;
 pub mod record;

@@ -59,6 +59,8 @@ pub struct Node {
     pub flows: RefCell<BTreeMap<FlowKey, FlowValue>>,
     /// `HALFOPEN`.
     pub half_open: RefCell<BTreeMap<FlowKey, FlowValue>>,
+    /// `BUCKETS`.
+    pub buckets: RefCell<BTreeMap<PodId, u64>>,
     /// Rows that fit into `FLOWS`; none: any number.
     pub flow_room: Option<usize>,
     /// Jiffies.

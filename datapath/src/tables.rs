@@ -54,6 +54,11 @@ pub trait Tables {
     /// A backend's row.
     fn backend(&self, id: BackendId) -> Option<&Backend>;
 
+    /// When a pod's bucket is full again.
+    fn bucket(&self, id: PodId) -> u64;
+    /// Sets that, unless it is not `old` any more (then false).
+    fn swap_bucket(&self, id: PodId, old: u64, new: u64) -> bool;
+
     /// A row of `FLOWS`.
     fn flow(&self, key: &FlowKey) -> Option<Self::Entry>;
     /// A row of `HALFOPEN`.
