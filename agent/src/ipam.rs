@@ -7,12 +7,14 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{self, Write},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
 };
 
 use ipnetwork::Ipv4Network;
 use serde::{Deserialize, Serialize};
+
+use crate::cni::wishes::{WishError, Wishes};
 
 /// The ledger cannot be read or written, or has nothing to give.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,9 @@ pub enum IpamError {
         #[source]
         source: io::Error,
     },
+    /// What was asked cannot be granted.
+    #[error(transparent)]
+    Wish(#[from] WishError),
     /// The range is used up.
     #[error("no address is left in {range}: all {used} are in use")]
     Exhausted {
@@ -60,6 +65,9 @@ pub struct Entry {
     /// `name` of the network configuration: GC of one network leaves those of others alone.
     #[serde(default)]
     pub network: String,
+    /// What was asked for, and granted.
+    #[serde(default)]
+    pub wishes: Wishes,
 }
 
 impl Entry {
@@ -116,8 +124,13 @@ impl Ledger {
     /// [`IpamError`]; then nothing has changed.
     pub fn take(&mut self, range: Ipv4Network, entry: Entry) -> Result<Entry, IpamError> {
         let used: BTreeSet<Ipv4Addr> = self.pages.entries.iter().map(|entry| entry.address).collect();
-        let address = next(range, self.pages.last, &used)
-            .ok_or(IpamError::Exhausted { range, used: usize::try_from(size(range)).unwrap_or(usize::MAX) })?;
+        self.ports_are_free(&entry)?;
+        let exhausted = || IpamError::Exhausted { range, used: usize::try_from(size(range)).unwrap_or(usize::MAX) };
+        let wanted = entry.wishes.ips.iter().find_map(|ip| if let IpAddr::V4(ip) = ip { Some(*ip) } else { None });
+        let address = match wanted {
+            Some(wanted) => self.asked(range, wanted)?,
+            None => next(range, self.pages.last, &used).ok_or_else(exhausted)?,
+        };
         let entry = Entry { address, ..entry };
         let mut pages = self.pages.clone();
         pages.entries.retain(|other| !other.is(&entry.container_id, &entry.ifname));
@@ -125,6 +138,30 @@ impl Ledger {
         pages.last = Some(address);
         self.write(pages)?;
         Ok(entry)
+    }
+
+    fn asked(&self, range: Ipv4Network, address: Ipv4Addr) -> Result<Ipv4Addr, WishError> {
+        if let Some(owner) = self.pages.entries.iter().find(|entry| entry.address == address) {
+            let owner = format!("{}/{}", owner.namespace, owner.name);
+            return Err(WishError::Taken { what: format!("the address {address}"), owner });
+        }
+        let last = range.network().to_bits() + 1 + size(range);
+        if range.network().to_bits() + 1 < address.to_bits() && address.to_bits() <= last {
+            return Ok(address);
+        }
+        let why = "is no pod address of this node: take one of the Node's spec.podCIDR, or bind the Pod to another node";
+        Err(WishError::Invalid { field: "static address".into(), value: format!("{address} ({range})"), why })
+    }
+
+    fn ports_are_free(&self, entry: &Entry) -> Result<(), WishError> {
+        let others = self.pages.entries.iter().filter(|other| !other.is(&entry.container_id, &entry.ifname));
+        for (other, theirs) in others.flat_map(|other| other.wishes.host_ports.iter().map(move |port| (other, port))) {
+            if let Some(port) = entry.wishes.host_ports.iter().find(|port| port.collides(theirs)) {
+                let owner = format!("{}/{}", other.namespace, other.name);
+                return Err(WishError::Taken { what: port.to_string(), owner });
+            }
+        }
+        Ok(())
     }
 
     /// Gives the addresses back of all entries but those that `keep` wants; who they were.
@@ -223,6 +260,7 @@ mod tests {
             address: Ipv4Addr::UNSPECIFIED,
             device: String::new(),
             network: String::new(),
+            wishes: Wishes::default(),
         }
     }
 

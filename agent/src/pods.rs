@@ -30,6 +30,7 @@ use crate::{
 
 mod error;
 mod interface;
+mod wishes;
 
 pub use error::PodError;
 pub use interface::GATEWAY;
@@ -111,7 +112,9 @@ impl Pods {
     ///
     /// # Errors
     /// [`PodError`]; then nothing is left of it, unless it was there before.
-    pub async fn add(&self, wanted: Entry, patience: Duration) -> Result<(Entry, Made), PodError> {
+    pub async fn add(&self, mut wanted: Entry, patience: Duration) -> Result<(Entry, Made), PodError> {
+        wanted.wishes.ips = wanted.wishes.addresses(self.pod(&wanted).as_deref())?;
+        self.may_have_ports(&wanted)?;
         let entry = {
             let _held = self.hold(&wanted.container_id, &wanted.ifname).await;
             let known = self.ledger().get(&wanted.container_id, &wanted.ifname).cloned();
@@ -124,6 +127,21 @@ impl Pods {
             self.make(&wanted).await?
         };
         if let Err(error) = self.wait(&entry, patience).await {
+            self.release(&entry).await?;
+            return Err(error);
+        }
+        // What the Pod says of itself may have come only now.
+        let pod = self.pod(&entry);
+        let asked = entry.wishes.addresses(pod.as_deref());
+        if asked.as_ref().is_ok_and(|ips| *ips != entry.wishes.ips) {
+            self.release(&entry).await?;
+            return Box::pin(self.add(wanted, patience)).await;
+        }
+        let done = match asked.map_err(PodError::from) {
+            Ok(_) => self.limit(&entry, pod.as_deref()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
             self.release(&entry).await?;
             return Err(error);
         }
@@ -262,7 +280,7 @@ impl Pods {
     }
 
     fn made(&self, entry: &Entry) -> Made {
-        let (mac, address) = (interface::mac(entry.address), entry.address);
+        let (mac, address) = (interface::mac_of(entry), entry.address);
         Made { device: entry.device.clone(), host_mac: GATEWAY_MAC, mac, mtu: self.mtu(), address }
     }
 
@@ -294,7 +312,7 @@ impl Pods {
         self.programs().forget(&entry.device)?;
         let mtu = self.mtu();
         let near = End { name: &entry.device, mac: GATEWAY_MAC };
-        let far = End { name: &entry.ifname, mac: interface::mac(entry.address) };
+        let far = End { name: &entry.ifname, mac: interface::mac_of(entry) };
         match netlink.add_pair(near, far, mtu, Some(netns.as_fd())).await {
             Err(error) if error.exists() => return Err(PodError::InterfaceExists(entry.ifname.clone())),
             other => other?,
@@ -331,8 +349,9 @@ impl Pods {
             return Err(PodError::Missing("a hook"));
         }
         let (ifname, address) = (entry.ifname.clone(), entry.address);
+        let mac = interface::mac_of(entry);
         let looked =
-            netns::within(Path::new(&entry.netns), move |netlink| interface::missing(netlink, ifname, address));
+            netns::within(Path::new(&entry.netns), move |netlink| interface::missing(netlink, ifname, address, mac));
         looked.await?.map_or(Ok(()), |what| Err(PodError::Missing(what)))
     }
 
@@ -368,6 +387,7 @@ fn attachment(entry: &Entry, link: &Link) -> Attachment {
         uid: entry.uid.as_str().into(),
         address: entry.address,
         ifindex: link.index,
-        mac: interface::mac(entry.address),
+        mac: interface::mac_of(entry),
+        wishes: entry.wishes.clone(),
     }
 }

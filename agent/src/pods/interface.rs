@@ -39,9 +39,10 @@ pub(super) async fn missing(
     netlink: Netlink,
     ifname: String,
     address: Ipv4Addr,
+    mac: [u8; 6],
 ) -> Result<Option<&'static str>, NetnsError> {
     let Some(link) = netlink.link(&ifname).await? else { return Ok(Some("the pod's end")) };
-    let as_made = |link: &Link| link.up && link.mac == mac(address);
+    let as_made = |link: &Link| link.up && link.mac == mac;
     if !as_made(&link) {
         return Ok(Some("the pod's end (it is down, or has another MAC address)"));
     }
@@ -69,6 +70,11 @@ fn silence(ifname: &str) {
 pub(super) fn mac(address: Ipv4Addr) -> [u8; 6] {
     let [a, b, c, d] = address.octets();
     [0x0a, 0x58, a, b, c, d]
+}
+
+/// The one that was asked for, or that of the address.
+pub(super) fn mac_of(entry: &crate::ipam::Entry) -> [u8; 6] {
+    entry.wishes.mac.unwrap_or_else(|| mac(entry.address))
 }
 
 /// Name of the host's end: `weft` and eight digits of what makes the interface unique.
