@@ -149,7 +149,8 @@ impl Ledger {
         if range.network().to_bits() + 1 < address.to_bits() && address.to_bits() <= last {
             return Ok(address);
         }
-        let why = "is no pod address of this node: take one of the Node's spec.podCIDR, or bind the Pod to another node";
+        let why =
+            "is no pod address of this node: take one of the Node's spec.podCIDR, or bind the Pod to another node";
         Err(WishError::Invalid { field: "static address".into(), value: format!("{address} ({range})"), why })
     }
 

@@ -25,7 +25,11 @@ pub(crate) fn check(previous: &Value) -> Result<(), Failure> {
     }
     if let Some(version) = previous["cniVersion"].as_str().filter(|version| !VERSIONS.contains(version)) {
         let details = format!("prevResult.cniVersion {version:?} is none of {}", VERSIONS.join(", "));
-        return Err(Failure::new(code::INCOMPATIBLE_VERSION, "prevResult is of a version that is not supported", details));
+        return Err(Failure::new(
+            code::INCOMPATIBLE_VERSION,
+            "prevResult is of a version that is not supported",
+            details,
+        ));
     }
     for name in ["interfaces", "ips", "routes"] {
         let value = &previous[name];
@@ -48,12 +52,15 @@ pub(crate) fn check(previous: &Value) -> Result<(), Failure> {
 
 /// Nobody before us has made the interface that ADD is to make.
 pub(crate) fn leaves_room(previous: &Value, ifname: &str) -> Result<(), Failure> {
-    let sandboxed = |one: &&Value| one["name"] == ifname && one["sandbox"].as_str().is_some_and(|path| !path.is_empty());
+    let sandboxed =
+        |one: &&Value| one["name"] == ifname && one["sandbox"].as_str().is_some_and(|path| !path.is_empty());
     match previous["interfaces"].as_array().into_iter().flatten().find(sandboxed) {
         None => Ok(()),
         Some(made) => Err(invalid(
             "weft-cni cannot be chained behind the plugin that made the interface",
-            format!("prevResult has {made}: weft-cni makes and owns {ifname} itself; put it first in the list of plugins"),
+            format!(
+                "prevResult has {made}: weft-cni makes and owns {ifname} itself; put it first in the list of plugins"
+            ),
         )),
     }
 }

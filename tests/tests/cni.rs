@@ -3,12 +3,12 @@
 mod api;
 #[path = "cni/away.rs"]
 mod away;
+#[path = "cni/chained.rs"]
+mod chained;
 #[path = "cni/lab.rs"]
 mod lab;
 #[path = "cni/many.rs"]
 mod many;
-#[path = "cni/chained.rs"]
-mod chained;
 #[path = "../../agent/tests/node/namespaces.rs"]
 mod namespaces;
 

@@ -177,14 +177,19 @@ fn requested(value: &Value) -> Result<IpAddr, WishError> {
 fn one_each(ips: Vec<IpAddr>) -> Result<Vec<IpAddr>, WishError> {
     let twice = [true, false].into_iter().any(|v4| ips.iter().filter(|ip| ip.is_ipv4() == v4).count() > 1);
     let all = || ips.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",");
-    if twice { Err(invalid("static addresses", all(), "names two of one family: a pod has one of each")) } else { Ok(ips) }
+    if twice {
+        Err(invalid("static addresses", all(), "names two of one family: a pod has one of each"))
+    } else {
+        Ok(ips)
+    }
 }
 
 fn mac(value: &Value) -> Result<Option<[u8; 6]>, WishError> {
     if value.is_null() || value == "" {
         return Ok(None);
     }
-    let why = "is no MAC address of a device: six bytes as 0a:58:0a:f4:00:09, not zero and no group's, nor the gateway's";
+    let why =
+        "is no MAC address of a device: six bytes as 0a:58:0a:f4:00:09, not zero and no group's, nor the gateway's";
     let wrong = || invalid("runtimeConfig.mac", value, why);
     let text = value.as_str().ok_or_else(wrong)?;
     let parse = |part: &str| u8::from_str_radix(part, 16).ok().filter(|_| part.len() == 2 && !part.starts_with('+'));
@@ -282,7 +287,10 @@ mod tests {
         check(r#"{"ips":["x"]}"#, Err(7));
         check(r#"{"mac":"01:00:00:00:00:01"}"#, Err(7));
         check(r#"{"mac":"0a:58"}"#, Err(7));
-        check(r#"{"portMappings":[{"containerPort":80},{"hostPort":8080,"containerPort":80,"protocol":"UDP"}]}"#, Ok(()));
+        check(
+            r#"{"portMappings":[{"containerPort":80},{"hostPort":8080,"containerPort":80,"protocol":"UDP"}]}"#,
+            Ok(()),
+        );
         check(r#"{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"sctp"}]}"#, Err(2));
         check(r#"{"portMappings":[{"hostPort":70000,"containerPort":80}]}"#, Err(7));
         check(r#"{"portMappings":[{"hostPort":1,"containerPort":80,"hostIP":"x"}]}"#, Err(7));

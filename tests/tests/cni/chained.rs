@@ -35,7 +35,10 @@ fn whole_list(lab: &Lab, command: &str, version: &str, namespace: &Namespace, la
     result = serde_json::from_str(&said.text).unwrap_or(result);
     let rest = [
         ("tuning", json!({ "sysctl": { "net.ipv4.tcp_retries2": "7" } })),
-        ("bandwidth", json!({ "runtimeConfig": { "bandwidth": { "ingressRate": 8_000_000, "ingressBurst": 800_000 } } })),
+        (
+            "bandwidth",
+            json!({ "runtimeConfig": { "bandwidth": { "ingressRate": 8_000_000, "ingressBurst": 800_000 } } }),
+        ),
     ];
     for (kind, fields) in rest {
         let call = Call { config: config(kind, fields, &result), ..weft.clone() };
@@ -59,7 +62,8 @@ fn the_reference_plugins_come_after() {
             let result = whole_list(lab, "ADD", version, &namespace, Value::Null);
             assert_eq!(result["cniVersion"], version);
             assert!(result["interfaces"].as_array().is_some_and(|list| list.len() >= 2), "{result}");
-            let set = namespace.within(|| std::fs::read_to_string("/proc/sys/net/ipv4/tcp_retries2")).expect("a setting");
+            let set =
+                namespace.within(|| std::fs::read_to_string("/proc/sys/net/ipv4/tcp_retries2")).expect("a setting");
             assert_eq!(set.trim(), "7");
             whole_list(lab, "CHECK", version, &namespace, result.clone());
             whole_list(lab, "DEL", version, &namespace, result);
