@@ -82,6 +82,10 @@ pub const EVENTS: MapSpec =
 pub const PROGS: MapSpec =
     MapSpec { name: "PROGS", kind: MapKind::ProgArray, key: 4, value: 4, max_entries: 8, pinned: false };
 
+/// When each pod's bucket is full again, in nanoseconds of jiffies. Private to one load, never pinned: a new load starts with
+/// full buckets.
+pub const BUCKETS: MapSpec = spec::<u32, u64>("BUCKETS", MapKind::Array, POD.max_entries, false);
+
 /// Names of the programs that belong into [`PROGS`], by index. The loader fills it before it attaches a hook.
 pub const STAGES: [&str; 7] =
     ["slow_flow", "slow_new", "slow_policy", "slow_route", "slow_record", "slow_finish", "slow_read"];

@@ -55,6 +55,7 @@ drop_reasons! {
     RogueRouter = 23, "rogue_router", "A router advertisement or redirect from a pod: pods are no routers.";
     RogueDhcp = 24, "rogue_dhcp", "A DHCP server's packet from a pod that nobody asked.";
     WrongMac = 25, "wrong_mac", "The source MAC address is not the pod's that sent it.";
+    EgressLimit = 26, "egress_limit", "The pod sends more than its limit (kubernetes.io/egress-bandwidth) allows.";
 }
 
 /// Counters per reason: one past the highest number, so that the array is indexed without a branch.

@@ -21,6 +21,10 @@ use crate::{
     pods::{Made, PodError, gateway},
 };
 
+pub mod wishes;
+
+use wishes::Wishes;
+
 /// How long ADD waits for the pod's policy if the caller sets no limit: less than a kubelet's patience.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What is left of a caller's limit to undo and to answer.
@@ -194,6 +198,7 @@ fn entry(request: &CniRequest) -> Result<Entry, CniError> {
         addresses: Vec::new(),
         device: String::new(),
         network: network(&request.config_json),
+        wishes: Wishes::read(&request.config_json).map_err(|error| told(&error.into()))?,
     })
 }
 
@@ -235,6 +240,9 @@ fn told(error: &PodError) -> CniError {
     let (code, msg) = match error {
         PodError::Ipam(IpamError::Exhausted { .. }) => (code::NO_ADDRESS, "no address is left for the pod"),
         PodError::Ipam(IpamError::File { .. }) => (code::IO, "the ledger of addresses cannot be kept"),
+        PodError::Wish(error) | PodError::Ipam(IpamError::Wish(error)) => {
+            (error.code(), "what is asked of the pod's interface cannot be granted")
+        }
         PodError::NotInForce(..) | PodError::NoRange | PodError::Removed => {
             (code::TRY_LATER, "the pod cannot have its interface yet")
         }

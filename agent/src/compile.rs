@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use abi::{
     Addr,
     addr::Prefix,
-    pod::{HOST, Pod, PodId, READY},
+    pod::{EGRESS_LIMIT, HOST, Pod, PodId, QUEUED, READY},
     route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, Node, NodeId, Route, SERVICE_RANGE},
 };
 use ipnetwork::IpNetwork;
@@ -15,12 +15,14 @@ use objects::{Issue, Key};
 use policy::LocalPod;
 
 use crate::{
+    cni::wishes::Rate,
     slots::{self, LOCAL_NODE, Places, Slots, node_is_free, pod_is_free},
     snapshot::{Attachment, Snapshot, of_family},
     tables::{Table, Tables, masked},
 };
 
 mod apiserver;
+mod host_ports;
 mod memo;
 
 pub use memo::Memo;
@@ -180,6 +182,7 @@ fn policies(snapshot: &Snapshot, slots: &Slots, out: &mut Compiled) {
         let old = slots.pods.get(&id).filter(|row| is(row, attachment));
         let generation = old
             .map_or_else(|| slots.pods.get(&id).map_or(1, |row| row.generation.wrapping_add(1)), |row| row.generation);
+        let (flags, limit) = limits(attachment, known.map(|pod| &**pod));
         let (set, isolated) = policy.map_or((0, 0), |policy| (policy.set, policy.isolated));
         let row = Pod {
             addr4: of_family(&attachment.addresses, true),
@@ -189,7 +192,8 @@ fn policies(snapshot: &Snapshot, slots: &Slots, out: &mut Compiled) {
             policy_set: [set; 2],
             isolated: [isolated; 2],
             mac: attachment.mac,
-            flags: if policy.is_some() { READY } else { 0 },
+            flags: flags | if policy.is_some() { READY } else { 0 },
+            limit,
             ..Pod::default()
         };
         if policy.is_some() {
@@ -200,6 +204,14 @@ fn policies(snapshot: &Snapshot, slots: &Slots, out: &mut Compiled) {
         out.names.pods.insert(id, attachment.pod.clone());
     }
     generations(slots, out);
+}
+
+/// Flags and bucket of a pod. An annotation that makes no sense was refused at ADD; one that came later changes nothing.
+fn limits(attachment: &Attachment, pod: Option<&objects::Pod>) -> (u32, [u64; 2]) {
+    let [ingress, egress] = attachment.wishes.rates(pod).unwrap_or_else(|_| attachment.wishes.rates);
+    let depth = |rate: Rate| rate.burst.saturating_mul(1_000_000_000) / rate.bytes.max(1);
+    let queued = if ingress.is_some() { QUEUED } else { 0 };
+    egress.map_or((queued, [0; 2]), |rate| (queued | EGRESS_LIMIT, [rate.bytes, depth(rate)]))
 }
 
 fn local_pod(snapshot: &Snapshot, attachment: &Attachment) -> LocalPod {
@@ -279,7 +291,8 @@ fn services(
     (nodes, wanted): (&BTreeMap<&str, NodeId>, &proxy::Output),
     out: &mut Compiled,
 ) {
-    let wanted = apiserver::keep(wanted, &slots.services);
+    let own = host_ports::own(&out.tables.pods);
+    let wanted = host_ports::add(apiserver::keep(wanted, &slots.services), snapshot, &own);
     let lengths: BTreeSet<u32> = out.tables.routes.keys().map(|prefix| prefix.prefix_len).collect();
     let place = |backend: &proxy::BackendAddr, node: Option<&str>| {
         let pod = out.tables.pods.get(&backend.addr).copied().unwrap_or(abi::pod::NONE);

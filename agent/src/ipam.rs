@@ -14,6 +14,8 @@ use std::{
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::cni::wishes::{WishError, Wishes};
+
 /// The ledger cannot be read or written, or has nothing to give.
 #[derive(Debug, thiserror::Error)]
 pub enum IpamError {
@@ -28,6 +30,9 @@ pub enum IpamError {
         #[source]
         source: io::Error,
     },
+    /// What was asked cannot be granted.
+    #[error(transparent)]
+    Wish(#[from] WishError),
     /// The range is used up.
     #[error("no address is left in {range}: all {used} are in use")]
     Exhausted {
@@ -61,6 +66,9 @@ pub struct Entry {
     /// `name` of the network configuration: GC of one network leaves those of others alone.
     #[serde(default)]
     pub network: String,
+    /// What was asked for, and granted.
+    #[serde(default)]
+    pub wishes: Wishes,
 }
 
 impl Entry {
@@ -134,8 +142,14 @@ impl Ledger {
     /// [`IpamError`]; then nothing has changed.
     pub fn take(&mut self, ranges: &[IpNetwork], entry: Entry) -> Result<Entry, IpamError> {
         let used: BTreeSet<IpAddr> = self.pages.entries.iter().flat_map(|entry| &entry.addresses).copied().collect();
+        self.ports_are_free(&entry)?;
+        self.asked(ranges, &entry)?;
         let free = |range: &IpNetwork| {
-            let last = self.pages.last.iter().find(|last| last.is_ipv4() == range.is_ipv4()).copied();
+            let v4 = range.is_ipv4();
+            if let Some(asked) = entry.wishes.ips.iter().find(|asked| asked.is_ipv4() == v4) {
+                return Ok(*asked);
+            }
+            let last = self.pages.last.iter().find(|last| last.is_ipv4() == v4).copied();
             let none =
                 IpamError::Exhausted { range: *range, used: usize::try_from(size(*range)).unwrap_or(usize::MAX) };
             next(*range, last, &used).ok_or(none)
@@ -148,6 +162,39 @@ impl Ledger {
         pages.entries.push(entry.clone());
         self.write(pages)?;
         Ok(entry)
+    }
+
+    /// Whether the addresses that the pod asks for are this node's and free.
+    fn asked(&self, ranges: &[IpNetwork], entry: &Entry) -> Result<(), WishError> {
+        for address in &entry.wishes.ips {
+            if let Some(owner) = self.pages.entries.iter().find(|other| other.addresses.contains(address)) {
+                let owner = format!("{}/{}", owner.namespace, owner.name);
+                return Err(WishError::Taken { what: format!("the address {address}"), owner });
+            }
+            let first = |range: &IpNetwork| number(range.network()) + 2;
+            let is_pods = |range: &IpNetwork| {
+                let offset = number(*address).checked_sub(first(range));
+                range.is_ipv4() == address.is_ipv4() && offset.is_some_and(|offset| offset < all(*range))
+            };
+            if !ranges.iter().any(is_pods) {
+                let why = "is no pod address of this node: take one of the Node's spec.podCIDRs, or bind the Pod to another node";
+                let list: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+                let value = format!("{address} ({})", list.join(", "));
+                return Err(WishError::Invalid { field: "static address".into(), value, why });
+            }
+        }
+        Ok(())
+    }
+
+    fn ports_are_free(&self, entry: &Entry) -> Result<(), WishError> {
+        let others = self.pages.entries.iter().filter(|other| !other.is(&entry.container_id, &entry.ifname));
+        for (other, theirs) in others.flat_map(|other| other.wishes.host_ports.iter().map(move |port| (other, port))) {
+            if let Some(port) = entry.wishes.host_ports.iter().find(|port| port.collides(theirs)) {
+                let owner = format!("{}/{}", other.namespace, other.name);
+                return Err(WishError::Taken { what: port.to_string(), owner });
+            }
+        }
+        Ok(())
     }
 
     /// Gives the addresses back of all entries but those that `keep` wants; who they were.
@@ -180,9 +227,14 @@ const MOST: u128 = 1 << 24;
 
 /// Addresses that pods may have: not the network's own, not its gateway (the first), not the broadcast.
 fn size(range: IpNetwork) -> u128 {
+    all(range).min(MOST)
+}
+
+/// The same, uncounted.
+fn all(range: IpNetwork) -> u128 {
     let (bits, reserved) = if range.is_ipv4() { (32, 3) } else { (128, 2) };
     let all = 1_u128.checked_shl(bits - u32::from(range.prefix())).unwrap_or(u128::MAX);
-    all.saturating_sub(reserved).min(MOST)
+    all.saturating_sub(reserved)
 }
 
 /// How many pods these ranges have addresses for: each needs one of each.
@@ -267,6 +319,7 @@ mod tests {
             addresses: Vec::new(),
             device: String::new(),
             network: String::new(),
+            wishes: Wishes::default(),
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, watch as latest};
 pub mod answers;
 pub mod apply;
 pub mod args;
+pub mod bandwidth;
 pub mod cleanup;
 pub mod cni;
 pub mod compile;

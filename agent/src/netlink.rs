@@ -83,6 +83,11 @@ impl Netlink {
         Ok(Netlink { handle })
     }
 
+    /// The connection itself, for requests that have a module of their own.
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
     /// All devices.
     ///
     /// # Errors

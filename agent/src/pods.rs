@@ -30,6 +30,7 @@ use crate::{
 
 mod error;
 mod interface;
+mod wishes;
 
 pub use error::PodError;
 pub use interface::gateway;
@@ -111,7 +112,9 @@ impl Pods {
     ///
     /// # Errors
     /// [`PodError`]; then nothing is left of it, unless it was there before.
-    pub async fn add(&self, wanted: Entry, patience: Duration) -> Result<(Entry, Made), PodError> {
+    pub async fn add(&self, mut wanted: Entry, patience: Duration) -> Result<(Entry, Made), PodError> {
+        wanted.wishes.ips = wanted.wishes.addresses(self.pod(&wanted).as_deref())?;
+        self.may_have_ports(&wanted)?;
         let entry = {
             let _held = self.hold(&wanted.container_id, &wanted.ifname).await;
             let known = self.ledger().get(&wanted.container_id, &wanted.ifname).cloned();
@@ -124,6 +127,21 @@ impl Pods {
             self.make(&wanted).await?
         };
         if let Err(error) = self.wait(&entry, patience).await {
+            self.release(&entry).await?;
+            return Err(error);
+        }
+        // What the Pod says of itself may have come only now.
+        let pod = self.pod(&entry);
+        let asked = entry.wishes.addresses(pod.as_deref());
+        if asked.as_ref().is_ok_and(|ips| *ips != entry.wishes.ips) {
+            self.release(&entry).await?;
+            return Box::pin(self.add(wanted, patience)).await;
+        }
+        let done = match asked.map_err(PodError::from) {
+            Ok(_) => self.limit(&entry, pod.as_deref()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
             self.release(&entry).await?;
             return Err(error);
         }
@@ -264,7 +282,7 @@ impl Pods {
     }
 
     fn made(&self, entry: &Entry) -> Made {
-        let (mac, addresses) = (interface::mac(&entry.addresses), entry.addresses.clone());
+        let (mac, addresses) = (interface::mac_of(entry), entry.addresses.clone());
         Made { device: entry.device.clone(), host_mac: GATEWAY_MAC, mac, mtu: self.mtu(), addresses }
     }
 
@@ -296,7 +314,7 @@ impl Pods {
         self.programs().forget(&entry.device)?;
         let mtu = self.mtu();
         let near = End { name: &entry.device, mac: GATEWAY_MAC };
-        let far = End { name: &entry.ifname, mac: interface::mac(&entry.addresses) };
+        let far = End { name: &entry.ifname, mac: interface::mac_of(entry) };
         match netlink.add_pair(near, far, mtu, Some(netns.as_fd())).await {
             Err(error) if error.exists() => return Err(PodError::InterfaceExists(entry.ifname.clone())),
             other => other?,
@@ -333,8 +351,9 @@ impl Pods {
             return Err(PodError::Missing("a hook"));
         }
         let (ifname, addresses) = (entry.ifname.clone(), entry.addresses.clone());
+        let mac = interface::mac_of(entry);
         let looked =
-            netns::within(Path::new(&entry.netns), move |netlink| interface::missing(netlink, ifname, addresses));
+            netns::within(Path::new(&entry.netns), move |netlink| interface::missing(netlink, ifname, addresses, mac));
         looked.await?.map_or(Ok(()), |what| Err(PodError::Missing(what)))
     }
 
@@ -370,6 +389,7 @@ fn attachment(entry: &Entry, link: &Link) -> Attachment {
         uid: entry.uid.as_str().into(),
         addresses: entry.addresses.clone(),
         ifindex: link.index,
-        mac: interface::mac(&entry.addresses),
+        mac: interface::mac_of(entry),
+        wishes: entry.wishes.clone(),
     }
 }

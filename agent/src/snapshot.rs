@@ -88,4 +88,6 @@ pub struct Attachment {
     pub ifindex: u32,
     /// MAC address of the pod's end.
     pub mac: [u8; 6],
+    /// Host ports and limits.
+    pub wishes: crate::cni::wishes::Wishes,
 }

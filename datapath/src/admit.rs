@@ -62,6 +62,7 @@ fn from_pod(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Re
         }
     }
     state.source = id;
+    state.sender = id;
     state.legs[1] = Leg { target: id, generation: pod.generation, next: NEXT_POD, ..Leg::default() };
     Ok(())
 }

@@ -6,6 +6,7 @@
 use crate::{
     Kernel, Outcome, Packet, Stage, State, Step, Tables, admit,
     hook::{device, side},
+    limit,
     parse::{self, KIND_ERROR, TCP},
     rewrite,
     tables::Touch,
@@ -18,7 +19,7 @@ use abi::{
         FIN, FlowKey, FlowValue, Leg, NEXT_HOST, NEXT_NODE, NEXT_POD, PAIRED, PROMOTED, RST, SEEN, SIDE_STACK,
         SIDE_WIRE, TWIN_STACK, Tuple,
     },
-    pod::{HOST, NONE, READY},
+    pod::{HOST, NONE, PodId, READY},
     service::ALIVE,
 };
 
@@ -46,9 +47,18 @@ pub fn established(
     if !known {
         return Ok(Step::Slow(Stage::Flow));
     }
+    if hook == Hook::FromPod {
+        limit::spend(tables, sender(&entry.legs[1 - (direction & 1)]), packet.len, now)?;
+    }
     tables.touch(&entry, touch(packet, direction, now));
     rewrite::plan(tables, &entry, direction, packet, outcome)?;
     Ok(Step::Done)
+}
+
+/// The pod behind the way back of a packet: at `from_pod` the one that sent it.
+#[inline(always)]
+fn sender(back: &Leg) -> PodId {
+    if back.next == NEXT_POD { back.target } else { NONE }
 }
 
 /// The row was judged under this epoch, and both ends are who they were.
@@ -166,6 +176,9 @@ pub fn resume(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> 
     state.missed = 0;
     if entry.legs[direction & 1].device != state.device {
         return Ok(Step::Slow(Stage::New));
+    }
+    if state.at(Hook::FromPod) {
+        state.sender = sender(&entry.legs[1 - (direction & 1)]);
     }
     if state.at(Hook::FromOverlay) && !admit::tunnel_agrees(tables, kernel, &entry.legs[1 - (direction & 1)]) {
         return Ok(Step::Slow(Stage::New)); // `admit` says what is wrong with it.

@@ -17,6 +17,7 @@ pub mod conntrack;
 pub mod fragment;
 pub mod hook;
 pub mod kernel;
+pub mod limit;
 pub mod neighbour;
 pub mod parse;
 pub mod policy;

@@ -67,6 +67,8 @@ pub struct Node {
     pub half_open: RefCell<BTreeMap<FlowKey, FlowValue>>,
     /// `FRAGS`.
     pub fragments: RefCell<BTreeMap<FragmentKey, Fragment>>,
+    /// `BUCKETS`.
+    pub buckets: RefCell<BTreeMap<PodId, u64>>,
     /// Rows that fit into `FLOWS`; none: any number.
     pub flow_room: Option<usize>,
     /// Jiffies.

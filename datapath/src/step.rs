@@ -59,6 +59,8 @@ pub struct Outcome {
     pub ifindex: u32,
     /// The pod's own MAC address.
     pub mac: [u8; 6],
+    /// The pod's device has a queue, which the packet must go through.
+    pub queued: bool,
     /// Outer destination.
     pub tunnel: Addr,
     /// VNI.

@@ -34,7 +34,7 @@ pub fn finish(skb: &Skb, hook: u32, packet: &Packet, outcome: &Outcome) -> i32 {
     }
     count(0, hook, packet.len);
     match outcome.next {
-        NEXT_POD => to_pod(skb, hook, outcome.ifindex),
+        NEXT_POD => to_pod(skb, hook, outcome),
         NEXT_HOST => {
             skb.set_mark(0);
             // SAFETY: no pointers.
@@ -70,10 +70,12 @@ pub fn rewrite(skb: &Skb, packet: &Packet, outcome: &Outcome) -> Option<()> {
     edit(skb, packet, &outcome.edits, link)
 }
 
-/// Into the pod. Only programs on the way in may go straight to the peer; the others send to the host's end.
+/// Into the pod. Only programs on the way in may go straight to the peer, and only if that goes round no queue; the others
+/// send to the host's end.
 #[inline(always)]
-fn to_pod(skb: &Skb, hook: u32, ifindex: u32) -> i32 {
-    if hook == Hook::ToPod as u32 || hook == Hook::ToNetdev as u32 {
+fn to_pod(skb: &Skb, hook: u32, outcome: &Outcome) -> i32 {
+    let ifindex = outcome.ifindex;
+    if outcome.queued || hook == Hook::ToPod as u32 || hook == Hook::ToNetdev as u32 {
         if hook == Hook::ToPod as u32 && ifindex == skb.ifindex() {
             skb.set_mark(0);
             return TC_ACT_OK;

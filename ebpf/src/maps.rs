@@ -58,6 +58,8 @@ pub static EVENTS: RingBuf = RingBuf::pinned(map::EVENTS.max_entries, 0);
 #[map]
 pub static PROGS: ProgramArray = ProgramArray::with_max_entries(map::PROGS.max_entries, 0);
 #[map]
+pub static BUCKETS: Array<u64> = Array::with_max_entries(map::BUCKETS.max_entries, 0);
+#[map]
 pub static LIMITS: PerCpuArray<Limit> = PerCpuArray::with_max_entries(abi::verdict::REASONS, 0);
 #[map]
 pub static SCRATCH: PerCpuArray<State> = PerCpuArray::with_max_entries(1, 0);

@@ -23,6 +23,7 @@ fn attachment(name: &str, host: u8, ifindex: u32) -> Attachment {
         addresses: vec![[10, 244, 0, host].into()],
         ifindex,
         mac: [2, 0, 0, 0, 0, host],
+        wishes: crate::cni::wishes::Wishes::default(),
     }
 }
 

@@ -48,9 +48,10 @@ pub(super) async fn missing(
     netlink: Netlink,
     ifname: String,
     addresses: Vec<IpAddr>,
+    mac: [u8; 6],
 ) -> Result<Option<&'static str>, NetnsError> {
     let Some(link) = netlink.link(&ifname).await? else { return Ok(Some("the pod's end")) };
-    let as_made = |link: &Link| link.up && link.mac == mac(&addresses);
+    let as_made = |link: &Link| link.up && link.mac == mac;
     if !as_made(&link) {
         return Ok(Some("the pod's end (it is down, or has another MAC address)"));
     }
@@ -95,6 +96,11 @@ pub(super) fn mac(addresses: &[IpAddr]) -> [u8; 6] {
         None => [0; 4],
     };
     [0x0a, 0x58, a, b, c, d]
+}
+
+/// The one that was asked for, or that of the address.
+pub(super) fn mac_of(entry: &crate::ipam::Entry) -> [u8; 6] {
+    entry.wishes.mac.unwrap_or_else(|| mac(&entry.addresses))
 }
 
 /// Name of the host's end: `weft` and eight digits of what makes the interface unique.

@@ -103,6 +103,15 @@ impl Tables for Node {
         self.fragments.borrow_mut().insert(*key, *value);
     }
 
+    fn bucket(&self, id: PodId) -> u64 {
+        self.buckets.borrow().get(&id).copied().unwrap_or(0)
+    }
+
+    fn swap_bucket(&self, id: PodId, _old: u64, new: u64) -> bool {
+        self.buckets.borrow_mut().insert(id, new);
+        true
+    }
+
     fn flow(&self, key: &FlowKey) -> Option<Entry> {
         look(&self.flows, key, true)
     }
