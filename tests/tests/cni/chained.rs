@@ -52,7 +52,9 @@ fn whole_list(lab: &Lab, command: &str, version: &str, namespace: &Namespace, la
 #[test]
 fn the_reference_plugins_come_after() {
     if plugins().is_none() {
-        eprintln!("SKIPPED: the reference plugins are not installed: apt-get install containernetworking-plugins");
+        eprintln!(
+            "SKIPPED: no reference plugins: run `cargo xtask test`, or apt-get install containernetworking-plugins"
+        );
         return;
     }
     on_a_node(RANGE, |lab| {
