@@ -208,7 +208,7 @@ fn policies(snapshot: &Snapshot, slots: &Slots, out: &mut Compiled) {
 
 /// Flags and bucket of a pod. An annotation that makes no sense was refused at ADD; one that came later changes nothing.
 fn limits(attachment: &Attachment, pod: Option<&objects::Pod>) -> (u32, [u64; 2]) {
-    let [ingress, egress] = attachment.wishes.rates(pod).unwrap_or_else(|_| attachment.wishes.rates);
+    let [ingress, egress] = attachment.wishes.rates(pod).unwrap_or(attachment.wishes.rates);
     let depth = |rate: Rate| rate.burst.saturating_mul(1_000_000_000) / rate.bytes.max(1);
     let queued = if ingress.is_some() { QUEUED } else { 0 };
     egress.map_or((queued, [0; 2]), |rate| (queued | EGRESS_LIMIT, [rate.bytes, depth(rate)]))

@@ -90,7 +90,7 @@ impl WishError {
     }
 }
 
-fn invalid(field: &str, value: impl ToString, why: &'static str) -> WishError {
+fn invalid(field: &str, value: &impl ToString, why: &'static str) -> WishError {
     WishError::Invalid { field: field.to_owned(), value: value.to_string(), why }
 }
 
@@ -151,7 +151,7 @@ impl Wishes {
         match pod.and_then(|pod| pod.annotations.get(ADDRESSES)) {
             Some(text) if self.ips.is_empty() => {
                 let why = "is no list of IP addresses, comma separated: write for example 10.244.0.9";
-                let parse = |part: &str| part.trim().parse().map_err(|_| invalid(ADDRESSES, format!("{text:?}"), why));
+                let parse = |part: &str| part.trim().parse().map_err(|_| invalid(ADDRESSES, &format!("{text:?}"), why));
                 one_each(text.split(',').map(parse).collect::<Result<_, _>>()?)
             }
             _ => Ok(self.ips.clone()),
@@ -178,7 +178,7 @@ fn one_each(ips: Vec<IpAddr>) -> Result<Vec<IpAddr>, WishError> {
     let twice = [true, false].into_iter().any(|v4| ips.iter().filter(|ip| ip.is_ipv4() == v4).count() > 1);
     let all = || ips.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(",");
     if twice {
-        Err(invalid("static addresses", all(), "names two of one family: a pod has one of each"))
+        Err(invalid("static addresses", &all(), "names two of one family: a pod has one of each"))
     } else {
         Ok(ips)
     }
@@ -204,7 +204,7 @@ fn host_ports(list: &[Value]) -> Result<Vec<HostPort>, WishError> {
     for value in list {
         let Some(port) = host_port(value)? else { continue };
         if ports.iter().any(|other| other.collides(&port)) {
-            return Err(invalid("runtimeConfig.portMappings", port, "is asked for twice"));
+            return Err(invalid("runtimeConfig.portMappings", &port, "is asked for twice"));
         }
         ports.push(port);
     }
@@ -226,7 +226,7 @@ fn host_port(value: &Value) -> Result<Option<HostPort>, WishError> {
     }
     let (port, container_port) = (number("hostPort")?, number("containerPort")?);
     if container_port == 0 {
-        return Err(invalid(&field("containerPort"), 0, "is no port: write 1 to 65535"));
+        return Err(invalid(&field("containerPort"), &0, "is no port: write 1 to 65535"));
     }
     let proto = match value["protocol"].as_str().unwrap_or("tcp").to_ascii_lowercase().as_str() {
         "tcp" | "" => 6,
@@ -258,7 +258,8 @@ fn rate(value: &Value, way: &str) -> Result<Option<Rate>, WishError> {
 fn quantity(name: &str, text: &str) -> Result<Rate, WishError> {
     let bits = text.parse::<Quantity>().ok().map(Quantity::value).filter(|bits| RATES.contains(bits));
     let why = "is no rate: write bits per second from 1k to 1P, for example 10M";
-    let bits = bits.and_then(|bits| u64::try_from(bits).ok()).ok_or_else(|| invalid(name, format!("{text:?}"), why))?;
+    let bits =
+        bits.and_then(|bits| u64::try_from(bits).ok()).ok_or_else(|| invalid(name, &format!("{text:?}"), why))?;
     Ok(limit(bits, 0))
 }
 

@@ -70,11 +70,11 @@ impl Lab {
 
     /// A Pod object on this node.
     pub(crate) fn pod(&self, name: &str) {
-        self.annotated(name, json!({}));
+        self.annotated(name, &json!({}));
     }
 
     /// A Pod object with annotations.
-    pub(crate) fn annotated(&self, name: &str, annotations: Value) {
+    pub(crate) fn annotated(&self, name: &str, annotations: &Value) {
         let metadata = json!({ "name": name, "namespace": "default", "uid": format!("u-{name}"),
             "annotations": annotations });
         self.api.put(

@@ -136,12 +136,12 @@ fn addresses_that_were_asked_for() {
         let waiting = add(lab, "b", &b, &json!({}));
         let waiting = std::thread::spawn(move || waiting.succeeds());
         lab.wait_for("an interface", |lab| lab.traces().iter().any(|trace| trace.contains("of \"b\"")));
-        lab.annotated("b", json!({ "weft.net/pod-ips": "10.244.0.88" }));
+        lab.annotated("b", &json!({ "weft.net/pod-ips": "10.244.0.88" }));
         assert_eq!(waiting.join().expect("it succeeds")["ips"][0]["address"], "10.244.0.88/32");
         let c = Namespace::new();
         // A pod each: the agent may not have heard of a change of one yet.
         let refused = |pod: &str, annotation: &str, code: u32, names: &str| {
-            lab.annotated(pod, json!({ "weft.net/pod-ips": annotation }));
+            lab.annotated(pod, &json!({ "weft.net/pod-ips": annotation }));
             add(lab, pod, &c, &json!({})).fails(code, names);
         };
         refused("c1", "10.244.0.77", 104, "default/a");
@@ -179,7 +179,7 @@ fn rates_are_kept() {
         let (a, b) = (Namespace::new(), Namespace::new());
         // 8 Mbit/s: two megabytes take two seconds but for the bucket's content; never less, however fast the machine is.
         let limits = json!({ "kubernetes.io/ingress-bandwidth": "8M", "kubernetes.io/egress-bandwidth": "8M" });
-        lab.annotated("a", limits);
+        lab.annotated("a", &limits);
         lab.pod("b");
         let port = |number: u16| json!([{ "hostPort": number, "containerPort": 81 }]);
         add(lab, "a", &a, &json!({ "portMappings": port(8081) })).succeeds();
@@ -192,7 +192,7 @@ fn rates_are_kept() {
             assert!(into > Duration::from_millis(1_500) && out > Duration::from_millis(1_500), "{into:?} {out:?}");
         }
         let c = Namespace::new();
-        lab.annotated("c", json!({ "kubernetes.io/ingress-bandwidth": "fast" }));
+        lab.annotated("c", &json!({ "kubernetes.io/ingress-bandwidth": "fast" }));
         add(lab, "c", &c, &json!({})).fails(7, "kubernetes.io/ingress-bandwidth");
         lab.call("DEL", "a", &a).succeeds();
         lab.call("DEL", "b", &b).succeeds();
