@@ -33,7 +33,7 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::{
     cluster::NODES,
-    node::{End, FIRST_POD, Flow, HOST_SIDE, POD_DEVICES},
+    node::{End, FIRST_POD, Flow, HOST_SIDE, POD_DEVICES, POD_MAC},
     order::Target,
 };
 
@@ -246,9 +246,8 @@ fn packet(flow: &Flow) -> Vec<u8> {
         1 => 8,
         _ => 0,
     };
-    let make =
-        Make { tuple, proto: flow.proto, flags, ttl: 64, link: [GATEWAY_MAC, [2, 0, 0, 0, 9, 9]], unsummed: false };
-    make.bytes()
+    let link = [GATEWAY_MAC, POD_MAC];
+    Make { tuple, proto: flow.proto, flags, ttl: 64, link, unsummed: false, extensions: &[] }.bytes()
 }
 
 impl Target for Kernel {
