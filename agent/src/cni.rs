@@ -243,9 +243,10 @@ fn told(error: &PodError) -> CniError {
         PodError::Wish(error) | PodError::Ipam(IpamError::Wish(error)) => {
             (error.code(), "what is asked of the pod's interface cannot be granted")
         }
-        PodError::NotInForce(..) | PodError::NoRange | PodError::Removed => {
-            (code::TRY_LATER, "the pod cannot have its interface yet")
-        }
+        PodError::NotInForce(..)
+        | PodError::NoRange
+        | PodError::Removed
+        | PodError::Ipam(IpamError::Resting { .. }) => (code::TRY_LATER, "the pod cannot have its interface yet"),
         PodError::InterfaceExists(_) => (code::INVALID_ENVIRONMENT, "CNI_IFNAME names an interface that is there"),
         PodError::Unknown(..) => (code::UNKNOWN_CONTAINER, "CNI_CONTAINERID and CNI_IFNAME are not known"),
         PodError::OwnNamespace(_) | PodError::Netns(NetnsError::Open { .. } | NetnsError::Enter { .. }) => {

@@ -2,7 +2,7 @@
 //!
 //! Written whole and renamed on each change, so that a killed agent gives no address twice. A new boot starts empty:
 //! whatever had an address then is gone, so the file is named by its boot and need not outlive a power cut. Addresses are
-//! given out in a circle, so that one that was just freed rests as long as possible.
+//! given out in a circle, and one that was freed rests for [`REST`]: what was on its way to the old pod has gone by then.
 use std::{
     collections::BTreeSet,
     fs::{self, File},
@@ -12,6 +12,7 @@ use std::{
 };
 
 use ipnetwork::IpNetwork;
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::cni::wishes::{WishError, Wishes};
@@ -41,7 +42,19 @@ pub enum IpamError {
         /// How many it has.
         used: usize,
     },
+    /// What is free was another pod's a moment ago.
+    #[error("the free addresses of {range} rest for {REST} s after their last pods: {resting} of them")]
+    Resting {
+        /// The node's range.
+        range: IpNetwork,
+        /// How many rest.
+        resting: usize,
+    },
 }
+
+/// Seconds that an address is nobody's after its pod: longer than a packet lives, and than peers' neighbour entries and
+/// half-open connections to it. A pod that asks for an address by name has it at once: it is its successor.
+pub const REST: u64 = 15;
 
 /// One interface of one sandbox.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -85,6 +98,27 @@ struct Pages {
     #[serde(default, deserialize_with = "one_or_more")]
     last: Vec<IpAddr>,
     entries: Vec<Entry>,
+    /// Addresses that rest.
+    #[serde(default)]
+    freed: Vec<Freed>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Freed {
+    address: IpAddr,
+    /// Seconds since the boot.
+    at: u64,
+}
+
+impl Freed {
+    fn rests(&self, now: u64) -> bool {
+        now.saturating_sub(self.at) < REST
+    }
+}
+
+/// Seconds since the boot, sleep included.
+fn uptime() -> u64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| time.tv_sec().cast_unsigned())
 }
 
 /// Ledgers of agents that knew one family have an address, or none, where there is a list now.
@@ -106,6 +140,7 @@ fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>
 pub struct Ledger {
     path: PathBuf,
     pages: Pages,
+    clock: fn() -> u64,
 }
 
 impl Ledger {
@@ -123,7 +158,7 @@ impl Ledger {
             Err(error) => return Err(failed(error)),
         };
         let pages = if pages.boot == boot { pages } else { Pages { boot: boot.to_owned(), ..Pages::default() } };
-        Ok(Ledger { path, pages })
+        Ok(Ledger { path, pages, clock: uptime })
     }
 
     /// Everyone who has an address.
@@ -142,6 +177,10 @@ impl Ledger {
     /// [`IpamError`]; then nothing has changed.
     pub fn take(&mut self, ranges: &[IpNetwork], entry: Entry) -> Result<Entry, IpamError> {
         let used: BTreeSet<IpAddr> = self.pages.entries.iter().flat_map(|entry| &entry.addresses).copied().collect();
+        let now = (self.clock)();
+        let resting: Vec<IpAddr> =
+            self.pages.freed.iter().filter(|freed| freed.rests(now)).map(|freed| freed.address).collect();
+        let taken: BTreeSet<IpAddr> = used.iter().chain(&resting).copied().collect();
         self.ports_are_free(&entry)?;
         self.asked(ranges, &entry)?;
         let free = |range: &IpNetwork| {
@@ -150,13 +189,17 @@ impl Ledger {
                 return Ok(*asked);
             }
             let last = self.pages.last.iter().find(|last| last.is_ipv4() == v4).copied();
-            let none =
-                IpamError::Exhausted { range: *range, used: usize::try_from(size(*range)).unwrap_or(usize::MAX) };
-            next(*range, last, &used).ok_or(none)
+            next(*range, last, &taken).ok_or_else(|| match next(*range, last, &used) {
+                Some(_) => IpamError::Resting { range: *range, resting: resting.len() },
+                None => {
+                    IpamError::Exhausted { range: *range, used: usize::try_from(size(*range)).unwrap_or(usize::MAX) }
+                }
+            })
         };
         let addresses = ranges.iter().map(free).collect::<Result<Vec<_>, _>>()?;
         let mut pages = self.pages.clone();
         pages.last.clone_from(&addresses);
+        pages.freed.retain(|freed| freed.rests(now) && !addresses.contains(&freed.address));
         let entry = Entry { addresses, ..entry };
         pages.entries.retain(|other| !other.is(&entry.container_id, &entry.ifname));
         pages.entries.push(entry.clone());
@@ -205,6 +248,9 @@ impl Ledger {
         let mut pages = self.pages.clone();
         let gone: Vec<Entry> = pages.entries.extract_if(.., |entry| !keep(entry)).collect();
         if !gone.is_empty() {
+            let at = (self.clock)();
+            pages.freed.retain(|freed| freed.rests(at));
+            pages.freed.extend(gone.iter().flat_map(|entry| &entry.addresses).map(|ip| Freed { address: *ip, at }));
             self.write(pages)?;
         }
         Ok(gone)
@@ -343,6 +389,8 @@ mod tests {
         assert_eq!(take("f"), None);
         let gone = ledger.retain(|entry| entry.container_id != "b").expect("written");
         assert_eq!(gone.len(), 1);
+        assert!(matches!(ledger.take(&small, entry("f")), Err(IpamError::Resting { resting: 1, .. })));
+        ledger.clock = || uptime() + REST;
         assert_eq!(octet(&ledger.take(&small, entry("f")).expect("b's")), 3);
     }
 
