@@ -38,14 +38,9 @@ pub(crate) fn check(previous: &Value) -> Result<(), Failure> {
             return Err(invalid(&format!("prevResult.{name} is no list of objects"), value.to_string()));
         }
     }
-    let count = previous["interfaces"].as_array().map_or(0, Vec::len);
-    for ip in previous["ips"].as_array().into_iter().flatten() {
-        let index = &ip["interface"];
-        let inside = index.as_u64().and_then(|index| usize::try_from(index).ok()).is_some_and(|index| index < count);
-        if !ip["address"].is_string() || !(index.is_null() || inside) {
-            let details = format!("{ip}: it wants an address, and as interface a place in prevResult.interfaces");
-            return Err(invalid("prevResult.ips is not valid", details));
-        }
+    let nameless = previous["ips"].as_array().into_iter().flatten().find(|ip| !ip["address"].is_string());
+    if let Some(ip) = nameless {
+        return Err(invalid("prevResult.ips is not valid", format!("{ip} has no address")));
     }
     Ok(())
 }
@@ -102,7 +97,7 @@ mod tests {
         check_text(r#"{"cniVersion":"0.4.0","ips":[{"version":"4","address":"192.0.2.1/24"}]}"#, Ok(()));
         check_text(r#"{"cniVersion":"0.2.0","ip4":{"ip":"192.0.2.1/24"}}"#, Err(1));
         check_text(r#"{"ips":{}}"#, Err(7));
-        check_text(r#"{"ips":[{"address":"192.0.2.1/24","interface":0}]}"#, Err(7));
+        check_text(r#"{"ips":[{"interface":0}]}"#, Err(7));
         check_text(r#"{"interfaces":[{"name":"a"}],"ips":[{"address":"192.0.2.1/24","interface":0}]}"#, Ok(()));
         check_text(r#"{"interfaces":["a"]}"#, Err(7));
     }
