@@ -99,14 +99,18 @@ impl Skb {
     /// Leaves five words in the control block.
     #[inline(always)]
     pub fn set_cb(&self, words: [u32; 5]) {
-        // SAFETY: a writable field of the program's context, one word at a time as the verifier wants it.
+        let base = self.0;
+        // A pointer of its own for each word: one that is worked out once for several calls would be a context that was
+        // added to, which the verifier refuses.
+        // SAFETY: a writable field of the program's context, one word at a time as the verifier wants it; `base` is on the stack.
+        let word = |index: usize| unsafe { &raw mut (*core::ptr::read_volatile(&raw const base)).cb[index] };
+        // SAFETY: as above.
         unsafe {
-            let cb = &raw mut (*self.0).cb;
-            core::ptr::write_volatile(&raw mut (*cb)[0], words[0]);
-            core::ptr::write_volatile(&raw mut (*cb)[1], words[1]);
-            core::ptr::write_volatile(&raw mut (*cb)[2], words[2]);
-            core::ptr::write_volatile(&raw mut (*cb)[3], words[3]);
-            core::ptr::write_volatile(&raw mut (*cb)[4], words[4]);
+            core::ptr::write_volatile(word(0), words[0]);
+            core::ptr::write_volatile(word(1), words[1]);
+            core::ptr::write_volatile(word(2), words[2]);
+            core::ptr::write_volatile(word(3), words[3]);
+            core::ptr::write_volatile(word(4), words[4]);
         }
     }
 }
