@@ -10,8 +10,16 @@ pub struct Addr(pub [u32; 4]);
 const MAPPED: u32 = 0x0000_ffff_u32.to_be();
 
 impl Addr {
-    /// No address; the wildcard of node-port keys.
+    /// No address; the wildcard of the node-port keys of IPv4.
     pub const ANY: Addr = Addr([0; 4]);
+    /// The wildcard of the node-port keys of IPv6: all ones, which no packet has as its address.
+    pub const ANY6: Addr = Addr([u32::MAX; 4]);
+
+    /// The wildcard of the node-port keys of a family.
+    #[inline(always)]
+    pub const fn wildcard(v4: bool) -> Addr {
+        if v4 { Addr::ANY } else { Addr::ANY6 }
+    }
 
     /// From the four bytes of an IPv4 header's field, as a native load gives them.
     #[inline(always)]

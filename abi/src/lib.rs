@@ -10,6 +10,7 @@ pub mod addr;
 pub mod config;
 pub mod event;
 pub mod flow;
+pub mod fragment;
 pub mod map;
 pub mod peer;
 pub mod pod;

@@ -1,5 +1,5 @@
 //! Every map by name, kind and size: the one schema from which `ebpf` declares and the agent creates, pins and dumps.
-use crate::{addr::Prefix, config, event, flow, peer, pod, policy, route, service, verdict};
+use crate::{addr::Prefix, config, event, flow, fragment, peer, pod, policy, route, service, verdict};
 
 /// Kind of a BPF map, as the kernel names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -66,6 +66,8 @@ pub const BACKENDS: MapSpec = spec::<u32, service::Backend>("BACKENDS", MapKind:
 pub const FLOWS: MapSpec = spec::<flow::FlowKey, flow::FlowValue>("FLOWS", MapKind::Hash, 262_144, true);
 /// Half-open flows.
 pub const HALFOPEN: MapSpec = spec::<flow::FlowKey, flow::FlowValue>("HALFOPEN", MapKind::LruHash, 65_536, true);
+/// Ports of packets in pieces.
+pub const FRAGS: MapSpec = spec::<fragment::FragmentKey, fragment::Fragment>("FRAGS", MapKind::LruHash, 8_192, true);
 /// Epoch.
 pub const CONFIG: MapSpec = spec::<u32, config::Config>("CONFIG", MapKind::Array, 1, true);
 /// Packets and bytes by reason and hook.
@@ -80,8 +82,13 @@ pub const EVENTS: MapSpec =
 pub const PROGS: MapSpec =
     MapSpec { name: "PROGS", kind: MapKind::ProgArray, key: 4, value: 4, max_entries: 8, pinned: false };
 
+/// When each pod's bucket is full again, in nanoseconds of jiffies. Private to one load, never pinned: a new load starts with
+/// full buckets.
+pub const BUCKETS: MapSpec = spec::<u32, u64>("BUCKETS", MapKind::Array, POD.max_entries, false);
+
 /// Names of the programs that belong into [`PROGS`], by index. The loader fills it before it attaches a hook.
-pub const STAGES: [&str; 6] = ["slow_flow", "slow_new", "slow_policy", "slow_route", "slow_record", "slow_finish"];
+pub const STAGES: [&str; 7] =
+    ["slow_flow", "slow_new", "slow_policy", "slow_route", "slow_record", "slow_finish", "slow_read"];
 
 /// Name of the per-CPU scratch slot that hooks and stages share; private to one load, never pinned.
 pub const SCRATCH: &str = "SCRATCH";
@@ -89,7 +96,7 @@ pub const SCRATCH: &str = "SCRATCH";
 pub const SETTINGS: &str = "SETTINGS";
 
 /// Every map that user space reads or writes.
-pub const ALL: [MapSpec; 16] = [
-    PODS, POD, ROUTES, NODES, PEERS, CIDRS, POLICY, SERVICES, SLOTS, BACKENDS, FLOWS, HALFOPEN, CONFIG, COUNTERS,
-    EVENTS, PROGS,
+pub const ALL: [MapSpec; 17] = [
+    PODS, POD, ROUTES, NODES, PEERS, CIDRS, POLICY, SERVICES, SLOTS, BACKENDS, FLOWS, HALFOPEN, FRAGS, CONFIG,
+    COUNTERS, EVENTS, PROGS,
 ];

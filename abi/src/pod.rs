@@ -35,8 +35,18 @@ pub struct Pod {
     pub flags: u32,
     /// Zero.
     pub pad: u32,
-    /// Zero; the token bucket of the egress limit.
-    pub reserved: [u64; 3],
+    /// With [`EGRESS_LIMIT`]: bytes per second, and how many nanoseconds of sending may be ahead of time. Else zero.
+    pub limit: [u64; 2],
+    /// Zero.
+    pub reserved: u64,
+}
+
+impl Pod {
+    /// The pod's address of the family that `like` is of.
+    #[inline(always)]
+    pub const fn addr(&self, like: &Addr) -> Addr {
+        if like.is_v4() { self.addr4 } else { self.addr6 }
+    }
 }
 
 /// A policy selects the pod for ingress: what no rule allows is dropped.
@@ -46,5 +56,9 @@ pub const ISOLATED_EGRESS: u8 = 2;
 
 /// The pod's policy is in force; until then its hooks drop with `PodNotReady`.
 pub const READY: u32 = 1;
+/// The pod's device has a queue (a limit, or somebody else's): packets go through it and not straight to the peer.
+pub const QUEUED: u32 = 2;
+/// What the pod sends is limited by `Pod::limit`.
+pub const EGRESS_LIMIT: u32 = 4;
 
 const _: () = assert!(size_of::<Pod>() == 88);

@@ -14,13 +14,13 @@ pub type BackendId = u32;
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct ServiceKey {
-    /// The service's address; [`Addr::ANY`] for a node port, which answers on every address of every node.
+    /// The service's address; [`Addr::wildcard`] for a node port, which answers on every address of every node.
     pub addr: Addr,
     /// Network byte order.
     pub port: u16,
     /// IP protocol number.
     pub proto: u8,
-    /// [`SCOPE_CLUSTER`] or [`SCOPE_NODE_PORT`].
+    /// [`SCOPE_CLUSTER`], [`SCOPE_NODE_PORT`] or [`SCOPE_HOST_PORT`].
     pub scope: u8,
 }
 
@@ -28,6 +28,9 @@ pub struct ServiceKey {
 pub const SCOPE_CLUSTER: u8 = 0;
 /// A node port: asked when the destination is a node's address.
 pub const SCOPE_NODE_PORT: u8 = 1;
+/// A pod's host port at an address of its node, for whom the packet came to from outside or from another node. For pods of
+/// this node the same row stands under [`SCOPE_CLUSTER`], so that they need no second look-up.
+pub const SCOPE_HOST_PORT: u8 = 2;
 
 /// A row of `SERVICES`. 32 bytes.
 #[repr(C)]

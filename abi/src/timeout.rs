@@ -16,6 +16,8 @@ pub const DATAGRAM: u64 = 60;
 pub const DATAGRAM_ESTABLISHED: u64 = 180;
 /// Packets both ways over this time promote a UDP or ICMP flow.
 pub const DATAGRAM_PROMOTE: u64 = 2;
+/// A packet's later fragments follow its first no longer than this; Linux gives up to put it together at the same time.
+pub const FRAGMENTS: u64 = 30;
 
 /// IP protocol number.
 const TCP: u8 = 6;

@@ -31,7 +31,7 @@ macro_rules! drop_reasons {
 
 drop_reasons! {
     Malformed = 1, "malformed", "The packet is shorter than its headers say, or its header is not valid.";
-    UnsupportedProtocol = 2, "unsupported_protocol", "Neither IPv4 nor ARP, or a transport other than TCP, UDP and ICMP.";
+    UnsupportedProtocol = 2, "unsupported_protocol", "Neither IP nor ARP, a transport other than TCP, UDP and ICMP, or a routing header with hops to go.";
     Fragment = 3, "fragment", "A fragment that carries no transport header and whose first one is not known.";
     PodNotReady = 4, "pod_not_ready", "The pod's policy is not in force yet.";
     SpoofedSource = 5, "spoofed_source", "The source is not an address of the pod that sent it.";
@@ -51,6 +51,11 @@ drop_reasons! {
     EditFailed = 19, "edit_failed", "The kernel refused to rewrite or redirect the packet.";
     WrongDevice = 20, "wrong_device", "A packet of a known flow came in by another device than the flow's.";
     StaleFlow = 21, "stale_flow", "A packet of a flow whose backend or pod is gone, and that cannot be resolved again.";
+    LinkChatter = 22, "link_chatter", "Neighbour or router discovery and multicast membership, which no one behind this device needs.";
+    RogueRouter = 23, "rogue_router", "A router advertisement or redirect from a pod: pods are no routers.";
+    RogueDhcp = 24, "rogue_dhcp", "A DHCP server's packet from a pod that nobody asked.";
+    WrongMac = 25, "wrong_mac", "The source MAC address is not the pod's that sent it.";
+    EgressLimit = 26, "egress_limit", "The pod sends more than its limit (kubernetes.io/egress-bandwidth) allows.";
 }
 
 /// Counters per reason: one past the highest number, so that the array is indexed without a branch.

@@ -46,6 +46,8 @@ pub mod code {
     pub const KERNEL: u32 = 102;
     /// CHECK: something differs from what ADD made.
     pub const DIFFERS: u32 = 103;
+    /// An address or a host port that was asked for is somebody else's.
+    pub const TAKEN: u32 = 104;
 }
 
 /// The generated messages, clients and servers.

@@ -36,11 +36,11 @@ pub struct Args {
     /// Name of the network device that carries the node's address, or `auto`
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Address range of all pods; may be repeated
-    #[arg(long, default_value = "10.244.0.0/16")]
+    /// Address range of all pods; two, one per family, separated by a comma
+    #[arg(long, default_value = "10.244.0.0/16", value_delimiter = ',')]
     pub cluster_cidr: Vec<IpNetwork>,
-    /// Address range of Services; may be repeated
-    #[arg(long, default_value = "10.96.0.0/16")]
+    /// Address range of Services; two, one per family, separated by a comma
+    #[arg(long, default_value = "10.96.0.0/16", value_delimiter = ',')]
     pub service_cidr: Vec<IpNetwork>,
     /// Ports that Services of type NodePort may have
     #[arg(long, default_value = "30000-32767", value_parser = port_range)]
@@ -54,6 +54,26 @@ pub struct Args {
     /// Tell `weft monitor` of every new flow too
     #[arg(long)]
     pub flow_events: bool,
+}
+
+impl Args {
+    /// Whether the ranges make sense: one of each family at most.
+    ///
+    /// # Errors
+    /// The flag that does not, and what to give it.
+    pub fn families(&self) -> Result<(), String> {
+        for (flag, ranges) in [("--cluster-cidr", &self.cluster_cidr), ("--service-cidr", &self.service_cidr)] {
+            let count = |v4: bool| ranges.iter().filter(|range| range.is_ipv4() == v4).count();
+            if count(true) > 1 || count(false) > 1 {
+                let list: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+                return Err(format!(
+                    "{flag} {} has two ranges of one family: give one IPv4 and one IPv6 range at most",
+                    list.join(",")
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// How programs are attached to devices.

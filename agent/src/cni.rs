@@ -1,5 +1,5 @@
 //! CNI calls as the plugin hands them on (https://www.cni.dev/docs/spec/): arguments checked, errors in CNI's codes.
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use agent_api::{
     code,
@@ -9,6 +9,7 @@ use agent_api::{
         cni_server::Cni,
     },
 };
+use ipnetwork::IpNetwork;
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
@@ -17,8 +18,12 @@ use crate::{
     Shared, Started,
     ipam::{self, Entry, IpamError},
     netns::NetnsError,
-    pods::{GATEWAY, Made, PodError},
+    pods::{Made, PodError, gateway},
 };
+
+pub mod wishes;
+
+use wishes::Wishes;
 
 /// How long ADD waits for the pod's policy if the caller sets no limit: less than a kubelet's patience.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -100,10 +105,12 @@ async fn abandon(shared: &Shared, entry: &Entry) {
 fn available(shared: &Shared) -> Result<(), CniError> {
     let unavailable = |error: CniError| CniError { code: code::NOT_AVAILABLE, ..error };
     let started = started(shared).map_err(unavailable)?;
-    let range = started.pods.range().map_err(|error| unavailable(told(&error)))?;
-    let used = started.pods.entries().iter().filter(|entry| range.contains(entry.address)).count();
-    if used >= usize::try_from(ipam::capacity(range)).unwrap_or(usize::MAX) {
-        return Err(unavailable(told(&PodError::Ipam(IpamError::Exhausted { range, used }))));
+    let entries = started.pods.entries();
+    for range in started.pods.ranges().map_err(|error| unavailable(told(&error)))? {
+        let used = entries.iter().flat_map(|entry| &entry.addresses).filter(|ip| range.contains(**ip)).count();
+        if used >= usize::try_from(ipam::capacity(&[range])).unwrap_or(usize::MAX) {
+            return Err(unavailable(told(&PodError::Ipam(IpamError::Exhausted { range, used }))));
+        }
     }
     let fault = shared.in_force.borrow().fault.clone();
     if fault.is_empty() { Ok(()) } else { Err(self::fault(code::LIMITED, "the tables cannot be written", fault)) }
@@ -128,7 +135,7 @@ async fn add(shared: &Shared, request: &CniRequest) -> Result<(Entry, CniResult)
     };
     let (entry, made) = started.pods.add(entry, patience).await.map_err(|error| told(&error))?;
     let pod = format!("{}/{}", entry.namespace, entry.name);
-    tracing::info!(pod, address = %made.address, device = made.device, "the pod's interface is ready");
+    tracing::info!(pod, addresses = ?made.addresses, device = made.device, "the pod's interface is ready");
     let result = result(&made, request);
     Ok((entry, result))
 }
@@ -188,9 +195,10 @@ fn entry(request: &CniRequest) -> Result<Entry, CniError> {
         name,
         uid,
         netns: request.netns.clone(),
-        address: std::net::Ipv4Addr::UNSPECIFIED,
+        addresses: Vec::new(),
         device: String::new(),
         network: network(&request.config_json),
+        wishes: Wishes::read(&request.config_json).map_err(|error| told(&error.into()))?,
     })
 }
 
@@ -201,14 +209,18 @@ fn result(made: &Made, request: &CniRequest) -> CniResult {
         mtu: made.mtu,
         sandbox: sandbox.to_owned(),
     };
-    let gateway = GATEWAY.to_string();
+    let host = |ip: IpAddr| IpNetwork::from(ip).to_string();
+    let way = |ip: &IpAddr| {
+        let gateway = gateway(ip.is_ipv4());
+        let near = gateway.is_ipv4().then(|| Route { dst: host(gateway), gw: String::new() });
+        let everywhere = if gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+        near.into_iter().chain([Route { dst: everywhere.to_owned(), gw: gateway.to_string() }])
+    };
+    let ip = |ip: &IpAddr| Ip { address: host(*ip), gateway: gateway(ip.is_ipv4()).to_string(), interface: 1 };
     CniResult {
         interfaces: vec![end(&made.device, made.host_mac, ""), end(&request.ifname, made.mac, &request.netns)],
-        ips: vec![Ip { address: format!("{}/32", made.address), gateway: gateway.clone(), interface: 1 }],
-        routes: vec![
-            Route { dst: format!("{gateway}/32"), gw: String::new() },
-            Route { dst: "0.0.0.0/0".to_owned(), gw: gateway },
-        ],
+        ips: made.addresses.iter().map(ip).collect(),
+        routes: made.addresses.iter().flat_map(way).collect(),
     }
 }
 
@@ -228,9 +240,13 @@ fn told(error: &PodError) -> CniError {
     let (code, msg) = match error {
         PodError::Ipam(IpamError::Exhausted { .. }) => (code::NO_ADDRESS, "no address is left for the pod"),
         PodError::Ipam(IpamError::File { .. }) => (code::IO, "the ledger of addresses cannot be kept"),
-        PodError::NotInForce(..) | PodError::NoRange | PodError::Removed => {
-            (code::TRY_LATER, "the pod cannot have its interface yet")
+        PodError::Wish(error) | PodError::Ipam(IpamError::Wish(error)) => {
+            (error.code(), "what is asked of the pod's interface cannot be granted")
         }
+        PodError::NotInForce(..)
+        | PodError::NoRange
+        | PodError::Removed
+        | PodError::Ipam(IpamError::Resting { .. }) => (code::TRY_LATER, "the pod cannot have its interface yet"),
         PodError::InterfaceExists(_) => (code::INVALID_ENVIRONMENT, "CNI_IFNAME names an interface that is there"),
         PodError::Unknown(..) => (code::UNKNOWN_CONTAINER, "CNI_CONTAINERID and CNI_IFNAME are not known"),
         PodError::OwnNamespace(_) | PodError::Netns(NetnsError::Open { .. } | NetnsError::Enter { .. }) => {

@@ -2,15 +2,12 @@
 //!
 //! Policies and services are compiled by their own crates; what is added here is who and where: pods of this node,
 //! nodes and the ways to them. Never fails: what makes no sense is left out, or fails closed, and is told as an `Issue`.
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use abi::{
     Addr,
     addr::Prefix,
-    pod::{HOST, Pod, PodId, READY},
+    pod::{EGRESS_LIMIT, HOST, Pod, PodId, QUEUED, READY},
     route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, Node, NodeId, Route, SERVICE_RANGE},
 };
 use ipnetwork::IpNetwork;
@@ -18,12 +15,14 @@ use objects::{Issue, Key};
 use policy::LocalPod;
 
 use crate::{
+    cni::wishes::Rate,
     slots::{self, LOCAL_NODE, Places, Slots, node_is_free, pod_is_free},
-    snapshot::{Attachment, Snapshot},
+    snapshot::{Attachment, Snapshot, of_family},
     tables::{Table, Tables, masked},
 };
 
 mod apiserver;
+mod host_ports;
 mod memo;
 
 pub use memo::Memo;
@@ -76,7 +75,7 @@ pub fn compile_again(snapshot: &Snapshot, slots: &Slots, memo: &mut Memo) -> Com
 /// Rows of `NODES`; the ids by name.
 fn nodes<'a>(snapshot: &'a Snapshot, slots: &Slots, out: &mut Compiled) -> BTreeMap<&'a str, NodeId> {
     let facts = &snapshot.node;
-    let own = Addr::from(IpAddr::V4(facts.address));
+    let own = if facts.own4() == Addr::ANY { facts.own6() } else { facts.own4() };
     let local = slots.nodes.get(&LOCAL_NODE).filter(|row| row.tunnel == own);
     let generation = local.map_or(1, |row| row.generation);
     out.tables.nodes.insert(LOCAL_NODE, Node { tunnel: own, generation, flags: LOCAL, key: 0, pad: 0 });
@@ -84,9 +83,21 @@ fn nodes<'a>(snapshot: &'a Snapshot, slots: &Slots, out: &mut Compiled) -> BTree
     let mut places = Places::new(&slots.nodes, LOCAL_NODE + 1, Table::Nodes.spec().max_entries);
     let mut wanted: BTreeMap<Addr, &str> = BTreeMap::new();
     for (key, node) in snapshot.nodes.iter().filter(|(key, _)| key.name != facts.name) {
-        let Some(tunnel) = node.internal_ips.iter().find(|ip| ip.is_ipv4()) else { continue };
-        let tunnel = Addr::from(*tunnel);
-        let other = if tunnel == own { Some(&*facts.name) } else { wanted.get(&tunnel).copied() };
+        // One overlay for both families: by IPv4 where both ends have it, as the other end decides too.
+        let (v4, v6) = (of_family(&node.internal_ips, true), of_family(&node.internal_ips, false));
+        let common = [(facts.own4(), v4), (facts.own6(), v6)];
+        let Some((_, tunnel)) = common.into_iter().find(|(near, far)| *near != Addr::ANY && *far != Addr::ANY) else {
+            if !node.internal_ips.is_empty() {
+                let message = "It has no address of a family that this node has: its pods cannot be reached".to_owned();
+                out.issues.push(Issue { kind: "Node", key: key.clone(), reason: "NoCommonFamily", message });
+            }
+            continue;
+        };
+        let other = if tunnel == facts.own4() || tunnel == facts.own6() {
+            Some(&*facts.name)
+        } else {
+            wanted.get(&tunnel).copied()
+        };
         if let Some(other) = other {
             let message = format!("Address {tunnel} is node {other}'s already: pods of this node cannot be reached");
             out.issues.push(Issue { kind: "Node", key: key.clone(), reason: "AddressConflict", message });
@@ -143,8 +154,8 @@ fn routes(snapshot: &Snapshot, nodes: &BTreeMap<&str, NodeId>, out: &mut Compile
             rows.insert(Prefix::host((*ip).into()), Route { node: *id, flags: NODE_ADDRESS });
         }
     }
-    for address in facts.addresses.iter().chain([&facts.address]) {
-        let own = Prefix::host(IpAddr::V4(*address).into());
+    for address in facts.addresses.iter().chain(&facts.own) {
+        let own = Prefix::host((*address).into());
         rows.insert(own, Route { node: LOCAL_NODE, flags: NODE_ADDRESS });
     }
 }
@@ -171,29 +182,40 @@ fn policies(snapshot: &Snapshot, slots: &Slots, out: &mut Compiled) {
         let old = slots.pods.get(&id).filter(|row| is(row, attachment));
         let generation = old
             .map_or_else(|| slots.pods.get(&id).map_or(1, |row| row.generation.wrapping_add(1)), |row| row.generation);
+        let (flags, limit) = limits(attachment, known.map(|pod| &**pod));
         let (set, isolated) = policy.map_or((0, 0), |policy| (policy.set, policy.isolated));
         let row = Pod {
-            addr4: IpAddr::V4(attachment.address).into(),
+            addr4: of_family(&attachment.addresses, true),
+            addr6: of_family(&attachment.addresses, false),
             ifindex: attachment.ifindex,
             generation,
             policy_set: [set; 2],
             isolated: [isolated; 2],
             mac: attachment.mac,
-            flags: if policy.is_some() { READY } else { 0 },
+            flags: flags | if policy.is_some() { READY } else { 0 },
+            limit,
             ..Pod::default()
         };
         if policy.is_some() {
             out.ready.insert((attachment.container_id.clone(), attachment.ifname.clone()));
         }
-        out.tables.pods.insert(row.addr4, id);
+        out.tables.pods.extend(attachment.addresses.iter().map(|ip| (Addr::from(*ip), id)));
         out.tables.pod.insert(id, row);
         out.names.pods.insert(id, attachment.pod.clone());
     }
     generations(slots, out);
 }
 
+/// Flags and bucket of a pod. An annotation that makes no sense was refused at ADD; one that came later changes nothing.
+fn limits(attachment: &Attachment, pod: Option<&objects::Pod>) -> (u32, [u64; 2]) {
+    let [ingress, egress] = attachment.wishes.rates(pod).unwrap_or(attachment.wishes.rates);
+    let depth = |rate: Rate| rate.burst.saturating_mul(1_000_000_000) / rate.bytes.max(1);
+    let queued = if ingress.is_some() { QUEUED } else { 0 };
+    egress.map_or((queued, [0; 2]), |rate| (queued | EGRESS_LIMIT, [rate.bytes, depth(rate)]))
+}
+
 fn local_pod(snapshot: &Snapshot, attachment: &Attachment) -> LocalPod {
-    let addresses = vec![IpAddr::V4(attachment.address)];
+    let addresses = attachment.addresses.clone();
     // A runtime knows a static pod by the uid of its file, the API by that of its mirror.
     let known = snapshot.pods.get(&attachment.pod).filter(|pod| pod.goes_by(&attachment.uid));
     let uid = known.map_or_else(|| attachment.uid.clone(), |pod| pod.uid.clone());
@@ -201,22 +223,23 @@ fn local_pod(snapshot: &Snapshot, attachment: &Attachment) -> LocalPod {
 }
 
 fn is(row: &Pod, attachment: &Attachment) -> bool {
-    row.ifindex == attachment.ifindex && row.addr4 == Addr::from(IpAddr::V4(attachment.address))
+    let (addr4, addr6) = (of_family(&attachment.addresses, true), of_family(&attachment.addresses, false));
+    row.ifindex == attachment.ifindex && row.addr4 == addr4 && row.addr6 == addr6
 }
 
 /// The node's own row: every address of the host, and host-network pods with it.
 fn host(snapshot: &Snapshot, slots: &Slots, out: &mut Compiled) {
     let facts = &snapshot.node;
-    let addr4 = Addr::from(IpAddr::V4(facts.address));
+    let (addr4, addr6) = (facts.own4(), facts.own6());
     let old = slots.pods.get(&HOST);
-    let same = |row: &&Pod| row.addr4 == addr4 && row.ifindex == facts.host_ifindex;
+    let same = |row: &&Pod| row.addr4 == addr4 && row.addr6 == addr6 && row.ifindex == facts.host_ifindex;
     let raised = old.map_or(1, |row| row.generation.wrapping_add(1));
     let generation = old.filter(same).map_or(raised, |row| row.generation);
     let mac = abi::config::GATEWAY_MAC;
-    let row = Pod { addr4, ifindex: facts.host_ifindex, generation, mac, flags: READY, ..Pod::default() };
+    let row = Pod { addr4, addr6, ifindex: facts.host_ifindex, generation, mac, flags: READY, ..Pod::default() };
     out.tables.pod.insert(HOST, row);
-    out.tables.pods.insert(addr4, HOST);
-    out.tables.pods.extend(facts.addresses.iter().map(|address| (Addr::from(IpAddr::V4(*address)), HOST)));
+    let all = facts.own.iter().chain(&facts.addresses);
+    out.tables.pods.extend(all.map(|address| (Addr::from(*address), HOST)));
     if let Some(node) = snapshot.nodes.get(&Key::cluster(facts.name.clone())) {
         for ip in node.internal_ips.iter().chain(&*node.external_ips) {
             out.tables.pods.insert((*ip).into(), HOST);
@@ -268,7 +291,8 @@ fn services(
     (nodes, wanted): (&BTreeMap<&str, NodeId>, &proxy::Output),
     out: &mut Compiled,
 ) {
-    let wanted = apiserver::keep(wanted, &slots.services);
+    let own = host_ports::own(&out.tables.pods);
+    let wanted = host_ports::add(apiserver::keep(wanted, &slots.services), snapshot, &own);
     let lengths: BTreeSet<u32> = out.tables.routes.keys().map(|prefix| prefix.prefix_len).collect();
     let place = |backend: &proxy::BackendAddr, node: Option<&str>| {
         let pod = out.tables.pods.get(&backend.addr).copied().unwrap_or(abi::pod::NONE);

@@ -68,7 +68,8 @@ pub fn remove(conf: &Path, bin: &Path) -> Result<(), ConflistError> {
 }
 
 fn text(socket: &Path) -> String {
-    let plugin = serde_json::json!({ "type": PLUGIN, "socket": socket });
+    let capabilities = serde_json::json!({ "ips": true, "mac": true, "portMappings": true, "bandwidth": true });
+    let plugin = serde_json::json!({ "type": PLUGIN, "socket": socket, "capabilities": capabilities });
     let list = serde_json::json!({ "cniVersion": "1.1.0", "name": "weft", "plugins": [plugin] });
     serde_json::to_string_pretty(&list).expect("strings are JSON") + "\n"
 }

@@ -3,10 +3,14 @@
 //! The host reaches pods and Services by routes through `weft_host`; at the far end of that pair, `weft_net`, the hook
 //! `from_host` takes the packets. The devices that lead to the host's stack have one MAC address, so whatever the datapath
 //! hands over is already addressed to it. Everything here is idempotent: a restart changes nothing.
-use std::{fs, net::Ipv4Addr, path::Path};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
 
 use abi::config::GATEWAY_MAC;
-use ipnetwork::{IpNetwork, Ipv4Network};
+use ipnetwork::IpNetwork;
 
 use crate::netlink::{End, Link, Netlink, NetlinkError};
 
@@ -20,10 +24,15 @@ pub const VXLAN: &str = "weft_vxlan";
 pub const VXLAN_PORT: u16 = 8472;
 /// Outer Ethernet, IPv4, UDP and VXLAN headers.
 pub const VXLAN_OVERHEAD: u32 = 50;
-/// Source of flows that come back to where they started.
-pub const HAIRPIN: Ipv4Addr = Ipv4Addr::new(169, 254, 42, 1);
-/// Gateway of the host's routes: a permanent neighbour on `weft_host`, never an address of anybody.
-const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(169, 254, 42, 2);
+/// The same with an outer IPv6 header.
+pub const VXLAN_OVERHEAD_V6: u32 = 70;
+/// Sources of flows that come back to where they started. IPv6 has no link-local form of it: such an address needs a device
+/// beside it. So it is a local one (RFC 4193) with the same digits.
+pub const HAIRPIN: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(169, 254, 42, 1)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0x169, 0x254, 0x42, 0, 0, 0, 1))];
+/// Gateways of the host's routes: permanent neighbours on `weft_host`, never addresses of anybody.
+const NEXT_HOP: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(169, 254, 42, 2)), IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x42, 2))];
 
 /// What the node's devices are.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,7 +58,7 @@ pub enum DevicesError {
     #[error(
         "no network device of this machine has the node's address {0}: check the Node's InternalIP, or pass --device"
     )]
-    NoDevice(Ipv4Addr),
+    NoDevice(IpAddr),
     /// There is no device of the name that `--device` gives.
     #[error("there is no network device {0} (given by --device)")]
     UnknownDevice(String),
@@ -68,29 +77,31 @@ pub enum DevicesError {
 pub async fn ensure(
     netlink: &Netlink,
     device: &str,
-    address: Ipv4Addr,
+    own: &[IpAddr],
     ranges: &[IpNetwork],
 ) -> Result<Devices, DevicesError> {
-    let (nic, reason) = nic(netlink, device, address).await?;
-    let pod_mtu = pod_mtu(&nic);
+    let (nic, reason) = nic(netlink, device, own).await?;
+    let pod_mtu = pod_mtu(&nic, own);
     let host = pair(netlink, pod_mtu).await?;
     let net = found(netlink, NET).await?;
     let vxlan = vxlan(netlink, pod_mtu).await?;
     for link in [&host, &net, &vxlan] {
-        quiet(&link.name);
+        quiet(&link.name, link.name == HOST && own.iter().any(IpAddr::is_ipv6));
         if link.mac != GATEWAY_MAC || link.mtu != pod_mtu {
             netlink.set(link, GATEWAY_MAC, pod_mtu).await?;
         }
         netlink.set_up(link).await?;
     }
-    netlink.set_neighbour(&host, NEXT_HOP, GATEWAY_MAC).await?;
-    let own = Ipv4Network::new(HAIRPIN, 32).expect("32 bits");
-    let ranges = ranges.iter().filter_map(|range| match range {
-        IpNetwork::V4(range) => Some(*range),
-        IpNetwork::V6(_) => None,
-    });
-    for range in ranges.chain([own]) {
-        netlink.set_route(&host, range, Some(NEXT_HOP), Some(address)).await?;
+    for address in own {
+        let same = |other: &IpAddr| other.is_ipv4() == address.is_ipv4();
+        let (next_hop, hairpin) = (NEXT_HOP.into_iter().find(same), HAIRPIN.into_iter().find(same));
+        if let Some(next_hop) = next_hop {
+            netlink.set_neighbour(&host, next_hop, GATEWAY_MAC).await?;
+        }
+        let ranges = ranges.iter().copied().filter(|range| same(&range.ip()));
+        for range in ranges.chain(hairpin.map(IpNetwork::from)) {
+            netlink.set_route(&host, range, next_hop, Some(*address)).await?;
+        }
     }
     Ok(Devices { host, net, vxlan, nic, reason, pod_mtu })
 }
@@ -104,20 +115,22 @@ pub async fn remove(netlink: &Netlink) -> Result<(), NetlinkError> {
     netlink.remove(VXLAN).await
 }
 
-/// What is left for pods behind a NIC.
-pub fn pod_mtu(nic: &Link) -> u32 {
-    nic.mtu.saturating_sub(VXLAN_OVERHEAD).max(1_280)
+/// What is left for pods behind a NIC of a node with these addresses: overlays go by IPv4 where both ends have it.
+pub fn pod_mtu(nic: &Link, own: &[IpAddr]) -> u32 {
+    let overhead = if own.iter().any(IpAddr::is_ipv4) { VXLAN_OVERHEAD } else { VXLAN_OVERHEAD_V6 };
+    nic.mtu.saturating_sub(overhead).max(1_280)
 }
 
 /// The device that carries the node's address, and why it is that one.
 ///
 /// # Errors
 /// [`DevicesError`].
-pub async fn nic(netlink: &Netlink, device: &str, address: Ipv4Addr) -> Result<(Link, String), DevicesError> {
+pub async fn nic(netlink: &Netlink, device: &str, own: &[IpAddr]) -> Result<(Link, String), DevicesError> {
     if device != "auto" {
         let link = netlink.link(device).await?.ok_or_else(|| DevicesError::UnknownDevice(device.to_owned()))?;
         return Ok((link, "given by --device".to_owned()));
     }
+    let address = own.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let link = netlink.link_of(address).await?.ok_or(DevicesError::NoDevice(address))?;
     Ok((link, format!("has the node's address {address}")))
 }
@@ -143,9 +156,9 @@ async fn found(netlink: &Netlink, name: &'static str) -> Result<Link, DevicesErr
 }
 
 /// Our own devices only: answers may come back by another device than the kernel would choose, and IPv6's own chatter
-/// (router solicitations, multicast reports) has no place on them. Best effort: where `/proc/sys` is read-only these
+/// (router solicitations, multicast reports) has no place on them; with `v6` the host's stack takes IPv6 there. Best effort: where `/proc/sys` is read-only these
 /// are the node's defaults, and `problems` tells when that matters.
-pub fn quiet(device: &str) {
+pub fn quiet(device: &str, v6: bool) {
     let write = |path: String, value: &str| {
         if Path::new(&path).exists()
             && let Err(error) = fs::write(&path, value)
@@ -153,18 +166,24 @@ pub fn quiet(device: &str) {
             tracing::debug!(path, %error, "a setting of our own device cannot be written");
         }
     };
-    write(format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6"), "1");
+    write(format!("/proc/sys/net/ipv6/conf/{device}/accept_ra"), "0");
+    write(format!("/proc/sys/net/ipv6/conf/{device}/accept_dad"), "0");
+    write(format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6"), if v6 { "0" } else { "1" });
     write(format!("/proc/sys/net/ipv4/conf/{device}/rp_filter"), "0");
     write(format!("/proc/sys/net/ipv4/conf/{device}/forwarding"), "1");
 }
 
 /// Settings of the node that stand in the way, each with what to do.
-pub fn problems() -> Vec<String> {
+pub fn problems(own: &[IpAddr]) -> Vec<String> {
     let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
     let mut problems = Vec::new();
     if read("/proc/sys/net/ipv4/ip_forward") == "0" {
         problems
             .push("net.ipv4.ip_forward is 0: pods reach nothing outside; run `sysctl -w net.ipv4.ip_forward=1`".into());
+    }
+    if own.iter().any(IpAddr::is_ipv6) && read("/proc/sys/net/ipv6/conf/all/forwarding") == "0" {
+        let remedy = "run `sysctl -w net.ipv6.conf.all.forwarding=1`";
+        problems.push(format!("net.ipv6.conf.all.forwarding is 0: pods reach nothing outside by IPv6; {remedy}"));
     }
     if read("/proc/sys/net/ipv4/conf/all/rp_filter") == "1" {
         problems.push(

@@ -3,7 +3,7 @@
 //! Addresses of the host go into the tables, the NIC's MTU goes onto our devices and the pods'. A NIC that is another one
 //! than at the start, and a node whose address is another, need programs with other settings: the agent says so and ends,
 //! and whoever keeps it starts one that reads them afresh. Traffic goes on meanwhile.
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 
@@ -31,12 +31,12 @@ pub enum FollowError {
         now: String,
     },
     /// The node's own address changed in its Node object.
-    #[error("the node's address was {was} and its Node says {now}: the agent starts afresh")]
+    #[error("the node's addresses were {was:?} and its Node says {now:?}: the agent starts afresh")]
     OtherAddress {
         /// At the start.
-        was: Ipv4Addr,
+        was: Vec<IpAddr>,
         /// And now.
-        now: Ipv4Addr,
+        now: Vec<IpAddr>,
     },
     /// There is no socket to be told by.
     #[error(transparent)]
@@ -63,22 +63,23 @@ pub async fn run(shared: &Arc<Shared>) -> Result<(), FollowError> {
 
 async fn look(shared: &Shared, started: &Started, netlink: &Netlink) -> Result<(), FollowError> {
     let facts = shared.inbox.snapshot().node;
-    if let Some(now) = shared.own_address().filter(|now| *now != facts.address) {
-        return Err(FollowError::OtherAddress { was: facts.address, now });
+    let now = shared.own_addresses();
+    if !now.is_empty() && now != facts.own {
+        return Err(FollowError::OtherAddress { was: facts.own.clone(), now });
     }
     match netlink.addresses().await {
         Ok(now) => addresses(shared, &facts, now),
         Err(error) => tracing::warn!(error = crate::chain(&error), "the host's addresses cannot be read"),
     }
     let devices = started.devices.read().expect("no holder panics").clone();
-    match devices::nic(netlink, &shared.args.device, facts.address).await {
+    match devices::nic(netlink, &shared.args.device, &facts.own).await {
         Ok((nic, _)) if nic.index != devices.nic.index => {
             let text = |name: &str, index: u32| format!("{name} (number {index})");
             let (was, now) = (text(&devices.nic.name, devices.nic.index), text(&nic.name, nic.index));
             Err(FollowError::OtherDevice { was, now })
         }
         Ok((nic, _)) => {
-            mtu(started, netlink, Devices { nic, ..devices }).await;
+            mtu(shared, started, netlink, Devices { nic, ..devices }).await;
             Ok(())
         }
         // It is away for now, as while it is configured anew; the kernel tells when it is back.
@@ -89,7 +90,7 @@ async fn look(shared: &Shared, started: &Started, netlink: &Netlink) -> Result<(
     }
 }
 
-fn addresses(shared: &Shared, facts: &NodeFacts, now: Vec<Ipv4Addr>) {
+fn addresses(shared: &Shared, facts: &NodeFacts, now: Vec<IpAddr>) {
     if facts.addresses != now {
         tracing::info!(addresses = ?now, "the host's addresses have changed");
         shared.inbox.change(|state| state.node = Arc::new(NodeFacts { addresses: now, ..(*state.node).clone() }));
@@ -97,8 +98,9 @@ fn addresses(shared: &Shared, facts: &NodeFacts, now: Vec<Ipv4Addr>) {
 }
 
 /// Our devices and the pods' get what the NIC leaves them.
-async fn mtu(started: &Started, netlink: &Netlink, devices: Devices) {
-    let pod_mtu = devices::pod_mtu(&devices.nic);
+async fn mtu(shared: &Shared, started: &Started, netlink: &Netlink, devices: Devices) {
+    let facts = shared.inbox.snapshot().node;
+    let pod_mtu = devices::pod_mtu(&devices.nic, &facts.own);
     if pod_mtu != devices.pod_mtu {
         tracing::info!(nic = devices.nic.mtu, pods = pod_mtu, "the MTU of the node's network device has changed");
         for link in [&devices.host, &devices.net, &devices.vxlan] {

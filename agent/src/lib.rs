@@ -5,7 +5,7 @@
 //! the agent dies, no traffic changes, and the next one takes over what it finds.
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, OnceLock, RwLock},
 };
 
@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, watch as latest};
 pub mod answers;
 pub mod apply;
 pub mod args;
+pub mod bandwidth;
 pub mod cleanup;
 pub mod cni;
 pub mod compile;
@@ -82,11 +83,11 @@ pub struct Started {
 }
 
 impl Shared {
-    /// The IPv4 address of this node's Node object, if it has one.
-    pub fn own_address(&self) -> Option<Ipv4Addr> {
+    /// The address of each family of this node's Node object, its first one first; none if it has none yet.
+    pub fn own_addresses(&self) -> Vec<IpAddr> {
         let nodes = self.inbox.snapshot().nodes;
-        let node = nodes.get(&objects::Key::cluster(self.args.node_name.as_str()))?;
-        node.internal_ips.iter().find_map(|ip| if let IpAddr::V4(v4) = ip { Some(*v4) } else { None })
+        let node = nodes.get(&objects::Key::cluster(self.args.node_name.as_str()));
+        node.map(|node| snapshot::one_of_each(&node.internal_ips)).unwrap_or_default()
     }
 
     /// Name of a device; its number if it is gone.

@@ -16,7 +16,7 @@ use abi::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, ProgramArray},
-    programs::SchedClassifier,
+    programs::{ProgramError, SchedClassifier},
 };
 use zerocopy::IntoBytes;
 
@@ -27,6 +27,9 @@ use crate::{
 };
 
 pub mod attach;
+
+/// How often the kernel is asked to take a program.
+const TRIES: usize = 5;
 
 /// The object, as `cargo xtask build` made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WEFT_BPF_OBJECT"));
@@ -116,7 +119,7 @@ pub fn load(bpffs: &Path, settings: &Settings, attach: crate::args::Attach) -> R
         .load(OBJECT)
         .map_err(|source| LoadError::Object(Box::new(source)))?;
     for name in abi::event::Hook::ALL.map(abi::event::Hook::name).into_iter().chain(map::STAGES) {
-        program(&mut bpf, name)?.load().map_err(|source| LoadError::Program { name, source: Box::new(source) })?;
+        verified(program(&mut bpf, name)?).map_err(|source| LoadError::Program { name, source: Box::new(source) })?;
     }
     let earlier = stages(&mut bpf, &root)?;
     let tcx = match attach {
@@ -124,6 +127,21 @@ pub fn load(bpffs: &Path, settings: &Settings, attach: crate::args::Attach) -> R
         other => other == crate::args::Attach::Tcx,
     };
     Ok(Programs { bpf, root, earlier, tcx })
+}
+
+/// Loads a program. The verifier gives up when a signal is pending, as on a busy machine; libbpf asks five times too.
+fn verified(program: &mut SchedClassifier) -> Result<(), ProgramError> {
+    let interrupted = |error: &ProgramError| match error {
+        ProgramError::LoadError { io_error, .. } => io_error.kind() == io::ErrorKind::WouldBlock,
+        _ => false,
+    };
+    for _ in 1..TRIES {
+        match program.load() {
+            Err(error) if interrupted(&error) => {}
+            other => return other,
+        }
+    }
+    program.load()
 }
 
 /// Opens the pinned maps of the compiled tables.

@@ -55,7 +55,7 @@ fn names(snapshot: &Snapshot) -> BTreeMap<IpAddr, String> {
         names.extend(pod.addresses.iter().map(|ip| (*ip, key.to_string())));
     }
     for attachment in snapshot.attachments.iter() {
-        names.insert(attachment.address.into(), attachment.pod.to_string());
+        names.extend(attachment.addresses.iter().map(|ip| (*ip, attachment.pod.to_string())));
     }
     for (key, node) in snapshot.nodes.iter() {
         names.extend(node.internal_ips.iter().chain(&*node.external_ips).map(|ip| (*ip, format!("node {}", key.name))));

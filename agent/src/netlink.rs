@@ -3,15 +3,15 @@
 //! A [`Netlink`] speaks for the network namespace of the thread that made it, for ever.
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     os::fd::{AsRawFd, BorrowedFd},
 };
 
 use futures::{StreamExt, TryStreamExt};
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use netlink_packet_route::{
     AddressFamily,
-    address::AddressAttribute,
+    address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
     link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage},
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope},
     tc::TcHandle,
@@ -83,6 +83,11 @@ impl Netlink {
         Ok(Netlink { handle })
     }
 
+    /// The connection itself, for requests that have a module of their own.
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
     /// All devices.
     ///
     /// # Errors
@@ -109,26 +114,25 @@ impl Netlink {
     ///
     /// # Errors
     /// What the kernel said.
-    pub async fn link_of(&self, address: Ipv4Addr) -> Result<Option<Link>, NetlinkError> {
+    pub async fn link_of(&self, address: IpAddr) -> Result<Option<Link>, NetlinkError> {
         let rows = self.handle.address().get().execute().try_collect::<Vec<_>>().await;
-        let is = |a: &AddressAttribute| matches!(a, AddressAttribute::Local(ip) if *ip == IpAddr::V4(address));
         let rows = rows.map_err(refused("list", "addresses"))?;
-        let Some(row) = rows.iter().find(|row| row.attributes.iter().any(is)) else { return Ok(None) };
+        let Some(row) = rows.iter().find(|row| own(row) == Some(address)) else { return Ok(None) };
         Ok(self.links().await?.into_iter().find(|link| link.index == row.header.index))
     }
 
-    /// Every IPv4 address of this machine but loopback's and link-local ones.
+    /// Every address of this machine but loopback's and link-local ones.
     ///
     /// # Errors
     /// What the kernel said.
-    pub async fn addresses(&self) -> Result<Vec<Ipv4Addr>, NetlinkError> {
+    pub async fn addresses(&self) -> Result<Vec<IpAddr>, NetlinkError> {
         let rows = self.handle.address().get().execute().try_collect::<Vec<_>>().await;
         let rows = rows.map_err(refused("list", "addresses"))?;
-        let locals = rows.iter().flat_map(|row| &row.attributes).filter_map(|attribute| match attribute {
-            AddressAttribute::Local(IpAddr::V4(address)) => Some(*address),
-            _ => None,
-        });
-        Ok(locals.filter(|address| !address.is_loopback() && !address.is_link_local()).collect())
+        let local = |address: &IpAddr| match address {
+            IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local(),
+            IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local(),
+        };
+        Ok(rows.iter().filter_map(own).filter(|address| !local(address)).collect())
     }
 
     /// Adds a veth pair, the peer in another network namespace if one is given.
@@ -209,12 +213,15 @@ impl Netlink {
         }
     }
 
-    /// Adds an address; no error if it is there.
+    /// Adds an address; no error if it is there. Nobody else can have it, so an IPv6 one is not asked for first.
     ///
     /// # Errors
     /// What the kernel said.
-    pub async fn add_address(&self, link: &Link, address: Ipv4Addr, prefix: u8) -> Result<(), NetlinkError> {
-        let request = self.handle.address().add(link.index, IpAddr::V4(address), prefix).replace();
+    pub async fn add_address(&self, link: &Link, address: IpAddr, prefix: u8) -> Result<(), NetlinkError> {
+        let mut request = self.handle.address().add(link.index, address, prefix).replace();
+        if address.is_ipv6() {
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
         request.execute().await.map_err(refused("add the address", &address.to_string()))
     }
 
@@ -222,45 +229,50 @@ impl Netlink {
     ///
     /// # Errors
     /// What the kernel said.
-    pub async fn has_address(&self, link: &Link, address: Ipv4Addr) -> Result<bool, NetlinkError> {
+    pub async fn has_address(&self, link: &Link, address: IpAddr) -> Result<bool, NetlinkError> {
         let rows = self.handle.address().get().set_link_index_filter(link.index).execute().try_collect::<Vec<_>>();
         let rows = rows.await.map_err(refused("list", "addresses"))?;
-        let is = |a: &AddressAttribute| matches!(a, AddressAttribute::Local(ip) if *ip == IpAddr::V4(address));
-        Ok(rows.iter().any(|row| row.attributes.iter().any(is)))
+        Ok(rows.iter().any(|row| own(row) == Some(address)))
     }
 
     /// A neighbour that is never asked for.
     ///
     /// # Errors
     /// What the kernel said.
-    pub async fn set_neighbour(&self, link: &Link, address: Ipv4Addr, mac: [u8; 6]) -> Result<(), NetlinkError> {
-        let request = self.handle.neighbours().add(link.index, IpAddr::V4(address)).link_layer_address(&mac);
+    pub async fn set_neighbour(&self, link: &Link, address: IpAddr, mac: [u8; 6]) -> Result<(), NetlinkError> {
+        let request = self.handle.neighbours().add(link.index, address).link_layer_address(&mac);
         request.replace().execute().await.map_err(refused("set the neighbour", &address.to_string()))
     }
 
-    /// A route through `gateway`, which need not be on a network of the device.
+    /// A route through `gateway`, which need not be on a network of the device. All addresses are of one family.
     ///
     /// # Errors
     /// What the kernel said.
     pub async fn set_route(
         &self,
         link: &Link,
-        to: Ipv4Network,
-        gateway: Option<Ipv4Addr>,
-        source: Option<Ipv4Addr>,
+        to: IpNetwork,
+        gateway: Option<IpAddr>,
+        source: Option<IpAddr>,
     ) -> Result<(), NetlinkError> {
-        let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
-            .destination_prefix(to.network(), to.prefix())
-            .output_interface(link.index)
-            .protocol(PROTOCOL);
-        route = match gateway {
-            Some(gateway) => route.gateway(gateway).onlink(),
-            None => route.scope(RouteScope::Link),
+        let build = || -> Result<RouteMessage, String> {
+            let mut route = RouteMessageBuilder::<IpAddr>::new()
+                .destination_prefix(to.network(), to.prefix())
+                .map_err(|error| error.to_string())?
+                .output_interface(link.index)
+                .protocol(PROTOCOL);
+            route = match gateway {
+                Some(gateway) => route.gateway(gateway).map_err(|error| error.to_string())?.onlink(),
+                None => route.scope(RouteScope::Link),
+            };
+            Ok(match source {
+                Some(source) => route.pref_source(source).map_err(|error| error.to_string())?.build(),
+                None => route.build(),
+            })
         };
-        if let Some(source) = source {
-            route = route.pref_source(source);
-        }
-        let request = self.handle.route().add(route.build()).replace();
+        let failed = |source| NetlinkError { operation: "set the route to", object: to.to_string(), source };
+        let route = build().map_err(|error| failed(io::Error::other(error)))?;
+        let request = self.handle.route().add(route).replace();
         request.execute().await.map_err(refused("set the route to", &to.to_string()))
     }
 
@@ -268,24 +280,24 @@ impl Netlink {
     ///
     /// # Errors
     /// What the kernel said.
-    pub async fn has_route(&self, link: &Link, to: Ipv4Network, gateway: Ipv4Addr) -> Result<bool, NetlinkError> {
-        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+    pub async fn has_route(&self, link: &Link, to: IpNetwork, gateway: IpAddr) -> Result<bool, NetlinkError> {
+        let mut all = RouteMessageBuilder::<IpAddr>::new().build();
+        all.header.address_family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let family = all.header.address_family;
         let routes = self.handle.route().get(all).execute().try_collect::<Vec<_>>().await;
-        let through = |attribute: &RouteAttribute| match attribute {
-            RouteAttribute::Gateway(RouteAddress::Inet(ip)) => *ip == gateway,
-            _ => false,
-        };
-        let leads_there = |attribute: &RouteAttribute| match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(ip)) => *ip == to.network(),
+        let is_ip = |address: &RouteAddress, ip: IpAddr| match address {
+            RouteAddress::Inet(v4) => IpAddr::V4(*v4) == ip,
+            RouteAddress::Inet6(v6) => IpAddr::V6(*v6) == ip,
             _ => false,
         };
         let is = |route: &RouteMessage| {
             let has = |test: &dyn Fn(&RouteAttribute) -> bool| route.attributes.iter().any(test);
-            route.header.address_family == AddressFamily::Inet
+            let leads_there = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::Destination(ip) if is_ip(ip, to.network()));
+            route.header.address_family == family
                 && route.header.destination_prefix_length == to.prefix()
                 && (to.prefix() == 0 || has(&leads_there))
                 && has(&|attribute| matches!(attribute, RouteAttribute::Oif(index) if *index == link.index))
-                && has(&through)
+                && has(&|attribute| matches!(attribute, RouteAttribute::Gateway(ip) if is_ip(ip, gateway)))
         };
         Ok(routes.map_err(refused("list", "routes"))?.iter().any(is))
     }
@@ -329,10 +341,20 @@ impl Netlink {
 /// No socket.
 pub fn changes() -> Result<impl futures::Stream<Item = ()> + Unpin, NetlinkError> {
     let failed = |source| NetlinkError { operation: "listen to", object: "rtnetlink".into(), source };
-    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr];
+    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
     let (connection, _, messages) = rtnetlink::new_multicast_connection(&groups).map_err(failed)?;
     tokio::spawn(connection);
     Ok(messages.map(|_| ()))
+}
+
+/// The address that a device has itself. IPv4 tells the far end of a point-to-point link beside it; IPv6 has only one.
+fn own(row: &AddressMessage) -> Option<IpAddr> {
+    let v6 = row.header.family == AddressFamily::Inet6;
+    row.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(ip) => Some(*ip),
+        AddressAttribute::Address(ip) if v6 => Some(*ip),
+        _ => None,
+    })
 }
 
 fn link(message: &LinkMessage) -> Link {

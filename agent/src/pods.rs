@@ -5,7 +5,7 @@
 //! fails half-way is undone, and the runtime may try again.
 use std::{
     collections::BTreeMap,
-    net::Ipv4Addr,
+    net::IpAddr,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -15,7 +15,7 @@ use std::{
 };
 
 use abi::{config::GATEWAY_MAC, event::Hook};
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 use tokio::sync::watch;
 
 use crate::{
@@ -30,9 +30,10 @@ use crate::{
 
 mod error;
 mod interface;
+mod wishes;
 
 pub use error::PodError;
-pub use interface::GATEWAY;
+pub use interface::gateway;
 
 /// An interface as CNI tells it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,8 +46,8 @@ pub struct Made {
     pub mac: [u8; 6],
     /// MTU of both.
     pub mtu: u32,
-    /// The pod's address.
-    pub address: Ipv4Addr,
+    /// The pod's addresses, one per family.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Container id and interface.
@@ -87,7 +88,7 @@ impl Pods {
         let find = |entry: &Entry| links.iter().find(|link| link.name == entry.device);
         let gone = self.ledger().retain(|entry| find(entry).is_some())?;
         for entry in gone {
-            tracing::info!(container = entry.container_id, address = %entry.address, "the interface is gone; its address is free");
+            tracing::info!(container = entry.container_id, addresses = ?entry.addresses, "the interface is gone; its addresses are free");
             self.programs().forget(&entry.device)?;
         }
         let entries = self.ledger().entries().to_vec();
@@ -111,7 +112,9 @@ impl Pods {
     ///
     /// # Errors
     /// [`PodError`]; then nothing is left of it, unless it was there before.
-    pub async fn add(&self, wanted: Entry, patience: Duration) -> Result<(Entry, Made), PodError> {
+    pub async fn add(&self, mut wanted: Entry, patience: Duration) -> Result<(Entry, Made), PodError> {
+        wanted.wishes.ips = wanted.wishes.addresses(self.pod(&wanted).as_deref())?;
+        self.may_have_ports(&wanted)?;
         let entry = {
             let _held = self.hold(&wanted.container_id, &wanted.ifname).await;
             let known = self.ledger().get(&wanted.container_id, &wanted.ifname).cloned();
@@ -124,6 +127,21 @@ impl Pods {
             self.make(&wanted).await?
         };
         if let Err(error) = self.wait(&entry, patience).await {
+            self.release(&entry).await?;
+            return Err(error);
+        }
+        // What the Pod says of itself may have come only now.
+        let pod = self.pod(&entry);
+        let asked = entry.wishes.addresses(pod.as_deref());
+        if asked.as_ref().is_ok_and(|ips| *ips != entry.wishes.ips) {
+            self.release(&entry).await?;
+            return Box::pin(self.add(wanted, patience)).await;
+        }
+        let done = match asked.map_err(PodError::from) {
+            Ok(_) => self.limit(&entry, pod.as_deref()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
             self.release(&entry).await?;
             return Err(error);
         }
@@ -163,7 +181,7 @@ impl Pods {
         let mut result = Ok(());
         for entry in &gone {
             let pod = format!("{}/{}", entry.namespace, entry.name);
-            tracing::info!(pod, container = entry.container_id, address = %entry.address, "nobody's any more: released");
+            tracing::info!(pod, container = entry.container_id, addresses = ?entry.addresses, "nobody's any more: released");
             result = result.and(self.release(entry).await);
         }
         result.map(|()| gone.len())
@@ -220,18 +238,20 @@ impl Pods {
         self.ledger().entries().to_vec()
     }
 
-    /// The node's range of pod addresses.
+    /// The node's ranges of pod addresses, one per family.
     ///
     /// # Errors
     /// [`PodError::NoRange`].
-    pub fn range(&self) -> Result<Ipv4Network, PodError> {
+    pub fn ranges(&self) -> Result<Vec<IpNetwork>, PodError> {
         let state = self.inbox.snapshot();
         let node = state.nodes.get(&objects::Key::cluster(state.node.name.clone()));
-        let ranges = node.into_iter().flat_map(|node| node.pod_cidrs.iter());
-        ranges
-            .filter_map(|range| if let ipnetwork::IpNetwork::V4(v4) = range { Some(*v4) } else { None })
-            .next()
-            .ok_or(PodError::NoRange)
+        let mut ranges: Vec<IpNetwork> = Vec::new();
+        for range in node.into_iter().flat_map(|node| node.pod_cidrs.iter()) {
+            if !ranges.iter().any(|known| known.is_ipv4() == range.is_ipv4()) {
+                ranges.push(*range);
+            }
+        }
+        if ranges.is_empty() { Err(PodError::NoRange) } else { Ok(ranges) }
     }
 
     async fn hold(&self, container_id: &str, ifname: &str) -> tokio::sync::OwnedMutexGuard<()> {
@@ -262,8 +282,8 @@ impl Pods {
     }
 
     fn made(&self, entry: &Entry) -> Made {
-        let (mac, address) = (interface::mac(entry.address), entry.address);
-        Made { device: entry.device.clone(), host_mac: GATEWAY_MAC, mac, mtu: self.mtu(), address }
+        let (mac, addresses) = (interface::mac_of(entry), entry.addresses.clone());
+        Made { device: entry.device.clone(), host_mac: GATEWAY_MAC, mac, mtu: self.mtu(), addresses }
     }
 
     async fn make(&self, wanted: &Entry) -> Result<Entry, PodError> {
@@ -272,7 +292,7 @@ impl Pods {
             return Err(PodError::OwnNamespace(wanted.netns.clone()));
         }
         let device = interface::device_name(&wanted.container_id, &wanted.ifname);
-        let entry = self.ledger().take(self.range()?, Entry { device, ..wanted.clone() })?;
+        let entry = self.ledger().take(&self.ranges()?, Entry { device, ..wanted.clone() })?;
         match self.build(&entry, &netns).await {
             Ok(link) => {
                 self.inbox.attach(attachment(&entry, &link));
@@ -294,16 +314,16 @@ impl Pods {
         self.programs().forget(&entry.device)?;
         let mtu = self.mtu();
         let near = End { name: &entry.device, mac: GATEWAY_MAC };
-        let far = End { name: &entry.ifname, mac: interface::mac(entry.address) };
+        let far = End { name: &entry.ifname, mac: interface::mac_of(entry) };
         match netlink.add_pair(near, far, mtu, Some(netns.as_fd())).await {
             Err(error) if error.exists() => return Err(PodError::InterfaceExists(entry.ifname.clone())),
             other => other?,
         }
         let link = netlink.link(&entry.device).await?.ok_or(PodError::Missing("the host's end"))?;
-        quiet(&link.name);
+        quiet(&link.name, false);
         self.hooks(&entry.device)?;
-        let (ifname, address) = (entry.ifname.clone(), entry.address);
-        netns::within(Path::new(&entry.netns), move |netlink| interface::dress(netlink, ifname, address)).await?;
+        let (ifname, addresses) = (entry.ifname.clone(), entry.addresses.clone());
+        netns::within(Path::new(&entry.netns), move |netlink| interface::dress(netlink, ifname, addresses)).await?;
         netlink.set_up(&link).await?;
         // It may have changed since the pair was made.
         if self.mtu() != mtu {
@@ -330,9 +350,10 @@ impl Pods {
         if pinned.contains(&false) || (!tcx && self.netlink.filters(&link).await? < 2) {
             return Err(PodError::Missing("a hook"));
         }
-        let (ifname, address) = (entry.ifname.clone(), entry.address);
+        let (ifname, addresses) = (entry.ifname.clone(), entry.addresses.clone());
+        let mac = interface::mac_of(entry);
         let looked =
-            netns::within(Path::new(&entry.netns), move |netlink| interface::missing(netlink, ifname, address));
+            netns::within(Path::new(&entry.netns), move |netlink| interface::missing(netlink, ifname, addresses, mac));
         looked.await?.map_or(Ok(()), |what| Err(PodError::Missing(what)))
     }
 
@@ -366,8 +387,9 @@ fn attachment(entry: &Entry, link: &Link) -> Attachment {
         ifname: entry.ifname.as_str().into(),
         pod: objects::Key::new(entry.namespace.as_str(), entry.name.as_str()),
         uid: entry.uid.as_str().into(),
-        address: entry.address,
+        addresses: entry.addresses.clone(),
         ifindex: link.index,
-        mac: interface::mac(entry.address),
+        mac: interface::mac_of(entry),
+        wishes: entry.wishes.clone(),
     }
 }

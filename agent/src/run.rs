@@ -4,14 +4,13 @@
 //! configuration. A restart meets hooks of an earlier agent that run all the while: tables come before programs, and
 //! programs are replaced one by one through their links.
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     path::Path,
     sync::{Arc, Mutex, RwLock},
     time::Duration,
 };
 
 use abi::{
-    Addr,
     config::{FEATURE_EVENTS, FEATURE_FLOW_EVENTS, FEATURE_LOG, GATEWAY_MAC, Settings},
     event::Hook,
 };
@@ -43,7 +42,7 @@ use crate::{
     pods::{PodError, Pods},
     preflight::{self, PreflightError},
     slots::LOCAL_NODE,
-    snapshot::NodeFacts,
+    snapshot::{NodeFacts, of_family},
     socket::{self, SocketError},
     watch,
 };
@@ -71,6 +70,9 @@ pub enum RunError {
     /// The machine.
     #[error(transparent)]
     Preflight(#[from] PreflightError),
+    /// Ranges of addresses.
+    #[error("{0}")]
+    Ranges(String),
     /// Devices and routes.
     #[error(transparent)]
     Devices(#[from] DevicesError),
@@ -112,6 +114,7 @@ pub enum RunError {
 /// [`RunError`]: it cannot start.
 pub async fn run(args: Args) -> Result<(), RunError> {
     preflight::check()?;
+    args.families().map_err(RunError::Ranges)?;
     let client = client(args.kubeconfig.as_deref()).await?;
     let inbox = Arc::new(Inbox::default());
     let board = watch::start(&client, &inbox);
@@ -168,10 +171,10 @@ async fn start(
 ) -> Result<JoinHandle<()>, RunError> {
     let args = &shared.args;
     let netlink = Netlink::open()?;
-    let address = address(shared).await;
+    let own = addresses(shared).await;
     let ranges: Vec<_> = args.cluster_cidr.iter().chain(&args.service_cidr).copied().collect();
-    let devices = devices::ensure(&netlink, &args.device, address, &ranges).await?;
-    let mut programs = load::load(&args.bpffs, &settings(args, address, &devices), args.attach)?;
+    let devices = devices::ensure(&netlink, &args.device, &own, &ranges).await?;
+    let mut programs = load::load(&args.bpffs, &settings(args, &own, &devices), args.attach)?;
     let ring = programs.events()?;
     if args.datapath_log {
         tokio::spawn(events::log(programs.log()?));
@@ -181,7 +184,7 @@ async fn start(
     let have = apply::read(&store)?;
     let facts = NodeFacts {
         name: args.node_name.as_str().into(),
-        address,
+        own,
         addresses: netlink.addresses().await?,
         host_ifindex: devices.host.index,
         cluster_cidrs: args.cluster_cidr.clone(),
@@ -214,14 +217,15 @@ async fn start(
     Ok(engine)
 }
 
-/// The address of this node's Node object, as soon as there is one.
-async fn address(shared: &Shared) -> Ipv4Addr {
-    let wait = format!("there is no Node {} with an InternalIP (IPv4) yet", shared.args.node_name);
+/// The addresses of this node's Node object, as soon as there are any: a node writes all of its own at once.
+async fn addresses(shared: &Shared) -> Vec<IpAddr> {
+    let wait = format!("there is no Node {} with an InternalIP yet", shared.args.node_name);
     shared.waiting_for.lock().expect("no holder panics").push(wait);
     loop {
-        if let Some(address) = shared.own_address() {
+        let own = shared.own_addresses();
+        if !own.is_empty() {
             shared.waiting_for.lock().expect("no holder panics").clear();
-            return address;
+            return own;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -249,14 +253,14 @@ async fn forget_old_stages(programs: Arc<Mutex<load::Programs>>) {
     }
 }
 
-fn settings(args: &Args, address: Ipv4Addr, devices: &Devices) -> Settings {
+fn settings(args: &Args, own: &[IpAddr], devices: &Devices) -> Settings {
     let optional = [(args.flow_events, FEATURE_FLOW_EVENTS), (args.datapath_log, FEATURE_LOG)];
     let features = optional.iter().filter(|(on, _)| *on).fold(FEATURE_EVENTS, |all, (_, bit)| all | bit);
     Settings {
-        host4: IpAddr::V4(address).into(),
-        host6: Addr::ANY,
-        hairpin4: IpAddr::V4(HAIRPIN).into(),
-        hairpin6: Addr::ANY,
+        host4: of_family(own, true),
+        host6: of_family(own, false),
+        hairpin4: of_family(&HAIRPIN, true),
+        hairpin6: of_family(&HAIRPIN, false),
         node: LOCAL_NODE,
         host_ifindex: devices.host.index,
         overlay_ifindex: devices.vxlan.index,

@@ -1,6 +1,7 @@
 //! What `compile` looks at: the objects that the API server tells, and what only this node knows.
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
+use abi::Addr;
 use ipnetwork::IpNetwork;
 use objects::{EndpointSlice, Key, Namespace, NetworkPolicy, Node, Pod, Service, Store};
 
@@ -26,14 +27,14 @@ pub struct Snapshot {
 }
 
 /// What does not change while the agent runs.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct NodeFacts {
     /// The Node's name.
     pub name: Box<str>,
-    /// Its address: of the overlay, and of masqueraded flows.
-    pub address: Ipv4Addr,
+    /// Its own address of each family, the Node's first one first: of the overlay, and of masqueraded flows.
+    pub own: Vec<IpAddr>,
     /// Every other address of the host: what a pod sends there is for the host, and node ports answer there.
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
     /// Interface index of `weft_host`.
     pub host_ifindex: u32,
     /// Ranges of pods, of the whole cluster.
@@ -42,12 +43,32 @@ pub struct NodeFacts {
     pub service_cidrs: Vec<IpNetwork>,
 }
 
-impl Default for NodeFacts {
-    fn default() -> NodeFacts {
-        let (name, address) = ("".into(), Ipv4Addr::UNSPECIFIED);
-        let addresses = Vec::new();
-        NodeFacts { name, address, addresses, host_ifindex: 0, cluster_cidrs: Vec::new(), service_cidrs: Vec::new() }
+impl NodeFacts {
+    /// The node's own IPv4 address in the datapath's form, or [`Addr::ANY`].
+    pub fn own4(&self) -> Addr {
+        of_family(&self.own, true)
     }
+
+    /// The node's own IPv6 address, or [`Addr::ANY`].
+    pub fn own6(&self) -> Addr {
+        of_family(&self.own, false)
+    }
+}
+
+/// The first address of a family in the datapath's form, or [`Addr::ANY`].
+pub fn of_family(addresses: &[IpAddr], v4: bool) -> Addr {
+    addresses.iter().find(|ip| ip.is_ipv4() == v4).map_or(Addr::ANY, |ip| (*ip).into())
+}
+
+/// The first address of each family, in the order that they come in.
+pub fn one_of_each(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let mut all: Vec<IpAddr> = Vec::new();
+    for ip in addresses {
+        if !all.iter().any(|known| known.is_ipv4() == ip.is_ipv4()) {
+            all.push(*ip);
+        }
+    }
+    all
 }
 
 /// A pod's interface that CNI ADD made.
@@ -61,10 +82,12 @@ pub struct Attachment {
     pub pod: Key,
     /// `metadata.uid` as the runtime told it; empty if it did not.
     pub uid: Box<str>,
-    /// Its address.
-    pub address: Ipv4Addr,
+    /// Its addresses, one per family.
+    pub addresses: Vec<IpAddr>,
     /// Interface index of the host's end.
     pub ifindex: u32,
     /// MAC address of the pod's end.
     pub mac: [u8; 6],
+    /// Host ports and limits.
+    pub wishes: crate::cni::wishes::Wishes,
 }

@@ -55,13 +55,13 @@ pub fn status(shared: &Shared) -> StatusReply {
             name: nic.name.clone(),
             ifindex: nic.index,
             mtu: nic.mtu,
-            address: snapshot.node.address.to_string(),
+            address: snapshot.node.own.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             reason: devices.reason.clone(),
         });
         reply.pod_mtu = devices.pod_mtu;
         reply.pods = u32::try_from(started.pods.entries().len()).unwrap_or(u32::MAX);
         reply.addresses_used = reply.pods;
-        reply.addresses_total = started.pods.range().map_or(0, ipam::capacity);
+        reply.addresses_total = started.pods.ranges().map_or(0, |ranges| ipam::capacity(&ranges));
         let programs = started.programs.lock().expect("no holder panics");
         reply.attach = programs.kind().to_owned();
         let hooks = programs.attached().into_iter().map(|(program, device)| Hook { program, device });
@@ -117,7 +117,9 @@ fn issues(shared: &Shared) -> Vec<Issue> {
         .iter()
         .map(|found| issue(found.kind, &found.key, format!("{}: {}", found.reason, found.message)))
         .collect();
-    issues.extend(devices::problems().into_iter().map(|problem| issue("Node", &node, problem)));
+    issues.extend(
+        devices::problems(&shared.inbox.snapshot().node.own).into_iter().map(|problem| issue("Node", &node, problem)),
+    );
     if !in_force.fault.is_empty() {
         issues.push(issue("Node", &node, in_force.fault.clone()));
     }

@@ -7,7 +7,7 @@ use abi::{
     pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, Pod, READY},
     policy::{ALLOW, BITS_ANY_PORT, BITS_ANY_PROTO, DENY, INGRESS, PolicyKey, PolicyValue},
     route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, Node, Route, SERVICE_RANGE},
-    service::{ALIVE, Backend, SCOPE_NODE_PORT, Service, ServiceKey},
+    service::{ALIVE, Backend, SCOPE_HOST_PORT, SCOPE_NODE_PORT, Service, ServiceKey},
 };
 
 use crate::tables::{Table, Tables};
@@ -140,7 +140,11 @@ fn policy(key: &PolicyKey, row: &PolicyValue) -> String {
 }
 
 fn service(key: &ServiceKey, row: &Service) -> String {
-    let addr = if key.scope == SCOPE_NODE_PORT { "node-port".to_owned() } else { key.addr.to_string() };
+    let addr = match key.scope {
+        SCOPE_NODE_PORT => "node-port".to_owned(),
+        SCOPE_HOST_PORT => format!("host-port {}", key.addr),
+        _ => key.addr.to_string(),
+    };
     let affinity = if row.affinity == 0 { String::new() } else { format!(" affinity {} s", row.affinity) };
     format!(
         "{addr} {} {} -> slots {} + {} service {:08x} flags {:x}{affinity}",

@@ -39,6 +39,7 @@ use crate::{
 };
 
 pub use pod::qos_class;
+pub use service::family;
 
 /// Who writes what, and when.
 #[derive(Debug, Clone, Copy)]
@@ -135,6 +136,9 @@ pub fn validate_create(ctx: &Ctx<'_>, value: &Value) -> Vec<FieldError> {
 pub fn validate_update(ctx: &Ctx<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = meta::validate_update(ctx.row, new, old);
     if ctx.part() == "status" {
+        if (ctx.row.group, ctx.row.kind) == ("", "Pod") {
+            errors.extend(pod::validate_status(new));
+        }
         return errors;
     }
     match (ctx.row.group, ctx.row.kind) {

@@ -62,10 +62,13 @@ pub(crate) fn answer<T>(reply: Result<tonic::Response<T>, tonic::Status>) -> any
 /// `name (address):port`, with as much as is known.
 pub(crate) fn endpoint(endpoint: Option<&Endpoint>) -> String {
     let Some(endpoint) = endpoint else { return "?".to_owned() };
+    let (name, address) = (endpoint.name.as_str(), endpoint.address.as_str());
     let port = if endpoint.port == 0 { String::new() } else { format!(":{}", endpoint.port) };
-    match endpoint.name.as_str() {
-        "" => format!("{}{port}", endpoint.address),
-        name => format!("{name} ({}){port}", endpoint.address),
+    match name {
+        // Only there the port would read as a part of the address.
+        "" if address.contains(':') && !port.is_empty() => format!("[{address}]{port}"),
+        "" => format!("{address}{port}"),
+        name => format!("{name} ({address}){port}"),
     }
 }
 
@@ -75,7 +78,12 @@ mod tests {
 
     #[track_caller]
     fn check(name: &str, port: u32, expected: &str) {
-        let one = Endpoint { address: "10.0.0.1".to_owned(), port, name: name.to_owned() };
+        check_of("10.0.0.1", name, port, expected);
+    }
+
+    #[track_caller]
+    fn check_of(address: &str, name: &str, port: u32, expected: &str) {
+        let one = Endpoint { address: address.to_owned(), port, name: name.to_owned() };
         assert_eq!(endpoint(Some(&one)), expected);
     }
 
@@ -84,6 +92,9 @@ mod tests {
         check("", 0, "10.0.0.1");
         check("", 80, "10.0.0.1:80");
         check("a/b", 80, "a/b (10.0.0.1):80");
+        check_of("fd00::1", "", 0, "fd00::1");
+        check_of("fd00::1", "", 80, "[fd00::1]:80");
+        check_of("fd00::1", "a/b", 80, "a/b (fd00::1):80");
         assert_eq!(endpoint(None), "?");
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! It brings pods and Services of its own in a namespace that it removes, dials between everything that may talk, looks
 //! at what servers saw, and at what must not be there: netfilter rules in nodes, traces on the host.
+mod addresses;
 mod caller;
 mod expect;
 mod faults;
@@ -98,11 +99,7 @@ async fn checks(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     if args.wants(Part::Reach) {
-        reach::pods_to_pods(fixture, report).await?;
-        reach::hosts_and_pods(fixture, report).await?;
-        reach::cluster_ips(fixture, report).await?;
-        reach::node_ports(fixture, report).await?;
-        reach::outside(fixture, report).await?;
+        reach::everywhere(fixture, report).await?;
     }
     if args.wants(Part::Guestbook) {
         guestbook::serves_and_refuses(cluster, fixture, report).await?;

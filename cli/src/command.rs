@@ -75,6 +75,8 @@ mod tests {
     #[test]
     fn lines() {
         check("weft up --name a --nodes 2 --publish 8080:30080 --image x.tar --manifest dir", true);
+        check("weft up --ip-family dual", true);
+        check("weft up --ip-family ipv5", false);
         check("weft down --name a", true);
         check("weft image load x.tar --store /tmp/s", true);
         check("weft image load x.tar --store /tmp/s --name a", false);

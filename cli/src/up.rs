@@ -16,7 +16,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use local_cluster::{
-    Cluster, Spec, Status,
+    Cluster, IpFamily, Spec, Status,
     spec::{DEFAULT_NAME, Publish, default_ports, parse_publish},
 };
 
@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// The API server's port on 127.0.0.1 [default: 16443, or from the name]
     #[arg(long)]
     api_port: Option<u16>,
+    /// Families of pods, Services and nodes [default: ipv4]
+    #[arg(long, value_enum)]
+    ip_family: Option<IpFamily>,
     /// A NodePort to reach on 127.0.0.1 [default host port: 18080, or from the name]
     #[arg(long, value_name = "[HOSTPORT:]NODEPORT")]
     publish: Vec<String>,
@@ -97,7 +100,11 @@ fn cluster(args: &Args, progress: &mut Progress) -> anyhow::Result<Cluster> {
             }
             Ok(cluster)
         }
-        _ => {
+        absent => {
+            let mut spec = spec;
+            if let (Status::Stopped(earlier), None) = (&absent, args.ip_family) {
+                spec.ip_family = earlier.spec.ip_family;
+            }
             progress.step(format!("starting {} nodes", spec.nodes));
             let cni_plugin = std::env::current_exe()?.with_file_name("weft-cni");
             Ok(local_cluster::start(spec, &cni_plugin)?)
@@ -108,6 +115,7 @@ fn cluster(args: &Args, progress: &mut Progress) -> anyhow::Result<Cluster> {
 fn spec(args: &Args) -> anyhow::Result<Spec> {
     let mut spec = Spec::new(&args.name);
     spec.nodes = args.nodes.unwrap_or(spec.nodes);
+    spec.ip_family = args.ip_family.unwrap_or_default();
     spec.api_port = args.api_port.unwrap_or(default_ports(&args.name).0);
     let publish = (0..).zip(&args.publish).map(|(position, text)| parse_publish(text, &args.name, position));
     spec.publish = publish.collect::<Result<Vec<Publish>, _>>()?;
@@ -115,11 +123,17 @@ fn spec(args: &Args) -> anyhow::Result<Spec> {
     Ok(spec)
 }
 
-/// Size and ports are the running cluster's; flags that want others are refused, not ignored.
+/// Size, families and ports are the running cluster's; flags that want others are refused, not ignored.
 fn matches_running(args: &Args, wanted: &Spec, cluster: &Cluster) -> anyhow::Result<()> {
     let (name, has) = (&args.name, &cluster.spec);
     if args.nodes.is_some_and(|nodes| nodes != has.nodes) {
         bail!("cluster {name} runs with {} nodes: run weft down --name {name} first to change that", has.nodes);
+    }
+    if args.ip_family.is_some_and(|families| families != has.ip_family) {
+        bail!(
+            "cluster {name} runs with --ip-family {}: run weft down --name {name} first to change that",
+            has.ip_family
+        );
     }
     if args.api_port.is_some_and(|port| port != 0 && port != has.api_port) {
         bail!("cluster {name} has its API on port {}: run weft down --name {name} first to change that", has.api_port);

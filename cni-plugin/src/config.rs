@@ -1,13 +1,13 @@
 //! The network configuration on standard input: what is missing, wrong or not supported is named with its remedy.
 //!
 //! Unknown fields are none of our business (specification, section 1), but a field that promises what this plugin does not
-//! do (`ipam`, port mappings) is refused instead of being ignored.
+//! do (`ipam`, capabilities that are not ours) is refused instead of being ignored.
 use std::{path::PathBuf, time::Duration};
 
 use agent_api::{code, v1::cni_gc_request::Attachment};
 use serde_json::{Map, Value};
 
-use crate::{environment::Command, failure::Failure};
+use crate::{environment::Command, failure::Failure, previous};
 
 /// Versions that are spoken.
 pub(crate) const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
@@ -15,6 +15,8 @@ pub(crate) const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 pub(crate) const NEWEST: &str = "1.1.0";
 /// What the runtime wants to keep, in a GC's configuration.
 const VALID: &str = "cni.dev/valid-attachments";
+/// Capabilities that the agent grants; it also says what is wrong with their values.
+const CAPABILITIES: [&str; 4] = ["ips", "mac", "portMappings", "bandwidth"];
 /// Seconds for a call, if `timeoutSeconds` says nothing: less than a container runtime's patience with a sandbox.
 const TIMEOUT: u64 = 30;
 
@@ -61,12 +63,7 @@ impl Config {
         }
         unsupported(&fields)?;
         let previous = fields.get("prevResult").cloned().unwrap_or_default();
-        if !previous.is_null() && !previous.is_object() {
-            return Err(invalid(
-                "prevResult is no object",
-                "it is the result of the plugin before, as that printed it",
-            ));
-        }
+        previous::check(&previous)?;
         Ok(Config {
             version,
             socket: socket(string(&fields, "socket")?)?,
@@ -157,7 +154,7 @@ fn unsupported(fields: &Map<String, Value>) -> Result<(), Failure> {
         return Err(refused("ipam", ipam, "addresses come from the Node's spec.podCIDR: remove the field"));
     }
     let granted = fields.get("runtimeConfig").and_then(Value::as_object).into_iter().flatten();
-    match granted.into_iter().find(|(_, value)| !is_empty(value)) {
+    match granted.into_iter().find(|(key, value)| !CAPABILITIES.contains(&key.as_str()) && !is_empty(value)) {
         Some((key, value)) => {
             let remedy = "remove it from the plugin's capabilities, or chain a plugin that has it";
             Err(refused(&format!("runtimeConfig.{key}"), value, remedy))

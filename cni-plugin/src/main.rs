@@ -14,6 +14,7 @@ mod ask;
 mod config;
 mod environment;
 mod failure;
+mod previous;
 mod result;
 
 use config::Config;
@@ -47,6 +48,9 @@ fn run(vars: environment::Vars) -> Result<String, (Failure, String)> {
     let version = config.version.clone();
     config.suits(command).map_err(|failure| (failure, version.clone()))?;
     let environment = Environment::read(command, vars).map_err(|failure| (failure, version.clone()))?;
+    if command == Command::Add {
+        previous::leaves_room(&config.previous, &environment.ifname).map_err(|failure| (failure, version.clone()))?;
+    }
     answer(&config, &environment).map_err(|failure| (failure, version))
 }
 

@@ -5,7 +5,10 @@ use agent_api::v1::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::config::{Config, VERSIONS};
+use crate::{
+    config::{Config, VERSIONS},
+    previous,
+};
 
 /// The answer to VERSION.
 pub(crate) fn versions(version: &str) -> String {
@@ -16,7 +19,7 @@ pub(crate) fn versions(version: &str) -> String {
 /// address tells its family; only 1.1.0 knows the MTU of an interface.
 pub(crate) fn added(result: &CniResult, config: &Config) -> String {
     let version = config.version.as_str();
-    let before = |name: &str| config.previous[name].as_array().cloned().unwrap_or_default();
+    let before = |name: &str| previous::list(&config.previous, name, version);
     let mut interfaces = before("interfaces");
     let first = interfaces.len();
     interfaces.extend(result.interfaces.iter().map(|interface| interface_json(interface, version)));

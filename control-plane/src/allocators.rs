@@ -2,19 +2,22 @@
 //!
 //! What is taken is derived from the Services themselves when the server starts, and every write of a Service holds
 //! one lock from its choice to its commit. So nothing is ever leaked or given twice, and nothing is stored twice.
+//! Which families a Service has is `api::registry::family`'s to say; here each gets an address from its range.
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use api::path;
+use api::registry::family::{self, Family};
 use api::schema::Row;
 use api::status::{FieldError, FieldErrorKind};
 use ipnetwork::IpNetwork;
 use rand::Rng;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use crate::ranges::Ranges;
 use crate::serve;
 use crate::storage::cache::Cache;
 
@@ -30,14 +33,14 @@ struct Taken {
 
 /// The allocators of a cluster.
 pub struct Allocators {
-    range: IpNetwork,
+    ranges: Ranges,
     ports: RangeInclusive<u16>,
     taken: Arc<Mutex<Taken>>,
 }
 
 /// The lock of one Service's write.
 pub struct Allocation {
-    range: IpNetwork,
+    ranges: Ranges,
     ports: RangeInclusive<u16>,
     service: String,
     taken: OwnedMutexGuard<Taken>,
@@ -45,17 +48,17 @@ pub struct Allocation {
 
 impl Allocators {
     /// Over the Services in `cache`.
-    pub fn new(cache: &Cache, range: IpNetwork, ports: RangeInclusive<u16>) -> Self {
+    pub fn new(cache: &Cache, ranges: Ranges, ports: RangeInclusive<u16>) -> Self {
         let mut taken = Taken::default();
         for (path, entry) in &cache.snapshot(TABLE).objects {
             taken.take(path, &serve::parse(&entry.value, entry.revision));
         }
-        Self { range, ports, taken: Arc::new(Mutex::new(taken)) }
+        Self { ranges, ports, taken: Arc::new(Mutex::new(taken)) }
     }
 
-    /// The first address of the range: that of the `kubernetes` Service.
+    /// The first address of the primary range: that of the `kubernetes` Service.
     pub fn first_address(&self) -> IpAddr {
-        nth(&self.range, 1)
+        nth(self.ranges.primary(), 1)
     }
 
     /// The lock for a write of `path`, when it is a Service.
@@ -64,7 +67,7 @@ impl Allocators {
             return None;
         }
         let taken = Arc::clone(&self.taken).lock_owned().await;
-        Some(Allocation { range: self.range, ports: self.ports.clone(), service: path.to_owned(), taken })
+        Some(Allocation { ranges: self.ranges.clone(), ports: self.ports.clone(), service: path.to_owned(), taken })
     }
 }
 
@@ -111,12 +114,13 @@ fn protocol(port: &Value) -> &str {
 impl Allocation {
     /// Fills in what the Service needs, or says why not.
     pub fn assign(&mut self, new: &mut Value, old: Option<&Value>) -> Vec<FieldError> {
-        let mut errors = Vec::new();
+        let mut errors = family::choose(new, old, &self.ranges.families());
+        if !errors.is_empty() {
+            return errors;
+        }
         let kind = path::str(new, "spec.type").to_owned();
-        if kind == "ExternalName" {
-            release_addresses(new, old);
-        } else {
-            errors.extend(self.assign_address(new, old));
+        if kind != "ExternalName" {
+            errors.extend(self.assign_addresses(new, old));
         }
         if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
             errors.extend(self.assign_ports(new, old));
@@ -135,51 +139,61 @@ impl Allocation {
         }
     }
 
-    fn assign_address(&mut self, new: &mut Value, old: Option<&Value>) -> Option<FieldError> {
-        let mut wanted = path::str(new, "spec.clusterIP").to_owned();
-        if wanted.is_empty() {
-            wanted = path::list(new, "spec.clusterIPs").first().and_then(Value::as_str).unwrap_or_default().to_owned();
-        }
-        // An update that leaves the address out keeps it.
-        if wanted.is_empty()
-            && let Some(old) = old
-        {
-            wanted = path::str(old, "spec.clusterIP").to_owned();
-        }
-        if wanted == "None" {
-            set_address(new, "None", &self.range);
+    /// One address for each family; what the Service had stays, and is not looked at again.
+    fn assign_addresses(&mut self, new: &mut Value, old: Option<&Value>) -> Option<FieldError> {
+        let given = path::list(new, "spec.clusterIPs").to_vec();
+        if given.first().is_some_and(|ip| ip == "None") {
             return None;
         }
-        let address = if wanted.is_empty() { self.free_address() } else { wanted.parse().ok() };
-        let invalid = |text: String| Some(FieldError::invalid("spec.clusterIPs", json!([wanted]), text));
-        let Some(address) = address else {
-            return if wanted.is_empty() {
-                Some(full("spec.clusterIPs", "failed to allocate a serviceIP: range is full"))
+        let held = old.map_or(0, |old| path::list(old, "spec.clusterIPs").len());
+        let mut ips = given.clone();
+        let families = path::list(new, "spec.ipFamilies").iter().filter_map(|name| Family::parse(name.as_str()?));
+        for (i, family) in families.enumerate().skip(held) {
+            if let Some(wanted) = given.get(i).and_then(Value::as_str) {
+                if let Some(error) = self.refuse_address(wanted, family, &given) {
+                    return Some(error);
+                }
+            } else if let Some(address) = self.free_address(family) {
+                ips.push(address.to_string().into());
             } else {
-                invalid(format!("must be empty, 'None', or a valid IP address, such as {}", nth(&self.range, 10)))
-            };
-        };
-        if self.taken.addresses.get(&address).is_some_and(|owner| *owner != self.service) {
-            return invalid(format!("failed to allocate IP {address}: provided IP is already allocated"));
+                return Some(full("spec.clusterIPs", "failed to allocate a serviceIP: range is full"));
+            }
         }
-        if !self.range.contains(address) || address == self.range.network() || address == broadcast(&self.range) {
-            return invalid(format!(
-                "failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {}",
-                self.range
-            ));
+        if let Some(first) = ips.first().cloned() {
+            let spec = path::entry(new, "spec");
+            spec.insert("clusterIP".to_owned(), first);
+            spec.insert("clusterIPs".to_owned(), ips.into());
         }
-        set_address(new, &address.to_string(), &self.range);
         None
     }
 
+    /// Why the Service may not have the address that it wants.
+    fn refuse_address(&self, wanted: &str, family: Family, given: &[Value]) -> Option<FieldError> {
+        let invalid = |why: String| {
+            let text = format!("failed to allocate IP {wanted}: {why}");
+            Some(FieldError::invalid("spec.clusterIPs", given.to_vec(), text))
+        };
+        let (Some(range), Ok(address)) = (self.ranges.of(family), wanted.parse()) else {
+            return invalid(format!("{family} is not configured on this cluster"));
+        };
+        if self.taken.addresses.get(&address).is_some_and(|owner| *owner != self.service) {
+            return invalid("provided IP is already allocated".to_owned());
+        }
+        if range.contains(address) && (1..=last(range)).contains(&offset(range, address)) {
+            return None;
+        }
+        invalid(format!("the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"))
+    }
+
     /// From the upper part of the range, as upstream, so that chosen addresses in the lower part stay free.
-    fn free_address(&self) -> Option<IpAddr> {
-        let size = size(&self.range);
-        let lower = (size / 16).clamp(16, 256).min(size / 2);
-        let usable = size.saturating_sub(1);
-        let start = rand::rng().random_range(lower..usable.max(lower + 1));
-        let upper = (start..usable).chain(lower..start);
-        upper.chain(1..lower).map(|n| nth(&self.range, n)).find(|address| !self.taken.addresses.contains_key(address))
+    fn free_address(&self, family: Family) -> Option<IpAddr> {
+        let range = self.ranges.of(family)?;
+        // As far as anybody counts: a larger range is not tried to its end.
+        let last = last(range).min(1 << 20);
+        let lower = ((last + 2) / 16).clamp(16, 256).min(last / 2).max(1);
+        let start = rand::rng().random_range(lower..=last);
+        let upper = (start..=last).chain(lower..start);
+        upper.chain(1..lower).map(|n| nth(range, n)).find(|address| !self.taken.addresses.contains_key(address))
     }
 
     fn assign_ports(&mut self, new: &mut Value, old: Option<&Value>) -> Vec<FieldError> {
@@ -272,25 +286,6 @@ fn drop_ports(new: &mut Value, old: Option<&Value>) {
     }
 }
 
-fn release_addresses(new: &mut Value, old: Option<&Value>) {
-    let unchanged = old.is_some_and(|old| path::str(old, "spec.clusterIP") == path::str(new, "spec.clusterIP"));
-    if unchanged {
-        let spec = path::entry(new, "spec");
-        for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-            spec.shift_remove(key);
-        }
-    }
-}
-
-fn set_address(object: &mut Value, address: &str, range: &IpNetwork) {
-    let spec = path::entry(object, "spec");
-    spec.insert("clusterIP".to_owned(), address.into());
-    spec.insert("clusterIPs".to_owned(), json!([address]));
-    let family = if range.is_ipv4() { "IPv4" } else { "IPv6" };
-    spec.entry("ipFamilies").or_insert_with(|| json!([family]));
-    spec.entry("ipFamilyPolicy").or_insert_with(|| json!("SingleStack"));
-}
-
 fn full(field: &str, detail: &str) -> FieldError {
     FieldError {
         kind: FieldErrorKind::Internal,
@@ -300,23 +295,27 @@ fn full(field: &str, detail: &str) -> FieldError {
     }
 }
 
-fn nth(range: &IpNetwork, n: u64) -> IpAddr {
+fn nth(range: IpNetwork, n: u128) -> IpAddr {
     match range.network() {
         IpAddr::V4(base) => IpAddr::V4((u32::from(base) + u32::try_from(n).unwrap_or(u32::MAX)).into()),
-        IpAddr::V6(base) => IpAddr::V6((u128::from(base) + u128::from(n)).into()),
+        IpAddr::V6(base) => IpAddr::V6((u128::from(base) + n).into()),
     }
 }
 
-/// How many addresses, as far as anybody counts.
-fn size(range: &IpNetwork) -> u64 {
-    let bits = if range.is_ipv4() { 32 } else { 128 } - range.prefix();
-    1 << bits.min(20)
+/// Which of the range's addresses this is.
+fn offset(range: IpNetwork, address: IpAddr) -> u128 {
+    let number = |ip| match ip {
+        IpAddr::V4(v4) => u128::from(u32::from(v4)),
+        IpAddr::V6(v6) => u128::from(v6),
+    };
+    number(address).saturating_sub(number(range.network()))
 }
 
-fn broadcast(range: &IpNetwork) -> IpAddr {
+/// The last address that may be given: all but the network's own and, in IPv4, the broadcast address.
+fn last(range: IpNetwork) -> u128 {
     match range {
-        IpNetwork::V4(range) => IpAddr::V4(range.broadcast()),
-        IpNetwork::V6(range) => IpAddr::V6(range.broadcast()),
+        IpNetwork::V4(range) => u128::from(range.size()).saturating_sub(2),
+        IpNetwork::V6(range) => range.size().saturating_sub(1),
     }
 }
 

@@ -131,6 +131,8 @@ mod tests {
         check(&json!({"status": {"addresses": addresses}}), Some("10.0.0.1:10250"));
         let endpoints = json!({"kubeletEndpoint": {"Port": 1234}});
         check(&json!({"status": {"addresses": addresses, "daemonEndpoints": endpoints}}), Some("10.0.0.1:1234"));
+        let dual = json!([{"type": "InternalIP", "address": "fd00::1"}, {"type": "InternalIP", "address": "10.0.0.1"}]);
+        check(&json!({"status": {"addresses": dual}}), Some("fd00::1:10250"));
         check(&json!({"status": {}}), None);
     }
 }

@@ -12,6 +12,7 @@ pub mod http;
 pub mod kubelet;
 pub mod pki;
 mod projection;
+pub mod ranges;
 pub mod registry;
 pub mod serve;
 pub mod server;

@@ -150,7 +150,8 @@ impl Authority {
 /// The names that the API server's certificate always carries; addresses come on top.
 pub fn server_names(service_ip: IpAddr, addresses: impl IntoIterator<Item = IpAddr>) -> Vec<String> {
     let names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
-    let mut names: Vec<String> = names.into_iter().chain(["localhost", "127.0.0.1"]).map(str::to_owned).collect();
+    let mut names: Vec<String> =
+        names.into_iter().chain(["localhost", "127.0.0.1", "::1"]).map(str::to_owned).collect();
     for address in std::iter::once(service_ip).chain(addresses).filter(|address| !address.is_unspecified()) {
         let name = address.to_string();
         if !names.contains(&name) {
@@ -221,10 +222,12 @@ mod tests {
             [
                 "127.0.0.1".parse().expect("an address"),
                 "0.0.0.0".parse().expect("an address"),
+                "::".parse().expect("an address"),
                 "172.31.0.11".parse().expect("an address"),
+                "fd00:172:31::11".parse().expect("an address"),
             ],
         );
         assert_eq!(names.iter().filter(|name| *name == "127.0.0.1").count(), 1);
-        assert_eq!(&names[names.len() - 2..], ["10.96.0.1", "172.31.0.11"]);
+        assert_eq!(&names[names.len() - 3..], ["10.96.0.1", "172.31.0.11", "fd00:172:31::11"]);
     }
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ipnetwork::IpNetwork;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -20,12 +19,14 @@ use crate::controller_api::ControllerApi;
 use crate::http;
 use crate::kubelet::Kubelet;
 use crate::pki::{self, Authority};
+use crate::ranges::Ranges;
 use crate::registry::{Registry, Settings};
 use crate::storage::cache::Cache;
 use crate::storage::embedded::Embedded;
 use crate::storage::{self, Storage};
 
 mod bootstrap;
+mod flags;
 mod inherited;
 mod kubernetes_service;
 mod role;
@@ -53,15 +54,18 @@ pub struct Args {
     /// Another address for the server's certificate, such as a node's; may be given again
     #[arg(long)]
     pub tls_san: Vec<IpAddr>,
-    /// Range of Services
+    /// Range of Services, or one of each family with a comma between: the first is the primary family
     #[arg(long, default_value = "10.96.0.0/16")]
-    pub service_cidr: IpNetwork,
-    /// Range of pods; each node gets a piece of it
+    pub service_cidr: Ranges,
+    /// Range of pods, or one of each family with a comma between; each node gets a piece of each
     #[arg(long, default_value = "10.244.0.0/16")]
-    pub cluster_cidr: Vec<IpNetwork>,
-    /// Size of a node's piece
-    #[arg(long, default_value_t = 24)]
+    pub cluster_cidr: Ranges,
+    /// Prefix length of a node's IPv4 piece
+    #[arg(long, visible_alias = "node-cidr-mask-size-ipv4", default_value_t = 24)]
     pub node_cidr_mask_size: u8,
+    /// Prefix length of a node's IPv6 piece
+    #[arg(long, default_value_t = 64)]
+    pub node_cidr_mask_size_ipv6: u8,
     /// Range of node ports
     #[arg(long, default_value = "30000-32767", value_parser = port_range)]
     pub service_node_port_range: PortRange,
@@ -108,12 +112,9 @@ pub enum Error {
     /// Neither `--listen` nor `--listen-fd`.
     #[error("nothing to listen on: give --listen or --listen-fd")]
     NoListener,
-    /// Pods cannot reach a loopback address.
-    #[error("--advertise-address {address} is a loopback address: pods could not reach the server by it")]
-    Loopback {
-        /// The address.
-        address: IpAddr,
-    },
+    /// Flags about addresses that do not go together.
+    #[error(transparent)]
+    Flags(#[from] flags::Error),
     /// The cluster's own objects.
     #[error("cannot make the cluster's own objects: {0}")]
     Bootstrap(#[source] api::status::Status),
@@ -155,14 +156,13 @@ impl Running {
     /// # Errors
     /// When it cannot start.
     pub async fn start(args: &Args) -> Result<Self, Error> {
-        if args.advertise_address.is_loopback() {
-            return Err(Error::Loopback { address: args.advertise_address });
-        }
+        flags::check(args)?;
         pki::make_data_dir(&args.data_dir)?;
         let listeners = listeners(args).await?;
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let authority = Authority::open(&args.data_dir)?;
         let registry = open(args).await?;
+        kubernetes_service::check(&registry, &args.service_cidr)?;
         bootstrap::run(&registry).await.map_err(Error::Bootstrap)?;
         let port = addresses.first().map_or(6443, SocketAddr::port);
         let myself = SocketAddr::new(args.advertise_address, port);
@@ -210,7 +210,7 @@ async fn open(args: &Args) -> Result<Arc<Registry>, Error> {
     let ports: RangeInclusive<u16> = first..=last;
     Ok(Arc::new(Registry {
         rbac: Arc::new(Rbac::new(Arc::clone(&cache))),
-        allocators: Allocators::new(&cache, args.service_cidr, ports),
+        allocators: Allocators::new(&cache, args.service_cidr.clone(), ports),
         settings: Settings::default(),
         cache,
     }))
@@ -232,9 +232,10 @@ async fn listeners(args: &Args) -> Result<Vec<TcpListener>, Error> {
 
 fn settings(args: &Args, authority: &Authority) -> controllers::settings::Settings {
     controllers::settings::Settings {
-        cluster_cidrs: args.cluster_cidr.clone(),
-        service_cidrs: vec![args.service_cidr],
+        cluster_cidrs: args.cluster_cidr.iter().collect(),
+        service_cidrs: args.service_cidr.iter().collect(),
         node_mask_v4: args.node_cidr_mask_size,
+        node_mask_v6: args.node_cidr_mask_size_ipv6,
         root_ca_pem: authority.certificate.clone(),
         ..controllers::settings::Settings::default()
     }

@@ -18,6 +18,7 @@ use crate::{
 
 pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 pub(crate) const MANAGER: &str = "endpointslice-controller.k8s.io";
+const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 pub(crate) const CONTROLLER: Controller = Controller {
@@ -72,7 +73,7 @@ fn reconcile(snapshot: &Snapshot, key: &Key, _: Timestamp) -> Vec<Action> {
         .collect();
     let families = families(service);
     let mut actions: Vec<Action> = Vec::new();
-    for family in ["IPv4", "IPv6"] {
+    for family in FAMILIES {
         let existing: Vec<&Slice> = ours.iter().filter(|slice| slice.address_type == family).copied().collect();
         if families.contains(&family) {
             let groups = desired::groups(snapshot, service, family);
@@ -86,10 +87,11 @@ fn reconcile(snapshot: &Snapshot, key: &Key, _: Timestamp) -> Vec<Action> {
 
 /// Both for a headless service that names none: its pods decide.
 fn families(service: &Service) -> Vec<&str> {
-    if service.spec.ip_families.is_empty() {
-        return vec![if service.spec.cluster_ip.contains(':') { "IPv6" } else { "IPv4" }];
+    match (&service.spec.ip_families[..], service.spec.cluster_ip.as_str()) {
+        ([], "None") => FAMILIES.to_vec(),
+        ([], ip) => vec![if ip.contains(':') { "IPv6" } else { "IPv4" }],
+        (named, _) => named.iter().map(String::as_str).collect(),
     }
-    service.spec.ip_families.iter().map(String::as_str).collect()
 }
 
 #[cfg(test)]

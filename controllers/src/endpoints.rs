@@ -92,11 +92,14 @@ fn subsets(snapshot: &Snapshot, service: &Service) -> (Vec<Subset>, bool) {
 }
 
 fn address(service: &Service, pod: &Pod) -> Option<Address> {
+    let ips = pod.ips();
     let six = match service.spec.ip_families.first() {
         Some(family) => family == "IPv6",
+        // A headless service of no family has the pod's own first one.
+        None if service_pods::headless(service) => ips.first()?.contains(':'),
         None => service.spec.cluster_ip.contains(':'),
     };
-    let ip = pod.ips().into_iter().find(|ip| ip.contains(':') == six)?.to_owned();
+    let ip = ips.into_iter().find(|ip| ip.contains(':') == six)?.to_owned();
     let node_name = Some(pod.spec.node_name.clone()).filter(|name| !name.is_empty());
     Some(Address { ip, hostname: service_pods::hostname(service, pod), node_name, target_ref: Some(reference(pod)) })
 }
@@ -178,5 +181,30 @@ mod tests {
         assert!(matches!(&reconcile(&cluster.snapshot, &key, NOW)[..], [Action::Patch { .. }]));
         cluster.remove("services", "ns", "web");
         assert_eq!(brief(&reconcile(&cluster.snapshot, &key, NOW)), ["delete endpoints web"]);
+    }
+
+    #[track_caller]
+    fn family(spec: Value, expected: &str) {
+        let mut cluster = Cluster::new();
+        let mut whole = json!({"selector": {"app": "web"}, "ports": [{"port": 80}]});
+        whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        cluster.put("services", json!({"metadata": {"name": "web"}, "spec": whole}));
+        cluster.put(
+            "pods",
+            json!({"metadata": {"name": "a", "labels": {"app": "web"}}, "status": {"phase": "Running", "podIP": "10.0.0.1",
+                "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}], "conditions": [{"type": "Ready", "status": "True"}]}}),
+        );
+        let actions = reconcile(&cluster.snapshot, &Key::new("ns", "web"), NOW);
+        let [Action::Create { object, .. }] = &actions[..] else { panic!("{actions:?}") };
+        assert_eq!(object["subsets"][0]["addresses"][0]["ip"], expected);
+    }
+
+    #[test]
+    fn endpoints_are_of_the_services_first_family() {
+        family(json!({"clusterIP": "10.96.0.9", "ipFamilies": ["IPv4", "IPv6"]}), "10.0.0.1");
+        family(json!({"clusterIP": "fd00::9", "ipFamilies": ["IPv6", "IPv4"]}), "fd00::1");
+        family(json!({"clusterIP": "None", "ipFamilies": ["IPv6"]}), "fd00::1");
+        family(json!({"clusterIP": "None"}), "10.0.0.1");
+        family(json!({"clusterIP": "fd00::9"}), "fd00::1");
     }
 }

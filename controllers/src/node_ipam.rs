@@ -141,6 +141,39 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_of_each_family() {
+        let both = |ranges: [&str; 2]| Settings {
+            cluster_cidrs: ranges.map(|range| range.parse().unwrap()).to_vec(),
+            service_cidrs: vec!["10.96.0.0/16".parse().unwrap(), "fd00:10:96::/112".parse().unwrap()],
+            ..Settings::default()
+        };
+        let pieces = |settings: Settings, taken: &[&str]| {
+            let mut cluster = Cluster::with(settings);
+            cluster
+                .put("nodes", json!({"metadata": {"name": "old"}, "spec": {"podCIDR": taken[0], "podCIDRs": taken}}));
+            cluster.put("nodes", json!({"metadata": {"name": "new"}}));
+            brief(&reconcile(&cluster.snapshot, &Key::new("", "new"), NOW)).join(" ")
+        };
+        let four_first = both(["10.244.0.0/16", "fd00:10:244::/56"]);
+        assert_eq!(
+            pieces(four_first.clone(), &["10.244.0.0/24", "fd00:10:244::/64"]),
+            r#"patch nodes new {"spec":{"podCIDR":"10.244.1.0/24","podCIDRs":["10.244.1.0/24","fd00:10:244:1::/64"]}}"#
+        );
+        // A node from the time before the second family does not shift the others' pieces of it.
+        assert_eq!(
+            pieces(four_first, &["10.244.0.0/24"]),
+            r#"patch nodes new {"spec":{"podCIDR":"10.244.1.0/24","podCIDRs":["10.244.1.0/24","fd00:10:244::/64"]}}"#
+        );
+        assert_eq!(
+            pieces(both(["fd00:10:244::/56", "10.244.0.0/16"]), &["fd00:10:244::/64", "10.244.0.0/24"]),
+            r#"patch nodes new {"spec":{"podCIDR":"fd00:10:244:1::/64","podCIDRs":["fd00:10:244:1::/64","10.244.1.0/24"]}}"#
+        );
+        // One family without room: nothing of the other is taken either.
+        let full = pieces(both(["10.244.0.0/16", "fd00:10:244::/64"]), &["10.244.0.0/24", "fd00:10:244::/64"]);
+        assert!(full.contains("CIDRNotAvailable"), "{full}");
+    }
+
+    #[test]
     fn a_node_keeps_what_it_has() {
         let mut cluster =
             Cluster::with(Settings { cluster_cidrs: vec!["10.0.0.0/16".parse().unwrap()], ..Settings::default() });

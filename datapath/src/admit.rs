@@ -10,7 +10,7 @@ use abi::{
     Addr, DropReason,
     config::{VNI_POD, VNI_SERVICE},
     event::Hook,
-    flow::{Leg, NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_PASS, NEXT_POD, SIDE_WIRE},
+    flow::{Leg, NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_PASS, NEXT_POD, SIDE_WIRE, Tuple},
     pod::{HOST, NONE, READY},
     route::{LOCAL, NODE_ADDRESS, NodeId},
 };
@@ -25,7 +25,7 @@ pub fn admit(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> R
         return Err(DropReason::StaleFlow); // About a flow that we do not know.
     }
     if state.at(Hook::FromPod) {
-        from_pod(tables, state)?;
+        from_pod(tables, kernel, state)?;
     } else if state.at(Hook::FromOverlay) {
         from_overlay(tables, kernel, state)?;
     } else if state.at(Hook::FromNetdev) {
@@ -39,14 +39,21 @@ pub fn admit(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> R
 }
 
 #[inline(always)]
-fn from_pod(tables: &impl Tables, state: &mut State) -> Result<(), DropReason> {
+fn from_pod(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Result<(), DropReason> {
     let id = tables.pod_of(&state.packet.tuple.src);
     let pod = tables.pod(id).ok_or(DropReason::SpoofedSource)?;
     if id == NONE || pod.ifindex != state.packet.ifindex {
         return Err(DropReason::SpoofedSource);
     }
+    // A known flow's packets are not asked again: whatever they say, they leave with addresses of ours.
+    if pod.mac != kernel.sender() {
+        return Err(DropReason::WrongMac);
+    }
     if pod.flags & READY == 0 {
         return Err(DropReason::PodNotReady);
+    }
+    if state.packet.proto == UDP && serves_dhcp(&state.packet.tuple) {
+        return Err(DropReason::RogueDhcp);
     }
     if state.packet.proto == UDP && state.packet.tuple.dport == tables.setting(|s| &s.overlay_port) {
         let to_node = tables.route(&state.packet.tuple.dst).is_some_and(|route| route.flags & NODE_ADDRESS != 0);
@@ -55,8 +62,16 @@ fn from_pod(tables: &impl Tables, state: &mut State) -> Result<(), DropReason> {
         }
     }
     state.source = id;
+    state.sender = id;
     state.legs[1] = Leg { target: id, generation: pod.generation, next: NEXT_POD, ..Leg::default() };
     Ok(())
+}
+
+/// From a DHCP server's port to a client's, of either family.
+#[inline(always)]
+fn serves_dhcp(tuple: &Tuple) -> bool {
+    let ports = (u16::from_be(tuple.sport), u16::from_be(tuple.dport));
+    ports == (67, 68) || ports == (547, 546)
 }
 
 #[inline(always)]

@@ -6,6 +6,7 @@
 use crate::{
     Kernel, Outcome, Packet, Stage, State, Step, Tables, admit,
     hook::{device, side},
+    limit,
     parse::{self, KIND_ERROR, TCP},
     rewrite,
     tables::Touch,
@@ -18,7 +19,7 @@ use abi::{
         FIN, FlowKey, FlowValue, Leg, NEXT_HOST, NEXT_NODE, NEXT_POD, PAIRED, PROMOTED, RST, SEEN, SIDE_STACK,
         SIDE_WIRE, TWIN_STACK, Tuple,
     },
-    pod::{HOST, NONE, READY},
+    pod::{HOST, NONE, PodId, READY},
     service::ALIVE,
 };
 
@@ -37,8 +38,7 @@ pub fn established(
         return Ok(Step::Unknown);
     };
     let now = kernel.now();
-    let known = packet.kind != KIND_ERROR
-        && !packet.opens()
+    let known = !packet.opens()
         && entry.legs[direction & 1].device == device(tables, hook, packet.ifindex)
         && current(tables, &entry, epoch)
         && backend_current(tables, &entry)
@@ -47,9 +47,18 @@ pub fn established(
     if !known {
         return Ok(Step::Slow(Stage::Flow));
     }
+    if hook == Hook::FromPod {
+        limit::spend(tables, sender(&entry.legs[1 - (direction & 1)]), packet.len, now)?;
+    }
     tables.touch(&entry, touch(packet, direction, now));
     rewrite::plan(tables, &entry, direction, packet, outcome)?;
     Ok(Step::Done)
+}
+
+/// The pod behind the way back of a packet: at `from_pod` the one that sent it.
+#[inline(always)]
+fn sender(back: &Leg) -> PodId {
+    if back.next == NEXT_POD { back.target } else { NONE }
 }
 
 /// The row was judged under this epoch, and both ends are who they were.
@@ -168,6 +177,9 @@ pub fn resume(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> 
     if entry.legs[direction & 1].device != state.device {
         return Ok(Step::Slow(Stage::New));
     }
+    if state.at(Hook::FromPod) {
+        state.sender = sender(&entry.legs[1 - (direction & 1)]);
+    }
     if state.at(Hook::FromOverlay) && !admit::tunnel_agrees(tables, kernel, &entry.legs[1 - (direction & 1)]) {
         return Ok(Step::Slow(Stage::New)); // `admit` says what is wrong with it.
     }
@@ -200,7 +212,9 @@ pub fn resume(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> 
 #[inline(always)]
 fn error(tables: &impl Tables, state: &mut State, value: &FlowValue, direction: usize) -> Result<Step, DropReason> {
     let back = &value.legs[1 - (direction & 1)];
-    if back.next == NEXT_POD && tables.pod(back.target).is_none_or(|pod| pod.addr4 != state.packet.source) {
+    if back.next == NEXT_POD
+        && tables.pod(back.target).is_none_or(|pod| pod.addr(&state.packet.source) != state.packet.source)
+    {
         return Err(DropReason::SpoofedSource);
     }
     Ok(rewrite::leave(state, value.legs[direction & 1], value.to, value.flags))
@@ -243,9 +257,7 @@ fn end(leg: &Leg) -> u32 {
 #[inline(always)]
 fn still_there(tables: &impl Tables, leg: &Leg, addr: &Addr) -> bool {
     match leg.next {
-        NEXT_POD => tables.pod(leg.target).is_some_and(|pod| {
-            pod.flags & READY != 0 && (if addr.is_v4() { pod.addr4 == *addr } else { pod.addr6 == *addr })
-        }),
+        NEXT_POD => tables.pod(leg.target).is_some_and(|pod| pod.flags & READY != 0 && pod.addr(addr) == *addr),
         NEXT_NODE => tables.node(leg.target).is_some_and(|node| node.tunnel != Addr::ANY),
         _ => true,
     }

@@ -3,8 +3,9 @@
 //! A hook program is [`enter`]; what it cannot finish goes on as `Slow(stage)`, and [`run_stage`] (in the kernel: one
 //! tail-called program per stage) goes from there.
 use crate::{
-    Kernel, Outcome, Packet, Stage, State, Step, Tables, admit, conntrack, parse::UDP, policy, record, rewrite, route,
-    service,
+    Frame, Kernel, Outcome, Packet, Stage, State, Step, Tables, admit, conntrack, fragment,
+    parse::{self, UDP},
+    policy, record, rewrite, route, service,
 };
 use abi::{
     DropReason,
@@ -57,6 +58,16 @@ fn is_overlay(tables: &impl Tables, packet: &Packet) -> bool {
     packet.proto == UDP && packet.tuple.dport == tables.setting(|s| &s.overlay_port)
 }
 
+/// A packet that the hook program has only begun to read.
+#[inline(always)]
+pub fn read(tables: &impl Tables, frame: &impl Frame, state: &mut State) -> Result<Step, DropReason> {
+    parse::whole(frame, &mut state.packet)?;
+    if state.packet.fragment != parse::WHOLE {
+        fragment::follow(tables, state)?;
+    }
+    Ok(Step::Slow(Stage::Flow))
+}
+
 /// A packet of no known flow: who sent it, and to whom does it really go?
 #[inline(always)]
 pub fn begin(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Result<Step, DropReason> {
@@ -82,6 +93,7 @@ pub fn run_stage(
     outcome: &mut Outcome,
 ) -> Result<Step, DropReason> {
     match stage {
+        Stage::Read => Err(DropReason::TableMissing), // Wants the bytes: [`read`].
         Stage::Flow => conntrack::resume(tables, kernel, state),
         Stage::New => begin(tables, kernel, state),
         Stage::Policy => policy::judge(tables, state),

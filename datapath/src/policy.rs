@@ -2,7 +2,7 @@
 //!
 //! Between `service` and `route`. Sees the original source and the backend, so rules mean pods and never services. Tables
 //! come from `policy::compile`; their layout is in `abi::policy` and `abi::peer`.
-use crate::{Stage, State, Step, Tables, parse::ICMP};
+use crate::{Stage, State, Step, Tables, parse::is_icmp};
 use abi::{
     Addr, DropReason,
     flow::Tuple,
@@ -55,7 +55,7 @@ pub fn check(tables: &impl Tables, question: &Question, epoch: u64) -> Result<[R
     if source == dest && source != NONE {
         return Ok(rules); // To itself: no policy forbids that.
     }
-    let port = if proto == ICMP { 0 } else { tuple.dport };
+    let port = if is_icmp(proto) { 0 } else { tuple.dport };
     let side = (epoch & 1) as usize;
     if let Some(set) = isolating(tables, source, side, ISOLATED_EGRESS) {
         let denied = DropReason::PolicyDeniedEgress;

@@ -6,7 +6,7 @@ use crate::{
     Kernel, Stage, State, Step, Tables,
     conntrack::{expired, remove, touch, twin_key},
     hook::side,
-    parse::ICMP,
+    parse::is_icmp,
     rewrite,
 };
 use abi::{
@@ -130,7 +130,7 @@ fn another_port(tables: &impl Tables, state: &mut State, random: u32) {
     let count = u32::from(tables.setting(|s| &s.masquerade_last)).wrapping_sub(first).wrapping_add(1) & 0xffff;
     let port = if count == 0 { first } else { first + random % count };
     state.flow.sport = (port as u16).to_be();
-    if state.packet.proto == ICMP {
+    if is_icmp(state.packet.proto) {
         state.flow.dport = state.flow.sport; // The identifier.
     }
 }

@@ -1,8 +1,9 @@
 //! The last stage of every way: a flow's row → verdict and edits.
-use crate::{Outcome, Packet, Stage, State, Step, Tables};
+use crate::{Outcome, Packet, Stage, State, Step, Tables, limit};
 use abi::{
     Addr, DropReason,
     flow::{DECREMENT, FlowValue, Leg, NEXT_NIC, NEXT_NODE, NEXT_POD, PAIRED, Tuple},
+    pod::QUEUED,
 };
 
 /// What the row says about a packet of this direction.
@@ -31,6 +32,7 @@ pub fn leave(state: &mut State, way: Leg, to: Tuple, flags: u32) -> Step {
 /// The last stage of the slow path.
 #[inline(always)]
 pub fn finish(tables: &impl Tables, state: &State, outcome: &mut Outcome) -> Result<(), DropReason> {
+    limit::spend(tables, state.sender, state.packet.len, state.now)?;
     outcome.edits.to = state.to;
     outcome.edits.translate = state.translate != 0;
     go(tables, &state.way, state.packet.ttl, outcome)
@@ -49,6 +51,7 @@ fn go(tables: &impl Tables, leg: &Leg, ttl: u8, outcome: &mut Outcome) -> Result
             let pod = tables.pod(leg.target).ok_or(missing)?;
             outcome.ifindex = pod.ifindex;
             outcome.mac = pod.mac;
+            outcome.queued = pod.flags & QUEUED != 0;
         }
         NEXT_NODE => {
             let node = tables.node(leg.target).ok_or(missing)?;

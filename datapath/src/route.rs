@@ -4,7 +4,7 @@
 //! and the hairpin of a flow that comes back to where it started.
 use crate::{Kernel, Stage, State, Step, Tables, admit::to_node};
 use abi::{
-    DropReason,
+    Addr, DropReason,
     config::{VNI_POD, VNI_SERVICE},
     event::Hook,
     flow::{DECREMENT, Leg, NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_PASS, NEXT_POD, STACK},
@@ -24,12 +24,22 @@ pub fn choose(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> 
     }
     routed(state);
     if state.source == state.dest && state.source != NONE {
-        state.flow.src = tables.setting(|s| &s.hairpin4);
+        let v4 = state.flow.dst.is_v4();
+        state.flow.src = if v4 { tables.setting(|s| &s.hairpin4) } else { tables.setting(|s| &s.hairpin6) };
     } else if state.at(Hook::FromPod) && state.legs[0].next == NEXT_NIC {
-        state.flow.src = tables.setting(|s| &s.host4);
+        state.flow.src = own_address(tables, &state.flow.dst);
+        if state.flow.src == Addr::ANY {
+            return Err(DropReason::NoRoute); // This node has no address of that family.
+        }
         state.masquerade = 1;
     }
     Ok(Step::Slow(Stage::Record))
+}
+
+/// This node's address of the family of `like`.
+#[inline(always)]
+fn own_address(tables: &impl Tables, like: &Addr) -> Addr {
+    if like.is_v4() { tables.setting(|s| &s.host4) } else { tables.setting(|s| &s.host6) }
 }
 
 /// A pod of this node, or the node itself.

@@ -7,15 +7,12 @@ use abi::{
     Addr, DropReason,
     event::Hook,
     route::NODE_ADDRESS,
-    service::{ALIVE, SCOPE_CLUSTER, SCOPE_NODE_PORT, Service, ServiceKey},
+    service::{ALIVE, SCOPE_CLUSTER, SCOPE_HOST_PORT, SCOPE_NODE_PORT, Service, ServiceKey},
 };
 
 /// Points the state's flow to a backend if its destination is a service; false if it is none.
 #[inline(always)]
 pub fn translate(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Result<bool, DropReason> {
-    if state.at(Hook::FromOverlay) {
-        return Ok(false); // The sending node has done it.
-    }
     let Some(service) = find(tables, state) else {
         return Ok(false);
     };
@@ -39,11 +36,15 @@ pub fn translate(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) 
 #[inline(always)]
 fn find<'a>(tables: &'a impl Tables, state: &State) -> Option<&'a Service> {
     let (flow, proto) = (&state.flow, state.packet.proto);
-    if !state.at(Hook::FromNetdev) {
-        let key = ServiceKey { addr: flow.dst, port: flow.dport, proto, scope: SCOPE_CLUSTER };
-        if let Some(service) = tables.service(&key) {
-            return Some(service);
-        }
+    let overlay = state.at(Hook::FromOverlay);
+    let near = !overlay && !state.at(Hook::FromNetdev);
+    // To those who come from outside, cluster addresses are no services; our own pods' host ports are.
+    let scope = if near { SCOPE_CLUSTER } else { SCOPE_HOST_PORT };
+    if let Some(service) = tables.service(&ServiceKey { addr: flow.dst, port: flow.dport, proto, scope }) {
+        return Some(service);
+    }
+    if overlay {
+        return None; // All else the sending node has done.
     }
     let port = u16::from_be(flow.dport);
     if port < tables.setting(|s| &s.node_port_first) || port > tables.setting(|s| &s.node_port_last) {
@@ -54,5 +55,10 @@ fn find<'a>(tables: &'a impl Tables, state: &State) -> Option<&'a Service> {
     if route.flags & NODE_ADDRESS == 0 || (own && route.node != tables.setting(|s| &s.node)) {
         return None;
     }
-    tables.service(&ServiceKey { addr: Addr::ANY, port: flow.dport, proto, scope: SCOPE_NODE_PORT })
+    tables.service(&ServiceKey {
+        addr: Addr::wildcard(flow.dst.is_v4()),
+        port: flow.dport,
+        proto,
+        scope: SCOPE_NODE_PORT,
+    })
 }

@@ -2,13 +2,19 @@
 //!
 //! [`Node`] holds the tables and what a kernel would know; [`Node::run`] takes a packet through the same stages as the
 //! programs do, in a loop instead of by tail calls, and applies the edits to the bytes.
-use crate::{Kernel, Outcome, Packet, Stage, State, Step, Verdict, hook, kernel::Tunnel, parse::parse};
+use crate::{
+    Kernel, Outcome, Packet, Stage, State, Step, Verdict, hook,
+    kernel::Tunnel,
+    neighbour,
+    parse::{Headers, parse},
+};
 use abi::{
     Addr, DropReason,
     addr::Prefix,
     config::{OVERLAY_SOURCE_MAC, Settings},
     event::Hook,
     flow::{FlowKey, FlowValue, Tuple},
+    fragment::{Fragment, FragmentKey},
     peer::Class,
     pod::{Pod, PodId},
     policy::{PolicyKey, PolicyValue},
@@ -59,6 +65,10 @@ pub struct Node {
     pub flows: RefCell<BTreeMap<FlowKey, FlowValue>>,
     /// `HALFOPEN`.
     pub half_open: RefCell<BTreeMap<FlowKey, FlowValue>>,
+    /// `FRAGS`.
+    pub fragments: RefCell<BTreeMap<FragmentKey, Fragment>>,
+    /// `BUCKETS`.
+    pub buckets: RefCell<BTreeMap<PodId, u64>>,
     /// Rows that fit into `FLOWS`; none: any number.
     pub flow_room: Option<usize>,
     /// Jiffies.
@@ -102,7 +112,7 @@ impl Node {
 
     /// One packet through one hook.
     pub fn run(&self, at: Hook, ifindex: u32, bytes: &[u8], tunnel: Option<Tunnel>) -> Answer {
-        let kernel = Lent { node: self, tunnel };
+        let kernel = Lent { node: self, bytes, tunnel };
         let mut answer = Answer {
             verdict: Err(DropReason::Malformed),
             frame: bytes.to_vec(),
@@ -110,13 +120,28 @@ impl Node {
             state: State::default(),
         };
         let mut packet = Packet::default();
-        if let Err(reason) = parse(&Bytes { bytes, ifindex }, &mut packet) {
-            answer.verdict = if hook::lenient(at) { Ok(Verdict::Pass) } else { Err(reason) };
-            return answer;
-        }
+        let frame = Bytes { bytes, ifindex };
         let mut outcome = Outcome::default();
-        let mut step = hook::enter(at, self, &kernel, &packet, &mut outcome);
-        if !matches!(step, Ok(Step::Done) | Err(_)) {
+        let mut step = match parse(&frame, &mut packet) {
+            Ok(Headers::Plain) => hook::enter(at, self, &kernel, &packet, &mut outcome),
+            Ok(Headers::Far) => {
+                answer.state.start(at, &packet, self, &kernel);
+                if at == Hook::FromPod
+                    && let Some(advertisement) = neighbour::answer(&frame, self.settings.gateway_mac)
+                {
+                    frame::advertise(&mut answer.frame, &advertisement, self.settings.gateway_mac);
+                    answer.verdict = Ok(Verdict::Reply);
+                    return answer;
+                }
+                answer.stages.push(Stage::Read);
+                let step = hook::read(self, &frame, &mut answer.state);
+                packet = answer.state.packet;
+                if step.is_err() && hook::lenient(at) { Ok(Step::Done) } else { step }
+            }
+            Err(_) if hook::lenient(at) => Ok(Step::Done),
+            Err(reason) => Err(reason),
+        };
+        if answer.stages.is_empty() && !matches!(step, Ok(Step::Done) | Err(_)) {
             answer.state.start(at, &packet, self, &kernel);
         }
         if step == Ok(Step::Unknown) {
@@ -145,7 +170,7 @@ impl Node {
             Verdict::Pod { mac, .. } => frame::relink(bytes, mac, gateway),
             Verdict::Host => frame::relink(bytes, gateway, gateway),
             Verdict::Encap { .. } => frame::relink(bytes, gateway, OVERLAY_SOURCE_MAC),
-            Verdict::Pass | Verdict::Nic { .. } => {}
+            Verdict::Pass | Verdict::Reply | Verdict::Nic { .. } => {}
         }
         frame::edit(bytes, packet, &outcome.edits);
     }
@@ -154,6 +179,7 @@ impl Node {
 /// The kernel's services for one packet.
 struct Lent<'a> {
     node: &'a Node,
+    bytes: &'a [u8],
     tunnel: Option<Tunnel>,
 }
 
@@ -170,6 +196,10 @@ impl Kernel for Lent<'_> {
 
     fn fib(&self, _src: Addr, dst: Addr) -> Option<u32> {
         self.node.fib.get(&dst.bytes()).copied()
+    }
+
+    fn sender(&self) -> [u8; 6] {
+        self.bytes.get(6..12).and_then(|mac| mac.try_into().ok()).unwrap_or_default()
     }
 
     fn tunnel(&self) -> Option<Tunnel> {

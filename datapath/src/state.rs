@@ -40,6 +40,8 @@ pub struct State {
     pub source: PodId,
     /// The receiving pod of this node, [`abi::pod::HOST`], or none.
     pub dest: PodId,
+    /// The pod that sent this very packet, for [`crate::limit`]; none at other hooks than `from_pod`.
+    pub sender: PodId,
     /// The service that was asked, or 0.
     pub service: ServiceId,
     /// The backend that was chosen, or 0.
@@ -85,6 +87,7 @@ impl State {
         self.masquerade = 0;
         self.source = 0;
         self.dest = 0;
+        self.sender = 0;
         self.service = 0;
         self.backend = 0;
         self.backend_generation = 0;

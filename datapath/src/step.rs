@@ -27,6 +27,8 @@ pub enum Verdict {
         /// VNI.
         vni: u32,
     },
+    /// Back to the pod that sent it, as the answer to what it asked.
+    Reply,
     /// Out by the NIC; the kernel finds the neighbour.
     Nic {
         /// Interface index.
@@ -57,6 +59,8 @@ pub struct Outcome {
     pub ifindex: u32,
     /// The pod's own MAC address.
     pub mac: [u8; 6],
+    /// The pod's device has a queue, which the packet must go through.
+    pub queued: bool,
     /// Outer destination.
     pub tunnel: Addr,
     /// VNI.
@@ -103,6 +107,8 @@ pub enum Stage {
     /// [`crate::rewrite::finish`]: a program of its own, so that the verifier sees the ways out once, and not at the
     /// end of every way through the others.
     Finish = 5,
+    /// [`crate::hook::read`]: the first of packets whose headers the hook program does not read to the end.
+    Read = 6,
 }
 
 /// The answer of a stage; its error is the drop.

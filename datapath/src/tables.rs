@@ -4,6 +4,7 @@ use abi::{
     Addr,
     config::Settings,
     flow::{FlowKey, FlowValue},
+    fragment::{Fragment, FragmentKey},
     peer::Class,
     pod::{Pod, PodId},
     policy::{PolicyKey, PolicyValue},
@@ -53,6 +54,15 @@ pub trait Tables {
     fn slot(&self, index: u32) -> BackendId;
     /// A backend's row.
     fn backend(&self, id: BackendId) -> Option<&Backend>;
+
+    /// A row of `FRAGS`.
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment>;
+    /// Write a row of `FRAGS`.
+    fn put_fragment(&self, key: &FragmentKey, value: &Fragment);
+    /// When a pod's bucket is full again.
+    fn bucket(&self, id: PodId) -> u64;
+    /// Sets that, unless it is not `old` any more (then false).
+    fn swap_bucket(&self, id: PodId, old: u64, new: u64) -> bool;
 
     /// A row of `FLOWS`.
     fn flow(&self, key: &FlowKey) -> Option<Self::Entry>;

@@ -37,10 +37,22 @@ impl Bench for Model {
             Ok(Verdict::Host) => Seen::Host,
             Ok(Verdict::Encap { tunnel, vni }) => Seen::Encap(tunnel, vni),
             Ok(Verdict::Nic { ifindex }) => Seen::Nic(ifindex),
+            Ok(Verdict::Reply) => Seen::Reply,
             Err(reason) => Seen::Drop(reason),
         };
         (seen, answer.frame)
     }
 }
 
-scenarios!(Model);
+/// Every scenario in IPv4.
+mod four {
+    use crate::{Model, cases};
+    scenarios!(Model);
+}
+
+/// And in IPv6.
+mod six {
+    use crate::{Model, bench::Six, cases};
+    scenarios!(Six<Model>);
+    scenarios!(six Six<Model>);
+}

@@ -116,7 +116,7 @@ pub fn cut(_: TcContext) -> i32 {
 pub fn cut_parse(context: TcContext) -> i32 {
     let skb = Skb::new(&context);
     let mut packet = Packet::default();
-    if parse::parse(&skb, &mut packet).is_err() {
+    if parse::parse(&skb, &mut packet) != Ok(parse::Headers::Plain) {
         return TC_ACT_SHOT;
     }
     let tuple = &packet.tuple;
@@ -134,7 +134,7 @@ pub fn cut_conntrack(context: TcContext) -> i32 {
     let skb = Skb::new(&context);
     let mut packet = Packet::default();
     let mut outcome = Outcome::default();
-    if parse::parse(&skb, &mut packet).is_err() || !decided(&skb, &packet, &mut outcome) {
+    if parse::parse(&skb, &mut packet) != Ok(parse::Headers::Plain) || !decided(&skb, &packet, &mut outcome) {
         return TC_ACT_SHOT;
     }
     if outcome.next == 0 || (outcome.ifindex ^ outcome.mac[0] as u32) == 1 { TC_ACT_SHOT } else { CUT }
@@ -146,7 +146,7 @@ pub fn cut_rewrite(context: TcContext) -> i32 {
     let skb = Skb::new(&context);
     let mut packet = Packet::default();
     let mut outcome = Outcome::default();
-    if parse::parse(&skb, &mut packet).is_err() || !decided(&skb, &packet, &mut outcome) {
+    if parse::parse(&skb, &mut packet) != Ok(parse::Headers::Plain) || !decided(&skb, &packet, &mut outcome) {
         return TC_ACT_SHOT;
     }
     match finish::rewrite(&skb, &packet, &outcome) {

@@ -12,7 +12,7 @@ use abi::{
     flow::{NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_POD},
 };
 use aya_ebpf::{
-    bindings::{BPF_F_INGRESS, BPF_F_ZERO_CSUM_TX, TC_ACT_OK, TC_ACT_SHOT, bpf_tunnel_key},
+    bindings::{BPF_F_INGRESS, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_OK, TC_ACT_SHOT, bpf_tunnel_key},
     helpers::generated::{
         bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_set_tunnel_key,
     },
@@ -34,7 +34,7 @@ pub fn finish(skb: &Skb, hook: u32, packet: &Packet, outcome: &Outcome) -> i32 {
     }
     count(0, hook, packet.len);
     match outcome.next {
-        NEXT_POD => to_pod(skb, hook, outcome.ifindex),
+        NEXT_POD => to_pod(skb, hook, outcome),
         NEXT_HOST => {
             skb.set_mark(0);
             // SAFETY: no pointers.
@@ -70,10 +70,12 @@ pub fn rewrite(skb: &Skb, packet: &Packet, outcome: &Outcome) -> Option<()> {
     edit(skb, packet, &outcome.edits, link)
 }
 
-/// Into the pod. Only programs on the way in may go straight to the peer; the others send to the host's end.
+/// Into the pod. Only programs on the way in may go straight to the peer, and only if that goes round no queue; the others
+/// send to the host's end.
 #[inline(always)]
-fn to_pod(skb: &Skb, hook: u32, ifindex: u32) -> i32 {
-    if hook == Hook::ToPod as u32 || hook == Hook::ToNetdev as u32 {
+fn to_pod(skb: &Skb, hook: u32, outcome: &Outcome) -> i32 {
+    let ifindex = outcome.ifindex;
+    if outcome.queued || hook == Hook::ToPod as u32 || hook == Hook::ToNetdev as u32 {
         if hook == Hook::ToPod as u32 && ifindex == skb.ifindex() {
             skb.set_mark(0);
             return TC_ACT_OK;
@@ -99,17 +101,19 @@ fn encapsulate(skb: &Skb, tunnel: abi::Addr, vni: u32) -> Option<()> {
     let mut key: bpf_tunnel_key = unsafe { MaybeUninit::zeroed().assume_init() };
     key.tunnel_id = vni;
     key.tunnel_ttl = TUNNEL_TTL;
-    key.__bindgen_anon_1.remote_ipv4 = u32::from_be(tunnel.v4_word());
-    key.__bindgen_anon_3.local_ipv4 = u32::from_be(setting(|s| &s.host4).v4_word());
-    // SAFETY: the struct lives on the stack and has its own size. VXLAN over IPv4 needs no outer checksum (RFC 7348).
-    let answer = unsafe {
-        bpf_skb_set_tunnel_key(
-            skb.skb(),
-            &raw mut key,
-            size_of::<bpf_tunnel_key>() as u32,
-            u64::from(BPF_F_ZERO_CSUM_TX),
-        )
+    // VXLAN over IPv4 needs no outer checksum (RFC 7348). IPv6 wants one: the device's socket refuses packets without.
+    let flags = if tunnel.is_v4() {
+        key.__bindgen_anon_1.remote_ipv4 = u32::from_be(tunnel.v4_word());
+        key.__bindgen_anon_3.local_ipv4 = u32::from_be(setting(|s| &s.host4).v4_word());
+        BPF_F_ZERO_CSUM_TX
+    } else {
+        key.__bindgen_anon_1.remote_ipv6 = tunnel.0;
+        key.__bindgen_anon_3.local_ipv6 = setting(|s| &s.host6).0;
+        BPF_F_TUNINFO_IPV6
     };
+    let size = size_of::<bpf_tunnel_key>() as u32;
+    // SAFETY: the struct lives on the stack and has its own size.
+    let answer = unsafe { bpf_skb_set_tunnel_key(skb.skb(), &raw mut key, size, u64::from(flags)) };
     (answer == 0).then_some(())
 }
 
@@ -120,7 +124,7 @@ pub fn discard(skb: &Skb, hook: u32, packet: &Packet, reason: DropReason, state:
     if setting(|s| &s.features) & FEATURE_TRACE != 0 {
         skb.set_cb([u32::from(reason as u8) | 0x100, 0, 0, 0, 0]);
     }
-    if setting(|s| &s.features) & FEATURE_EVENTS != 0 {
+    if setting(|s| &s.features) & FEATURE_EVENTS != 0 && !matches!(reason, DropReason::LinkChatter) {
         tell::drop(skb, hook, packet, reason, state);
     }
     TC_ACT_SHOT
@@ -141,6 +145,12 @@ fn count(reason: u8, hook: u32, bytes: u32) {
 #[inline(always)]
 fn trace(skb: &Skb, outcome: &Outcome) {
     if setting(|s| &s.features) & FEATURE_TRACE != 0 {
-        skb.set_cb([u32::from(outcome.next) | 0x200, outcome.ifindex, outcome.tunnel.v4_word(), outcome.vni, 0]);
+        let next = u32::from(outcome.next) | 0x200;
+        if outcome.next == NEXT_NODE {
+            let [a, b, c, d] = outcome.tunnel.0;
+            skb.set_cb([next | outcome.vni << 16, a, b, c, d]);
+        } else {
+            skb.set_cb([next, outcome.ifindex, 0, 0, 0]);
+        }
     }
 }

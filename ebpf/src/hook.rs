@@ -8,7 +8,10 @@ use crate::{
 };
 use abi::{DropReason, event::Hook};
 use aya_ebpf::{bindings::TC_ACT_OK, programs::TcContext};
-use datapath::{Outcome, Packet, Stage, State, Step, hook, parse};
+use datapath::{
+    Outcome, Packet, Stage, State, Step, hook,
+    parse::{self, Headers},
+};
 
 /// The body of a hook program.
 #[inline(always)]
@@ -16,13 +19,23 @@ pub fn run(context: &TcContext, at: Hook) -> i32 {
     let skb = Skb::new(context);
     let number = at as u32;
     let mut packet = Packet::default();
-    if let Err(reason) = parse::parse(&skb, &mut packet) {
-        if matches!(at, Hook::FromPod)
-            && let Some(request) = datapath::arp::request(&skb)
-        {
-            return arp::answer(&skb, &request);
+    match parse::parse(&skb, &mut packet) {
+        Ok(Headers::Plain) => {}
+        Ok(Headers::Far) => {
+            if let Some(state) = scratch() {
+                state.start(at, &packet, &Maps, &skb);
+                go_on(context, Stage::Read);
+            }
+            return discard(&skb, number, &packet, DropReason::TableMissing, None);
         }
-        return if hook::lenient(at) { TC_ACT_OK } else { discard(&skb, number, &packet, reason, None) };
+        Err(reason) => {
+            if matches!(at, Hook::FromPod)
+                && let Some(request) = datapath::arp::request(&skb)
+            {
+                return arp::answer(&skb, &request);
+            }
+            return if hook::lenient(at) { TC_ACT_OK } else { discard(&skb, number, &packet, reason, None) };
+        }
     }
     let mut outcome = Outcome::default();
     match hook::enter(at, &Maps, &skb, &packet, &mut outcome) {
@@ -65,6 +78,7 @@ pub fn go_on(context: &TcContext, stage: Stage) {
         Stage::Route => jump(context, Stage::Route, 0_u64),
         Stage::Record => jump(context, Stage::Record, [0_u16; 2]),
         Stage::Finish => jump(context, Stage::Finish, [0_u8; 3]),
+        Stage::Read => jump(context, Stage::Read, [0_u8; 5]),
     }
 }
 

@@ -2,7 +2,7 @@
 use crate::{maps::SETTINGS, packet::Skb, tables::Maps};
 use abi::{Addr, flow::Tuple};
 use aya_ebpf::{
-    bindings::{bpf_fib_lookup as FibParams, bpf_sock, bpf_sock_tuple, bpf_tunnel_key},
+    bindings::{BPF_F_TUNINFO_IPV6, bpf_fib_lookup as FibParams, bpf_sock, bpf_sock_tuple, bpf_tunnel_key},
     helpers::generated::{
         bpf_fib_lookup, bpf_get_prandom_u32, bpf_jiffies64, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_get_tunnel_key,
         bpf_skc_lookup_tcp,
@@ -17,6 +17,8 @@ use datapath::{
 
 /// Address family number.
 const AF_INET: u8 = 2;
+/// Address family number.
+const AF_INET6: u8 = 10;
 /// `bpf_fib_lookup`: there is a route; the neighbour is not known yet, which `bpf_redirect_neigh` will see to.
 const FIB_NO_NEIGHBOUR: i64 = 7;
 /// Sockets of this network namespace: `BPF_F_CURRENT_NETNS`, -1 as a signed 32-bit number.
@@ -39,13 +41,26 @@ impl Kernel for Skb {
     fn fib(&self, src: Addr, dst: Addr) -> Option<u32> {
         // SAFETY: all zeros is a valid value of this C struct.
         let mut params: FibParams = unsafe { MaybeUninit::zeroed().assume_init() };
-        params.family = AF_INET;
         params.ifindex = self.ifindex();
-        params.__bindgen_anon_3.ipv4_src = src.v4_word();
-        params.__bindgen_anon_4.ipv4_dst = dst.v4_word();
+        if dst.is_v4() {
+            params.family = AF_INET;
+            params.__bindgen_anon_3.ipv4_src = src.v4_word();
+            params.__bindgen_anon_4.ipv4_dst = dst.v4_word();
+        } else {
+            params.family = AF_INET6;
+            params.__bindgen_anon_3.ipv6_src = src.0;
+            params.__bindgen_anon_4.ipv6_dst = dst.0;
+        }
         // SAFETY: the context is the packet's, the struct lives on the stack with its own size.
         let answer = unsafe { bpf_fib_lookup(self.skb().cast(), &raw mut params, size_of::<FibParams>() as i32, 0) };
         (answer == 0 || answer == FIB_NO_NEIGHBOUR).then_some(params.ifindex)
+    }
+
+    #[inline(always)]
+    fn sender(&self) -> [u8; 6] {
+        let half = |at| self.half(at).unwrap_or(0).to_ne_bytes();
+        let ([a, b], [c, d], [e, f]) = (half(6), half(8), half(10));
+        [a, b, c, d, e, f]
     }
 
     #[inline(always)]
@@ -54,23 +69,36 @@ impl Kernel for Skb {
         let mut key: bpf_tunnel_key = unsafe { MaybeUninit::zeroed().assume_init() };
         // SAFETY: the context is the packet's, the struct lives on the stack with its own size.
         let answer = unsafe { bpf_skb_get_tunnel_key(self.skb(), &raw mut key, size_of::<bpf_tunnel_key>() as u32, 0) };
-        if answer != 0 {
-            return None;
+        if answer == 0 {
+            // SAFETY: IPv4 was asked for (no flag), so this is the field that was filled; host byte order.
+            let source = unsafe { key.__bindgen_anon_1.remote_ipv4 };
+            return Some(Tunnel { source: Addr::v4(source.to_be()), vni: key.tunnel_id });
         }
-        // SAFETY: IPv4 was asked for (no flag), so this is the field that was filled; host byte order.
-        let source = unsafe { key.__bindgen_anon_1.remote_ipv4 };
-        Some(Tunnel { source: Addr::v4(source.to_be()), vni: key.tunnel_id })
+        let (size, flags) = (size_of::<bpf_tunnel_key>() as u32, u64::from(BPF_F_TUNINFO_IPV6));
+        // SAFETY: as above. The kernel refuses to give an outer header of the family that was not asked for.
+        let answer = unsafe { bpf_skb_get_tunnel_key(self.skb(), &raw mut key, size, flags) };
+        // SAFETY: IPv6 was asked for; network byte order.
+        (answer == 0).then(|| Tunnel { source: Addr(unsafe { key.__bindgen_anon_1.remote_ipv6 }), vni: key.tunnel_id })
     }
 
     #[inline(always)]
     fn socket_takes(&self, tuple: &Tuple, proto: u8) -> bool {
         // SAFETY: all zeros is a valid value of this C union.
         let mut key: bpf_sock_tuple = unsafe { MaybeUninit::zeroed().assume_init() };
-        key.__bindgen_anon_1.ipv4.saddr = tuple.src.v4_word();
-        key.__bindgen_anon_1.ipv4.daddr = tuple.dst.v4_word();
-        key.__bindgen_anon_1.ipv4.sport = tuple.sport;
-        key.__bindgen_anon_1.ipv4.dport = tuple.dport;
-        let size = 12; // The kernel tells the family by the size: 12 is IPv4.
+        // The kernel tells the family by the size.
+        let size = if tuple.dst.is_v4() {
+            key.__bindgen_anon_1.ipv4.saddr = tuple.src.v4_word();
+            key.__bindgen_anon_1.ipv4.daddr = tuple.dst.v4_word();
+            key.__bindgen_anon_1.ipv4.sport = tuple.sport;
+            key.__bindgen_anon_1.ipv4.dport = tuple.dport;
+            12
+        } else {
+            key.__bindgen_anon_1.ipv6.saddr = tuple.src.0;
+            key.__bindgen_anon_1.ipv6.daddr = tuple.dst.0;
+            key.__bindgen_anon_1.ipv6.sport = tuple.sport;
+            key.__bindgen_anon_1.ipv6.dport = tuple.dport;
+            36
+        };
         let context = self.skb().cast();
         let socket: *mut bpf_sock = match proto {
             // SAFETY: context and tuple are valid; the reference is given back below.

@@ -4,6 +4,7 @@ use abi::{
     config::{Config, Settings},
     event::Counter,
     flow::{FlowKey, FlowValue},
+    fragment::{Fragment, FragmentKey},
     map,
     peer::Class,
     pod::{Pod, PodId},
@@ -47,6 +48,8 @@ pub static FLOWS: HashMap<FlowKey, FlowValue> = HashMap::pinned(map::FLOWS.max_e
 #[map]
 pub static HALFOPEN: LruHashMap<FlowKey, FlowValue> = LruHashMap::pinned(map::HALFOPEN.max_entries, 0);
 #[map]
+pub static FRAGS: LruHashMap<FragmentKey, Fragment> = LruHashMap::pinned(map::FRAGS.max_entries, 0);
+#[map]
 pub static CONFIG: Array<Config> = Array::pinned(map::CONFIG.max_entries, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<Counter> = PerCpuArray::pinned(map::COUNTERS.max_entries, 0);
@@ -54,6 +57,8 @@ pub static COUNTERS: PerCpuArray<Counter> = PerCpuArray::pinned(map::COUNTERS.ma
 pub static EVENTS: RingBuf = RingBuf::pinned(map::EVENTS.max_entries, 0);
 #[map]
 pub static PROGS: ProgramArray = ProgramArray::with_max_entries(map::PROGS.max_entries, 0);
+#[map]
+pub static BUCKETS: Array<u64> = Array::with_max_entries(map::BUCKETS.max_entries, 0);
 #[map]
 pub static LIMITS: PerCpuArray<Limit> = PerCpuArray::with_max_entries(abi::verdict::REASONS, 0);
 #[map]

@@ -1,6 +1,7 @@
 //! The stages of the slow path as programs, in the order of `abi::map::STAGES`. Each takes up where another left off,
 //! for every hook alike.
 use crate::{
+    arp,
     finish::{discard, finish},
     hook::{go_on, scratch},
     kernel::setting,
@@ -8,10 +9,18 @@ use crate::{
     tables::Maps,
     tell::new_flow,
 };
-use abi::{DropReason, config::FEATURE_LOG, event::HOOKS};
-use aya_ebpf::{bindings::TC_ACT_SHOT, macros::classifier, programs::TcContext};
+use abi::{
+    DropReason,
+    config::FEATURE_LOG,
+    event::{HOOKS, Hook},
+};
+use aya_ebpf::{
+    bindings::{TC_ACT_OK, TC_ACT_SHOT},
+    macros::classifier,
+    programs::TcContext,
+};
 use aya_log_ebpf::debug;
-use datapath::{Outcome, State, Step, conntrack, hook, policy, record, rewrite, route};
+use datapath::{Outcome, Stage, State, Step, conntrack, hook, neighbour, policy, record, rewrite, route};
 
 #[classifier]
 pub fn slow_flow(context: TcContext) -> i32 {
@@ -56,6 +65,29 @@ pub fn slow_finish(context: TcContext) -> i32 {
     }
 }
 
+/// Packets that the hook programs have only begun to read; what asks for an answer gets it here.
+#[classifier]
+pub fn slow_read(context: TcContext) -> i32 {
+    let skb = Skb::new(&context);
+    let Some(state) = scratch() else {
+        return TC_ACT_SHOT;
+    };
+    if state.at(Hook::FromPod)
+        && let Some(advertisement) = neighbour::answer(&skb, setting(|s| &s.gateway_mac))
+    {
+        return arp::advertise(&skb, &advertisement);
+    }
+    let reason = match hook::read(&Maps, &skb, state) {
+        Ok(_) => {
+            go_on(&context, Stage::Flow);
+            DropReason::TableMissing
+        }
+        Err(_) if state.lenient() => return TC_ACT_OK,
+        Err(reason) => reason,
+    };
+    discard(&skb, state.hook, &state.packet, reason, Some(state))
+}
+
 #[inline(always)]
 fn run(context: &TcContext, body: impl FnOnce(&Skb, &mut State) -> Result<Step, DropReason>) -> i32 {
     let skb = Skb::new(context);
@@ -74,7 +106,8 @@ fn run(context: &TcContext, body: impl FnOnce(&Skb, &mut State) -> Result<Step, 
     discard(&skb, state.hook, &state.packet, reason, Some(state))
 }
 
-/// What becomes of a packet (reason 0: it goes), for people who debug the datapath itself.
+/// What becomes of a packet (reason 0: it goes), for people who debug the datapath itself. Of an IPv6
+/// address the last four bytes, as IPv4's are written: more would not fit into the stack.
 #[inline(always)]
 fn log(context: &TcContext, state: &State, reason: u8) {
     if setting(|s| &s.features) & FEATURE_LOG == 0 {

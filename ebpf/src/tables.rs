@@ -1,11 +1,13 @@
 //! `datapath::Tables` for the maps: one method, one map.
 use crate::maps::{
-    BACKENDS, CIDRS, CONFIG, FLOWS, HALFOPEN, NODES, PEERS, POD, PODS, POLICY, ROUTES, SERVICES, SETTINGS, SLOTS,
+    BACKENDS, BUCKETS, CIDRS, CONFIG, FLOWS, FRAGS, HALFOPEN, NODES, PEERS, POD, PODS, POLICY, ROUTES, SERVICES,
+    SETTINGS, SLOTS,
 };
 use abi::{
     Addr,
     config::Settings,
     flow::{FlowKey, FlowValue},
+    fragment::{Fragment, FragmentKey},
     peer::Class,
     pod::{NONE, Pod, PodId},
     policy::{PolicyKey, PolicyValue},
@@ -17,7 +19,7 @@ use aya_ebpf::{
     maps::lpm_trie::Key,
 };
 use core::{
-    intrinsics::{AtomicOrdering, atomic_xadd},
+    intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd},
     ops::Deref,
 };
 use datapath::tables::{Tables, Touch};
@@ -109,6 +111,35 @@ impl Tables for Maps {
     #[inline(always)]
     fn backend(&self, id: BackendId) -> Option<&Backend> {
         BACKENDS.get(id)
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {
+        // SAFETY: the value is copied at once.
+        unsafe { FRAGS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn put_fragment(&self, key: &FragmentKey, value: &Fragment) {
+        let _ = FRAGS.insert(key, value, u64::from(BPF_ANY)); // Then the later ones are dropped, and counted.
+    }
+
+    #[inline(always)]
+    fn bucket(&self, id: PodId) -> u64 {
+        let Some(row) = BUCKETS.get_ptr(id) else {
+            return 0;
+        };
+        // SAFETY: a row of an array; one aligned load, so old or new and never half of each.
+        unsafe { core::ptr::read_volatile(row) }
+    }
+
+    #[inline(always)]
+    fn swap_bucket(&self, id: PodId, old: u64, new: u64) -> bool {
+        let Some(row) = BUCKETS.get_ptr_mut(id) else {
+            return true;
+        };
+        // SAFETY: a row of an array, aligned.
+        unsafe { atomic_cxchg::<u64, { AtomicOrdering::Relaxed }, { AtomicOrdering::Relaxed }>(row, old, new).1 }
     }
 
     #[inline(always)]

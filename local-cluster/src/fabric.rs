@@ -3,13 +3,20 @@
 //! Pairs are made inside the fabric's namespace with their far end already in the node's, so no device ever appears on
 //! the host. The fabric has no way out.
 
-use std::{io, net::Ipv4Addr, os::fd::AsFd as _, os::fd::AsRawFd as _};
+use std::{fs, io, os::fd::AsFd as _, os::fd::AsRawFd as _, path::Path};
 
 use futures::TryStreamExt as _;
-use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute};
+use netlink_packet_route::{
+    address::AddressHeaderFlags,
+    link::{InfoData, InfoVeth, LinkAttribute},
+};
 use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, new_connection};
 
-use crate::{netns, netns::Netns, spec::FABRIC_PREFIX};
+use crate::{
+    family::{Family, IpFamily, Station},
+    netns,
+    netns::Netns,
+};
 
 const BRIDGE: &str = "fabric";
 /// The node's device on the fabric.
@@ -24,6 +31,9 @@ pub enum Error {
     /// The runtime or the socket that netlink needs.
     #[error("opening a netlink socket")]
     Socket(#[source] io::Error),
+    /// A sysctl of a namespace.
+    #[error("writing /proc/sys/{0}")]
+    Sysctl(&'static str, #[source] io::Error),
     /// A refused request.
     #[error("netlink: {what} {name}")]
     Netlink {
@@ -43,7 +53,7 @@ pub enum Error {
 /// Makes the bridge in `fabric`.
 pub fn make(fabric: &Netns) -> Result<(), Error> {
     // Nothing on the bridge speaks: no link-local address, no neighbour discovery of its own.
-    fabric.run(|| _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"))?;
+    fabric.run(|| _ = fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"))?;
     with_netlink(fabric, async |handle| {
         let bridge = LinkBridge::new(BRIDGE).build();
         handle.link().add(bridge).execute().await.map_err(refused("add bridge", BRIDGE))?;
@@ -51,11 +61,14 @@ pub fn make(fabric: &Netns) -> Result<(), Error> {
     })
 }
 
-/// Joins `far` to the fabric: `eth0` there with `address`, the other end is the bridge's port `port`.
+/// Joins `far` to the fabric: `eth0` there with the station's addresses, the other end is the bridge's port `port`.
 ///
 /// An old port of that name (of a node that was cut off) is replaced.
-pub fn plug(fabric: &Netns, port: &str, far: &Netns, address: Ipv4Addr) -> Result<(), Error> {
+pub fn plug(fabric: &Netns, port: &str, far: &Netns, station: Station, families: IpFamily) -> Result<(), Error> {
     let far_fd = far.as_fd().as_raw_fd();
+    if families.has(Family::V6) {
+        far.run(static_ipv6)??;
+    }
     with_netlink(fabric, async |handle| {
         if let Some(old) = index(handle, port).await {
             // It may go by itself meanwhile: its far namespace is being torn down.
@@ -65,7 +78,7 @@ pub fn plug(fabric: &Netns, port: &str, far: &Netns, address: Ipv4Addr) -> Resul
         let peer = LinkMessageBuilder::<LinkUnspec>::new()
             .name(DEVICE)
             .append_extra_attribute(LinkAttribute::NetNsFd(far_fd))
-            .address(mac(address).to_vec())
+            .address(station.mac().to_vec())
             .build();
         let pair = LinkVeth::new(port, DEVICE)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
@@ -78,15 +91,29 @@ pub fn plug(fabric: &Netns, port: &str, far: &Netns, address: Ipv4Addr) -> Resul
         up(handle, "lo").await?;
         up(handle, DEVICE).await?;
         let device = index(handle, DEVICE).await.ok_or_else(|| Error::Gone(DEVICE.to_owned()))?;
-        let request = handle.address().add(device, address.into(), FABRIC_PREFIX);
-        request.execute().await.map_err(refused("add address to", DEVICE))
+        for family in families.families() {
+            let mut request = handle.address().add(device, family.address(station), family.fabric_prefix());
+            if *family == Family::V6 {
+                request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            }
+            request.execute().await.map_err(refused("add address to", DEVICE))?;
+        }
+        Ok(())
     })
 }
 
-/// A node's MAC address follows from its address, so that neighbours outlive a power cut.
-fn mac(address: Ipv4Addr) -> [u8; 6] {
-    let [a, b, c, d] = address.octets();
-    [0x02, 0x57, a, b, c, d]
+/// Devices that are made in this namespace from now on use IPv6, take no addresses from router advertisements, and use their
+/// own at once: every address of the fabric is its station's alone, and who comes back after a power cut must not wait.
+fn static_ipv6() -> Result<(), Error> {
+    let settings = [
+        "net/ipv6/conf/default/disable_ipv6",
+        "net/ipv6/conf/all/disable_ipv6",
+        "net/ipv6/conf/default/accept_dad",
+        "net/ipv6/conf/default/accept_ra",
+    ];
+    settings.into_iter().try_for_each(|name| {
+        fs::write(Path::new("/proc/sys").join(name), "0").map_err(|source| Error::Sysctl(name, source))
+    })
 }
 
 async fn up(handle: &Handle, name: &str) -> Result<(), Error> {

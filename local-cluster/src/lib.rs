@@ -16,6 +16,7 @@ pub mod commands;
 pub mod down;
 pub mod enter;
 pub mod fabric;
+pub mod family;
 pub mod handoff;
 pub mod host;
 pub mod netns;
@@ -32,5 +33,6 @@ pub mod up;
 
 pub use cluster::{Cluster, Status};
 pub use down::stop;
+pub use family::{Family, IpFamily};
 pub use spec::Spec;
 pub use up::{adopt, start};

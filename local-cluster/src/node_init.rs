@@ -20,8 +20,9 @@ use crate::{
     cgroup, children,
     children::{Child, Signals},
     commands,
+    family::Family,
     paths::Paths,
-    spec::{Spec, node_address},
+    spec::Spec,
 };
 
 /// Flags of `weft node-init`.
@@ -83,11 +84,11 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let signals = Signals::block().map_err(|error| Error::Sys("blocking signals", error))?;
     sethostname(&args.node).map_err(|errno| Error::Sys("setting the host name", errno.into()))?;
     mounts()?;
-    sysctls()?;
+    sysctls(&spec)?;
     let log = paths.node(&args.node).join("log");
     let mut programs = [
-        (Child::new("node"), commands::node(&spec, &paths, &args.node, node_address(number)), log.join("node.log")),
-        (Child::new("agent"), commands::agent(&paths, &args.node), log.join("agent.log")),
+        (Child::new("node"), commands::node(&spec, &paths, &args.node, number), log.join("node.log")),
+        (Child::new("agent"), commands::agent(&spec, &paths, &args.node), log.join("agent.log")),
     ];
     tend(&signals, &mut programs)?;
     // Whoever is left has a moment to end by itself; the end of pid 1 is SIGKILL to the rest.
@@ -168,13 +169,16 @@ fn directory(path: &Path) -> Result<(), Error> {
 }
 
 /// A node forwards, and judges sources in the datapath instead of by reverse path.
-fn sysctls() -> Result<(), Error> {
-    let settings = [
+fn sysctls(spec: &Spec) -> Result<(), Error> {
+    let mut settings = vec![
         ("net/ipv4/ip_forward", "1"),
         ("net/ipv4/conf/all/rp_filter", "0"),
         ("net/ipv4/conf/default/rp_filter", "0"),
         ("net/ipv4/conf/eth0/rp_filter", "0"),
     ];
+    if spec.ip_family.has(Family::V6) {
+        settings.push(("net/ipv6/conf/all/forwarding", "1"));
+    }
     for (name, value) in settings {
         let path = Path::new("/proc/sys").join(name);
         fs::write(&path, value).map_err(|source| Error::Write { path, source })?;

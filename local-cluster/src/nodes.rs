@@ -4,7 +4,6 @@
 use std::{
     ffi::{CString, OsString},
     fs, io,
-    net::Ipv4Addr,
     os::{fd::AsFd as _, unix::ffi::OsStrExt as _},
 };
 
@@ -14,7 +13,9 @@ use nix::{
 };
 
 use crate::{
-    cgroup, commands, fabric, netns,
+    cgroup, commands, fabric,
+    family::Station,
+    netns,
     netns::Netns,
     paths::{self, Paths},
     spec::Spec,
@@ -50,15 +51,15 @@ pub struct Started {
 }
 
 /// Starts a node as if it were powered on: whatever ran of it before is ended, its network and mounts are new.
-pub fn start(spec: &Spec, paths: &Paths, fabric: &Netns, node: (&str, Ipv4Addr)) -> Result<Started, Error> {
-    let (name, address) = node;
+pub fn start(spec: &Spec, paths: &Paths, fabric: &Netns, node: (&str, u8)) -> Result<Started, Error> {
+    let (name, number) = node;
     let group = paths::cgroup(&spec.name).join(name);
     cgroup::end(&group, std::time::Duration::from_secs(10))?;
     cgroup::remove(&group)?;
     cgroup::make(&group.join("system"))?;
     cgroup::make(&group.join("pods"))?;
     let netns = Netns::create()?;
-    fabric::plug(fabric, name, &netns, address)?;
+    fabric::plug(fabric, name, &netns, Station::Node(number), spec.ip_family)?;
     let log = paths.node(name).join("log").join("init.log");
     let log = fs::OpenOptions::new().create(true).append(true).open(log).map_err(|e| Error::Log(name.to_owned(), e))?;
     let door = cgroup::Door::open(&group.join("system"))?;

@@ -3,15 +3,12 @@
 use std::{
     ffi::OsString,
     io,
+    net::Ipv4Addr,
     path::Path,
     process::{Command, Stdio},
 };
 
-use crate::{
-    commands,
-    paths::Paths,
-    spec::{Spec, node_address},
-};
+use crate::{commands, paths::Paths, spec::Spec};
 
 /// What failed on the credentials.
 #[derive(Debug, thiserror::Error)]
@@ -32,24 +29,24 @@ pub enum Error {
 /// Makes what is missing; what is there is kept, so that kubeconfigs outlive a restart of the machine.
 pub fn make(spec: &Spec, paths: &Paths) -> Result<(), Error> {
     let admin = paths.admin_kubeconfig();
-    let host = format!("127.0.0.1:{}", spec.api_port);
-    run(&admin, &commands::pki_kubeconfig(paths, &host, "kubernetes-admin", &["system:masters"], &admin))?;
+    let host = (Ipv4Addr::LOCALHOST, spec.api_port).into();
+    run(&admin, &commands::pki_kubeconfig(paths, host, "kubernetes-admin", &["system:masters"], &admin))?;
     for (number, node) in (1_u8..).zip(spec.node_names()) {
-        node_credentials(paths, &node, number)?;
+        node_credentials(spec, paths, &node, number)?;
     }
     Ok(())
 }
 
-fn node_credentials(paths: &Paths, node: &str, number: u8) -> Result<(), Error> {
+fn node_credentials(spec: &Spec, paths: &Paths, node: &str, number: u8) -> Result<(), Error> {
     let files = paths.node(node);
-    let server = commands::server_address();
+    let server = commands::server_address(spec);
     let (user, groups) = (format!("system:node:{node}"), ["system:nodes"]);
     let out = files.join("node.kubeconfig");
-    run(&out, &commands::pki_kubeconfig(paths, &server, &user, &groups, &out))?;
+    run(&out, &commands::pki_kubeconfig(paths, server, &user, &groups, &out))?;
     let (user, groups) = ("system:serviceaccount:kube-system:weft-agent", AGENT_GROUPS);
     let out = files.join("agent.kubeconfig");
-    run(&out, &commands::pki_kubeconfig(paths, &server, user, &groups, &out))?;
-    run(&files.join("serving.crt"), &commands::pki_serving(paths, node, node_address(number)))?;
+    run(&out, &commands::pki_kubeconfig(paths, server, user, &groups, &out))?;
+    run(&files.join("serving.crt"), &commands::pki_serving(spec, paths, node, number))?;
     let out = files.join("ca.crt");
     run(&out, &commands::pki_ca(paths, &out))
 }

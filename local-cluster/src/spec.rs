@@ -3,16 +3,12 @@
 //! Pure. Written to `cluster.json` on the first start and read back by the supervisor, `down` and every command that
 //! names a cluster.
 
-use std::net::Ipv4Addr;
-
 use serde::{Deserialize, Serialize};
+
+use crate::family::IpFamily;
 
 /// The name of the cluster when none is given; the only one with well-known ports.
 pub const DEFAULT_NAME: &str = "weft";
-/// Addresses of pods: each node gets a /24 of it.
-pub const CLUSTER_CIDR: &str = "10.244.0.0/16";
-/// Addresses of Services.
-pub const SERVICE_CIDR: &str = "10.96.0.0/16";
 /// Most nodes that one machine's fabric numbers.
 pub const MAX_NODES: u8 = 10;
 /// The API server's port on node-1's own address.
@@ -38,6 +34,9 @@ pub struct Spec {
     pub api_port: u16,
     /// Published NodePorts.
     pub publish: Vec<Publish>,
+    /// Families of pods, Services and nodes. Files of earlier builds do not say: IPv4.
+    #[serde(default)]
+    pub ip_family: IpFamily,
 }
 
 /// What is wrong with a `Spec`.
@@ -58,9 +57,10 @@ pub enum Error {
 }
 
 impl Spec {
-    /// A cluster of three nodes with the ports that its name gives, nothing published.
+    /// An IPv4 cluster of three nodes with the ports that its name gives, nothing published.
     pub fn new(name: &str) -> Spec {
-        Spec { name: name.to_owned(), nodes: 3, api_port: default_ports(name).0, publish: Vec::new() }
+        let api_port = default_ports(name).0;
+        Spec { name: name.to_owned(), nodes: 3, api_port, publish: Vec::new(), ip_family: IpFamily::default() }
     }
 
     /// Refuses what cannot be started.
@@ -115,16 +115,6 @@ pub fn parse_publish(text: &str, cluster: &str, position: u16) -> Result<Publish
         None => Ok(Publish { host: default_ports(cluster).1 + position, node: number(text)? }),
     }
 }
-
-/// Address of a node on the fabric, counted from 1.
-pub fn node_address(number: u8) -> Ipv4Addr {
-    Ipv4Addr::new(172, 31, 0, 10 + number)
-}
-
-/// Address of the namespace from which published ports are reached.
-pub const OUTSIDE_ADDRESS: Ipv4Addr = Ipv4Addr::new(172, 31, 0, 2);
-/// Prefix length of the fabric.
-pub const FABRIC_PREFIX: u8 = 24;
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,6 @@ mod adopt;
 use std::{
     fs, io,
     io::Write as _,
-    net::Ipv4Addr,
     os::fd::{AsRawFd as _, OwnedFd, RawFd},
     process,
     time::{Duration, Instant},
@@ -21,11 +20,13 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::{
     cgroup, children,
     children::{Child, Signals},
-    commands, fabric, handoff,
+    commands, fabric,
+    family::Station,
+    handoff,
     netns::{self, Netns},
     nodes,
     paths::{self, Paths},
-    spec::{OUTSIDE_ADDRESS, Publish, Spec, node_address},
+    spec::{Publish, Spec},
     state::{Held, State},
 };
 
@@ -83,7 +84,7 @@ pub enum Error {
 
 struct Node {
     name: String,
-    address: Ipv4Addr,
+    number: u8,
     child: Child,
     netns: Option<Netns>,
 }
@@ -163,18 +164,13 @@ fn fresh(args: &Args, spec: Spec, paths: Paths) -> Result<Supervisor, Error> {
     let api = take(args.api_fd.as_ref().expect("required without --adopt"))?;
     let (fabric, outside) = (Netns::create()?, Netns::create()?);
     fabric::make(&fabric)?;
-    fabric::plug(&fabric, "outside", &outside, OUTSIDE_ADDRESS)?;
+    fabric::plug(&fabric, "outside", &outside, Station::Outside, spec.ip_family)?;
     Ok(supervisor(spec, paths, (fabric, outside), (api, published)))
 }
 
 /// One whose children are all due.
 fn supervisor(spec: Spec, paths: Paths, nets: (Netns, Netns), listeners: (OwnedFd, Vec<OwnedFd>)) -> Supervisor {
-    let node = |(number, name): (u8, String)| Node {
-        child: Child::new(&name),
-        address: node_address(number),
-        netns: None,
-        name,
-    };
+    let node = |(number, name): (u8, String)| Node { child: Child::new(&name), number, netns: None, name };
     Supervisor {
         nodes: (1..).zip(spec.node_names()).map(node).collect(),
         published: listeners.1.into_iter().zip(spec.publish.iter().copied()).collect(),
@@ -245,7 +241,7 @@ impl Supervisor {
                 node.child.postpone();
                 continue;
             }
-            let started = nodes::start(&self.spec, &self.paths, &self.fabric, (&node.name, node.address));
+            let started = nodes::start(&self.spec, &self.paths, &self.fabric, (&node.name, node.number));
             let started = started.map_err(|error| chain(&error));
             node.child.started(started.map(|started| {
                 node.netns = Some(started.netns);
@@ -279,7 +275,7 @@ impl Supervisor {
     /// It inherits everything that a next supervisor needs, under the numbers that `held` tells.
     fn start_publisher(&mut self) -> io::Result<i32> {
         let maps: Vec<_> = self.published.iter().map(|(fd, publish)| (fd.as_raw_fd(), *publish)).collect();
-        let line = commands::publish(&maps);
+        let line = commands::publish(&self.spec, &maps);
         let mut command = children::this_program(&line, &self.paths.logs().join("publish.log"))?;
         let held = Held {
             fabric: handoff::pass(&mut command, &self.fabric),
@@ -295,7 +291,7 @@ impl Supervisor {
 }
 
 fn start_server(paths: &Paths, spec: &Spec, netns: &Netns, api: &OwnedFd) -> io::Result<i32> {
-    let line = commands::server(paths, api.as_raw_fd());
+    let line = commands::server(spec, paths, api.as_raw_fd());
     let mut command = children::this_program(&line, &paths.logs().join("server.log"))?;
     handoff::pass(&mut command, api);
     netns.pre_exec(&mut command)?;

@@ -12,7 +12,9 @@ use std::{
 use crate::{
     children,
     cluster::{self, Cluster, Status},
-    down, handoff,
+    down,
+    family::IpFamily,
+    handoff,
     host::{self, HostState},
     paths::Paths,
     pki, preflight,
@@ -47,6 +49,14 @@ pub enum Error {
         name: String,
         /// Its size.
         nodes: u8,
+    },
+    /// Other families.
+    #[error("cluster {name} exists with --ip-family {ip_family}: run weft down --name {name} first to change that")]
+    OtherFamilies {
+        /// Which.
+        name: String,
+        /// Its families.
+        ip_family: IpFamily,
     },
     /// A taken port.
     #[error("port {port} on 127.0.0.1 is taken: choose another with {flag}")]
@@ -101,11 +111,16 @@ pub fn start(mut spec: Spec, cni_plugin: &Path) -> Result<Cluster, Error> {
     spec.validate()?;
     let fresh = match Cluster::status(&spec.name)? {
         Status::Absent => true,
-        Status::Stopped(earlier) if earlier.spec.nodes == spec.nodes => {
+        Status::Stopped(earlier) if earlier.spec.nodes != spec.nodes => {
+            return Err(Error::Differs { name: spec.name, nodes: earlier.spec.nodes });
+        }
+        Status::Stopped(earlier) if earlier.spec.ip_family != spec.ip_family => {
+            return Err(Error::OtherFamilies { name: spec.name, ip_family: earlier.spec.ip_family });
+        }
+        Status::Stopped(earlier) => {
             spec = earlier.spec;
             false
         }
-        Status::Stopped(earlier) => return Err(Error::Differs { name: spec.name, nodes: earlier.spec.nodes }),
         Status::Half => return Err(Error::Half(spec.name)),
         Status::Orphaned(_) => return Err(Error::Orphaned(spec.name)),
         Status::Running(_) => return Err(Error::Running(spec.name)),

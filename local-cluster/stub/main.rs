@@ -11,7 +11,7 @@ use std::{
 };
 
 use clap::Parser;
-use local_cluster::{Cluster, Spec, handoff, node_init, publish, spec::Publish, supervise};
+use local_cluster::{Cluster, IpFamily, Spec, handoff, node_init, publish, spec::Publish, supervise};
 
 #[derive(Parser)]
 enum Stub {
@@ -19,6 +19,8 @@ enum Stub {
     Start {
         name: String,
         nodes: u8,
+        #[arg(value_enum, default_value = "ipv4")]
+        ip_family: IpFamily,
     },
     /// Ends it.
     Stop {
@@ -49,13 +51,16 @@ enum Stub {
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let result: Result<(), Box<dyn std::error::Error>> = match Stub::parse() {
-        Stub::Start { name, nodes } => start(&name, nodes),
+        Stub::Start { name, nodes, ip_family } => start(&name, nodes, ip_family),
         Stub::Stop { name } => local_cluster::stop(&name).map(|_| ()).map_err(Into::into),
         Stub::Supervise(args) => supervise::run(&args).map_err(Into::into),
         Stub::NodeInit(args) => node_init::run(&args).map_err(Into::into),
         Stub::Publish(args) => publish::run(&args).map_err(Into::into),
         Stub::Server { flags } => server(&flags),
-        Stub::Node { flags } => answer(TcpListener::bind("0.0.0.0:30080"), &flag(&flags, "--node-name")),
+        Stub::Node { flags } => {
+            let any = if flag(&flags, "--node-ip").contains(':') { "[::]:30080" } else { "0.0.0.0:30080" };
+            answer(TcpListener::bind(any), &flag(&flags, "--node-name"))
+        }
         Stub::Agent { .. } => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
@@ -73,9 +78,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(name: &str, nodes: u8) -> Result<(), Box<dyn std::error::Error>> {
+fn start(name: &str, nodes: u8, ip_family: IpFamily) -> Result<(), Box<dyn std::error::Error>> {
     let publish = vec![Publish { host: 0, node: 30080 }];
-    let spec = Spec { nodes, api_port: 0, publish, ..Spec::new(name) };
+    let spec = Spec { nodes, api_port: 0, publish, ip_family, ..Spec::new(name) };
     let cluster: Cluster = local_cluster::start(spec, Path::new("/proc/self/exe"))?;
     println!("{} {}", cluster.spec.api_port, cluster.spec.publish[0].host);
     Ok(())
@@ -83,8 +88,10 @@ fn start(name: &str, nodes: u8) -> Result<(), Box<dyn std::error::Error>> {
 
 fn server(flags: &[String]) -> Result<(), Box<dyn std::error::Error>> {
     let fd: RawFd = flag(flags, "--listen-fd").parse()?;
-    let inside = TcpListener::bind(flag(flags, "--listen"));
-    std::thread::spawn(|| _ = answer(inside, "server inside"));
+    for (_, address) in flags.iter().zip(&flags[1..]).filter(|(name, _)| *name == "--listen") {
+        let inside = TcpListener::bind(address);
+        std::thread::spawn(|| _ = answer(inside, "server inside"));
+    }
     answer(Ok(TcpListener::from(handoff::take(fd)?)), "server")
 }
 

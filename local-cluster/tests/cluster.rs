@@ -6,14 +6,14 @@
 use std::{
     fs,
     io::Read as _,
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     path::Path,
     process::Command,
     sync::RwLock,
     time::{Duration, Instant},
 };
 
-use local_cluster::{Cluster, Status, cgroup, host::HostState, paths, spec::node_address};
+use local_cluster::{Cluster, Family, IpFamily, Status, cgroup, family::Station, host::HostState, paths};
 
 /// The test that compares the host's state has the machine to itself; the others run side by side.
 static MACHINE: RwLock<()> = RwLock::new(());
@@ -27,9 +27,13 @@ struct Guard {
 
 impl Guard {
     fn start(name: &'static str, nodes: u8) -> Guard {
+        Guard::start_with(name, nodes, IpFamily::Ipv4)
+    }
+
+    fn start_with(name: &'static str, nodes: u8, families: IpFamily) -> Guard {
         stub(&["stop", name]).unwrap();
         let guard = Guard { name, api: 0, published: 0 };
-        let ports = stub(&["start", name, &nodes.to_string()]).unwrap();
+        let ports = stub(&["start", name, &nodes.to_string(), &families.to_string()]).unwrap();
         let (api, published) = ports.trim().split_once(' ').unwrap();
         let (api, published) = (api.parse().unwrap(), published.parse().unwrap());
         std::mem::forget(guard);
@@ -98,6 +102,11 @@ fn local(port: u16) -> SocketAddr {
     (std::net::Ipv4Addr::LOCALHOST, port).into()
 }
 
+/// Of an IPv4 cluster.
+fn node_address(number: u8) -> IpAddr {
+    Family::V4.address(Station::Node(number))
+}
+
 fn leftovers(name: &str) -> Vec<String> {
     let paths = paths::Paths::new(name);
     let mut left = Vec::new();
@@ -154,6 +163,64 @@ fn nodes_reach_each_other_and_the_host_is_untouched() {
     drop(guard);
     assert_eq!(leftovers("t-reach"), Vec::<String>::new());
     assert_eq!(our_changes(&before), Vec::<String>::new());
+}
+
+/// Every node, the server and every published port in each family that the cluster has, also after a power cut; no address
+/// of another family.
+#[track_caller]
+fn check_families(name: &'static str, families: IpFamily) {
+    if !may_run() {
+        return;
+    }
+    let _machine = MACHINE.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let guard = Guard::start_with(name, 2, families);
+    check_word(local(guard.api), "server");
+    check_word(local(guard.published), "node-1");
+    let cluster = guard.cluster();
+    assert_eq!(cluster.spec.ip_family, families);
+    let reach = || {
+        for family in families.families() {
+            check_word((family.address(Station::Node(1)), 6443), "server inside");
+            check_word((family.address(Station::Node(1)), 30080), "node-1");
+            check_word((family.address(Station::Node(2)), 30080), "node-2");
+        }
+    };
+    for place in [cluster.node_netns("node-1"), cluster.node_netns("node-2"), cluster.outside()] {
+        place.unwrap().run(reach).unwrap();
+    }
+    cluster.node_netns("node-2").unwrap().run(|| check_node(families)).unwrap();
+    let before = cluster.state();
+    kill(before.nodes["node-2"]);
+    wait_for("node-2", || cluster.state().nodes.get("node-2").copied().filter(|pid| *pid != before.nodes["node-2"]));
+    cluster.outside().unwrap().run(reach).unwrap();
+}
+
+/// The addresses of node-2's device, and whether it forwards.
+#[track_caller]
+fn check_node(families: IpFamily) {
+    let text = fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap();
+    let eth0: Vec<Vec<&str>> =
+        text.lines().map(|line| line.split_whitespace().collect()).filter(|line: &Vec<_>| line[5] == "eth0").collect();
+    let ours = eth0.iter().filter(|line| line[0] == "fd000172003100000000000000000012");
+    assert_eq!(ours.count(), usize::from(families.has(Family::V6)), "{text}");
+    let ipv4 = fs::read_to_string("/proc/thread-self/net/fib_trie").unwrap().contains("172.31.0.12");
+    assert_eq!(ipv4, families.has(Family::V4));
+    if families.has(Family::V6) {
+        // IFA_F_TENTATIVE: still asking whether somebody else has it.
+        let tentative = |line: &Vec<&str>| u32::from_str_radix(line[4], 16).unwrap() & 0x40 != 0;
+        assert!(!eth0.iter().any(tentative), "{text}");
+        assert_eq!(fs::read_to_string("/proc/sys/net/ipv6/conf/all/forwarding").unwrap().trim(), "1");
+    }
+}
+
+#[test]
+fn a_fabric_of_both_families() {
+    check_families("t-dual", IpFamily::Dual);
+}
+
+#[test]
+fn a_fabric_of_ipv6_alone() {
+    check_families("t-six", IpFamily::Ipv6);
 }
 
 #[test]
@@ -253,6 +320,8 @@ fn files_outlive_the_processes() {
     assert!(matches!(Cluster::status("t-reboot").unwrap(), Status::Stopped(_)));
     let refusal = stub(&["start", "t-reboot", "2"]).unwrap_err();
     assert!(refusal.contains("exists with 1 nodes"), "{refusal}");
+    let refusal = stub(&["start", "t-reboot", "1", "dual"]).unwrap_err();
+    assert!(refusal.contains("exists with --ip-family ipv4"), "{refusal}");
     let ports = stub(&["start", "t-reboot", "1"]).unwrap();
     assert_eq!(ports.trim(), format!("{} {}", guard.api, guard.published), "the same ports again");
     check_word(local(guard.api), "server");

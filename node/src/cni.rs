@@ -271,7 +271,8 @@ mod tests {
     async fn adds_in_order_and_deletes_in_reverse() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let (cni, pod) = (cni(dir.path(), LOGGING), pod());
-        let ports = [PortMapping { host_port: 80, container_port: 8080, protocol: "tcp".into() }];
+        let ports =
+            [PortMapping { host_port: 80, container_port: 8080, protocol: "tcp".into(), host_ip: "10.0.0.1".into() }];
         let attachment =
             Attachment { container_id: "id", netns: Some(Path::new("/run/netns/x")), pod: &pod, port_mappings: &ports };
         let attached = cni.add(&attachment).await.expect("add");
@@ -283,7 +284,8 @@ mod tests {
         assert_eq!(lines[0], format!("ADD eth0 /run/netns/x {args}"));
         let configs: Vec<Value> =
             lines.iter().skip(1).step_by(2).map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        assert_eq!(configs[0]["runtimeConfig"]["portMappings"][0]["hostPort"], 80);
+        let mapping = &configs[0]["runtimeConfig"]["portMappings"][0];
+        assert_eq!((&mapping["hostPort"], &mapping["hostIP"]), (&json!(80), &json!("10.0.0.1")));
         assert!(configs[0].get("prevResult").is_none() && configs[0].get("capabilities").is_none());
         assert_eq!(
             (&configs[1]["k"], &configs[1]["prevResult"]["ips"][0]["address"]),

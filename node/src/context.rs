@@ -1,6 +1,5 @@
 //! What every part of the node shares: who it is, and its three neighbours (API server, runtime, disk).
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,6 +7,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::Client;
 use kube::runtime::reflector::Store;
 
+use crate::address::NodeIps;
 use crate::events::Recorder;
 use crate::limits::Allocatable;
 use crate::runtime::Runtime;
@@ -16,8 +16,8 @@ use crate::runtime::Runtime;
 pub(crate) struct Node {
     /// `metadata.name` of its Node.
     pub(crate) name: String,
-    /// Its InternalIP.
-    pub(crate) ip: IpAddr,
+    /// Its InternalIPs.
+    pub(crate) ips: NodeIps,
     /// Where it serves logs.
     pub(crate) port: u16,
     /// To the API server, as `system:node:<name>`.

@@ -40,10 +40,10 @@ pub(crate) struct Sources<'a> {
     pub(crate) config_maps: BTreeMap<String, ConfigMap>,
     /// By name, in the pod's namespace.
     pub(crate) secrets: BTreeMap<String, Secret>,
-    /// The pod's addresses.
+    /// The pod's addresses, the node's primary family first.
     pub(crate) pod_ips: Vec<IpAddr>,
-    /// The node's address.
-    pub(crate) host_ip: Option<IpAddr>,
+    /// The node's addresses, the primary one first.
+    pub(crate) host_ips: Vec<IpAddr>,
 }
 
 /// Names of the ConfigMaps and Secrets that the container's environment needs.
@@ -178,8 +178,8 @@ pub(crate) fn pod_field(pod: &Pod, path: &str, sources: &Sources<'_>) -> Result<
             _ => Err(Error::FieldPath { path: path.to_owned() }),
         };
     }
-    let ips = || sources.pod_ips.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let host = || sources.host_ip.map(|ip| ip.to_string()).unwrap_or_default();
+    let first = |ips: &[IpAddr]| ips.first().map(ToString::to_string).unwrap_or_default();
+    let all = |ips: &[IpAddr]| ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     match path {
         "metadata.name" => Ok(metadata.name.clone().unwrap_or_default()),
         "metadata.namespace" => Ok(metadata.namespace.clone().unwrap_or_default()),
@@ -188,9 +188,10 @@ pub(crate) fn pod_field(pod: &Pod, path: &str, sources: &Sources<'_>) -> Result<
         "metadata.annotations" => Ok(lines(&metadata.annotations)),
         "spec.nodeName" => Ok(spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default()),
         "spec.serviceAccountName" => Ok(spec.and_then(|spec| spec.service_account_name.clone()).unwrap_or_default()),
-        "status.hostIP" | "status.hostIPs" => Ok(host()),
-        "status.podIP" => Ok(ips().first().cloned().unwrap_or_default()),
-        "status.podIPs" => Ok(ips().join(",")),
+        "status.hostIP" => Ok(first(&sources.host_ips)),
+        "status.hostIPs" => Ok(all(&sources.host_ips)),
+        "status.podIP" => Ok(first(&sources.pod_ips)),
+        "status.podIPs" => Ok(all(&sources.pod_ips)),
         _ => Err(Error::FieldPath { path: path.to_owned() }),
     }
 }

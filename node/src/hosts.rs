@@ -146,9 +146,13 @@ mod tests {
     fn hosts_have_the_pod_and_its_aliases() {
         let pod =
             pod(serde_json::json!({"hostname": "own", "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}));
-        let text = etc_hosts(&pod, pod.spec.as_ref().expect("spec"), &["10.244.0.9".parse().expect("ip")], "");
+        let ips = ["10.244.0.9".parse().expect("ip"), "fd00:10:244::9".parse().expect("ip")];
+        let hosts = |ips: &[IpAddr]| etc_hosts(&pod, pod.spec.as_ref().expect("spec"), ips, "");
+        let text = hosts(&ips[..1]);
         assert!(text.starts_with("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n"), "{text}");
         assert!(text.ends_with("10.244.0.9\town\n\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"), "{text}");
+        let text = hosts(&ips);
+        assert!(text.contains("ip6-allrouters\n10.244.0.9\town\nfd00:10:244::9\town\n\n# Entries"), "{text}");
     }
 
     #[track_caller]

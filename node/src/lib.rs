@@ -8,6 +8,7 @@
 //! The runtime does not know pods, `plan` and `status` do no I/O, and nothing here knows how pods reach each other: that
 //! is the CNI plugin's business.
 
+mod address;
 mod backoff;
 pub mod cni;
 mod context;
@@ -29,7 +30,7 @@ mod server;
 mod status;
 mod volumes;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -41,8 +42,12 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Client, Config};
 
+pub use address::{Error as AddressError, NodeIps};
 pub use image_gc::Thresholds;
 pub use server::Error as ServerError;
+
+/// Where a kubelet answers.
+const PORT: u16 = 10250;
 
 /// `weft node`: runs the pods that are bound to one node.
 #[derive(Clone, Debug, clap::Args)]
@@ -50,9 +55,9 @@ pub struct Args {
     /// Name of the Node object.
     #[arg(long)]
     pub node_name: String,
-    /// The node's InternalIP.
-    #[arg(long)]
-    pub node_ip: IpAddr,
+    /// The node's InternalIP; in dual stack one per family, the primary one first
+    #[arg(long, value_name = "A[,B]")]
+    pub node_ip: NodeIps,
     /// How to reach the API server, as system:node:NAME.
     #[arg(long)]
     pub kubeconfig: PathBuf,
@@ -80,9 +85,9 @@ pub struct Args {
     /// Cgroup of the node in every hierarchy; pods are below its `pods`.
     #[arg(long, default_value = "/weft")]
     pub cgroup_root: String,
-    /// Where the node's own API listens.
-    #[arg(long, default_value = "0.0.0.0:10250")]
-    pub listen: SocketAddr,
+    /// Where the node's own API listens [default: port 10250 on every address of the node's families]
+    #[arg(long)]
+    pub listen: Option<SocketAddr>,
     /// When images that nothing uses are removed.
     #[command(flatten)]
     pub image_gc: image_gc::Thresholds,
@@ -91,6 +96,9 @@ pub struct Args {
 /// Why the node could not be started. Once it runs, nothing ends it but a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The node's addresses.
+    #[error("--node-ip")]
+    Address(#[from] address::Error),
     /// The kubeconfig cannot be used.
     #[error("use kubeconfig {}", path.display())]
     Kubeconfig {
@@ -127,10 +135,12 @@ pub enum Error {
 pub async fn run(args: Args) -> Result<(), Error> {
     // Installed already where other parts of the binary came first.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    args.node_ip.find()?;
     // Made by this process only, and read by it only: secrets are below it.
     make_private(&args.state_dir)?;
     let files = server::Files { cert: &args.serving_cert, key: &args.serving_key, client_ca: &args.client_ca };
-    let (listener, tls) = server::bind(args.listen, &files).await?;
+    let listen = args.listen.unwrap_or_else(|| everywhere(args.node_ip));
+    let (listener, tls) = server::bind(listen, &files).await?;
     let runtime = runtime::embedded::Embedded::open(runtime::embedded::Settings {
         state_dir: args.state_dir.clone(),
         store: image::Store::open(&args.image_store)?,
@@ -143,15 +153,15 @@ pub async fn run(args: Args) -> Result<(), Error> {
     let node = Arc::new(context::Node {
         events: events::Recorder::start(client.clone(), &args.node_name),
         name: args.node_name,
-        ip: args.node_ip,
-        port: args.listen.port(),
+        ips: args.node_ip,
+        port: listen.port(),
         runtime: Arc::new(runtime),
         allocatable: register::measure(&args.state_dir),
         state_dir: args.state_dir,
         client: client.clone(),
         services,
     });
-    tracing::info!(node = node.name, ip = %node.ip, "the node runs");
+    tracing::info!(node = node.name, ip = %node.ips, "the node runs");
     let pods = pods::Pods::default();
     tokio::join!(
         register::keep(node.clone()),
@@ -162,6 +172,13 @@ pub async fn run(args: Args) -> Result<(), Error> {
         image_gc::keep(node.clone(), args.image_store, args.image_gc),
     );
     Ok(())
+}
+
+/// The wildcard that takes every family of the node: the IPv6 one takes IPv4 too.
+fn everywhere(ips: NodeIps) -> SocketAddr {
+    let any =
+        if ips.iter().all(|ip| ip.is_ipv4()) { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    SocketAddr::new(any, PORT)
 }
 
 fn make_private(dir: &std::path::Path) -> Result<(), Error> {

@@ -113,12 +113,13 @@ impl Worker {
         self.sandboxes().into_iter().max_by_key(|sandbox| (sandbox.attempt, sandbox.created_at))
     }
 
-    /// The pod's addresses: the sandbox's, or the node's own with hostNetwork.
+    /// The pod's addresses: the sandbox's, or the node's own with hostNetwork; the node's primary family first.
     fn ips(&self) -> Vec<IpAddr> {
         if self.host_network() {
-            vec![self.node.ip]
+            self.node.ips.iter().collect()
         } else {
-            self.sandbox().filter(|sandbox| sandbox.ready).map(|sandbox| sandbox.ips).unwrap_or_default()
+            let sandbox = self.sandbox().filter(|sandbox| sandbox.ready);
+            sandbox.map(|sandbox| self.node.ips.order(&sandbox.ips)).unwrap_or_default()
         }
     }
 
@@ -235,7 +236,7 @@ impl Worker {
             waiting: &self.waiting,
             probed: &|id| self.probes.probed(spec_of(id), id),
             messages: &self.messages,
-            node_ip: self.node.ip,
+            node_ips: self.node.ips,
             terminating,
             now: Timestamp::now(),
         });

@@ -18,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 
+use crate::address::NodeIps;
 use crate::context::Node;
 use crate::limits::Allocatable;
 use crate::runtime::Version;
@@ -131,8 +132,7 @@ async fn report(api: &Api<Object>, node: &Node, sent: &mut Option<Sent>) -> Resu
             return Ok(());
         }
     }
-    let patch = serde_json::json!({"status": status});
-    api.patch_status(&node.name, &PatchParams::default(), &Patch::Strategic(&patch)).await?;
+    api.patch_status(&node.name, &PatchParams::default(), &Patch::Strategic(&body(&status))).await?;
     let was_ready = old.conditions.iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True");
     if was_ready != ready.is_ok() {
         let word = if ready.is_ok() { "NodeReady" } else { "NodeNotReady" };
@@ -163,10 +163,9 @@ fn same(a: &NodeStatus, b: &NodeStatus) -> bool {
 }
 
 fn status(node: &Node, ready: &Result<(), String>, old: &NodeStatus) -> NodeStatus {
-    let address = |kind: &str, value: String| NodeAddress { type_: kind.to_owned(), address: value };
     let amounts = amounts(node.allocatable);
     NodeStatus {
-        addresses: Some(vec![address("InternalIP", node.ip.to_string()), address("Hostname", node.name.clone())]),
+        addresses: Some(addresses(node.ips, &node.name)),
         allocatable: Some(amounts.clone()),
         capacity: Some(amounts),
         conditions: Some(conditions(ready, old)),
@@ -176,6 +175,22 @@ fn status(node: &Node, ready: &Result<(), String>, old: &NodeStatus) -> NodeStat
         node_info: Some(system(&node.runtime.version())),
         ..NodeStatus::default()
     }
+}
+
+/// One InternalIP per family, the primary one first.
+fn addresses(ips: NodeIps, name: &str) -> Vec<NodeAddress> {
+    let address = |kind: &str, address: String| NodeAddress { type_: kind.to_owned(), address };
+    let internal = ips.iter().map(|ip| address("InternalIP", ip.to_string()));
+    internal.chain([address("Hostname", name.to_owned())]).collect()
+}
+
+/// The addresses replace those that are stored: merged by their type, as a patch would, two InternalIPs become one.
+fn body(status: &NodeStatus) -> serde_json::Value {
+    let mut body = serde_json::json!({"status": status});
+    if let Some(addresses) = body.pointer_mut("/status/addresses").and_then(|addresses| addresses.as_array_mut()) {
+        addresses.insert(0, serde_json::json!({"$patch": "replace"}));
+    }
+    body
 }
 
 fn amounts(has: Allocatable) -> BTreeMap<String, Quantity> {
@@ -272,6 +287,15 @@ mod tests {
             after.iter().filter(|one| one.status == "True").map(|one| one.type_.as_str()).collect::<Vec<_>>(),
             ["Ready"]
         );
+    }
+
+    #[test]
+    fn addresses_of_both_families_replace_what_is_stored() {
+        let ips = "172.31.0.11,fd00:172:31::11".parse().expect("addresses");
+        let status = NodeStatus { addresses: Some(addresses(ips, "node-1")), ..NodeStatus::default() };
+        let expected = serde_json::json!([{"$patch": "replace"}, {"type": "InternalIP", "address": "172.31.0.11"},
+            {"type": "InternalIP", "address": "fd00:172:31::11"}, {"type": "Hostname", "address": "node-1"}]);
+        assert_eq!(body(&status)["status"]["addresses"], expected);
     }
 
     #[test]

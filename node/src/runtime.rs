@@ -144,6 +144,9 @@ pub struct PortMapping {
     pub container_port: u16,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
+    /// One address of the node; empty: all of them.
+    #[serde(default, rename = "hostIP", skip_serializing_if = "String::is_empty")]
+    pub host_ip: String,
 }
 
 /// A pod's namespaces and address.

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::address::NodeIps;
 use crate::plan::{is_sidecar, latest, previous, restart_policy};
 use crate::runtime::{Container, Exit, Sandbox, State};
 
@@ -48,7 +49,7 @@ pub(crate) struct Input<'a> {
     pub(crate) probed: &'a dyn Fn(&str) -> Probed,
     /// By container id: the termination message.
     pub(crate) messages: &'a BTreeMap<String, String>,
-    pub(crate) node_ip: IpAddr,
+    pub(crate) node_ips: NodeIps,
     /// The pod is being deleted: nothing runs again, what has ended decides the phase.
     pub(crate) terminating: bool,
     pub(crate) now: Timestamp,
@@ -68,8 +69,8 @@ pub(crate) fn generate(input: &Input<'_>) -> PodStatus {
     let ips = pod_ips(input);
     let mut status = PodStatus {
         conditions: Some(conditions(input, &phase, initialized, init_specs, &init, &main)),
-        host_ip: Some(input.node_ip.to_string()),
-        host_ips: Some(vec![HostIP { ip: input.node_ip.to_string() }]),
+        host_ip: Some(input.node_ips.primary.to_string()),
+        host_ips: Some(input.node_ips.iter().map(|ip| HostIP { ip: ip.to_string() }).collect()),
         pod_ip: ips.first().map(ToString::to_string),
         pod_ips: (!ips.is_empty()).then(|| ips.iter().map(|ip| PodIP { ip: ip.to_string() }).collect()),
         observed_generation: input.pod.metadata.generation,
@@ -91,10 +92,10 @@ fn seconds(at: Timestamp) -> Time {
 /// Addresses of the sandbox; of the last one while there is none, so that a pod does not lose its address for a moment.
 fn pod_ips(input: &Input<'_>) -> Vec<IpAddr> {
     if input.pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true) {
-        return vec![input.node_ip];
+        return input.node_ips.iter().collect();
     }
     match input.sandbox {
-        Some(sandbox) if sandbox.ready => sandbox.ips.clone(),
+        Some(sandbox) if sandbox.ready => input.node_ips.order(&sandbox.ips),
         _ => input.old.pod_ips.iter().flatten().filter_map(|ip| ip.ip.parse().ok()).collect(),
     }
 }

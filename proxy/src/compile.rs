@@ -195,7 +195,7 @@ fn port_entries(
     living: &mut BTreeMap<BackendAddr, Option<Box<str>>>,
 ) -> Vec<PortEntry> {
     let mut entries = Vec::new();
-    for (index, ip) in service.cluster_ips.iter().enumerate() {
+    for ip in &service.cluster_ips {
         let family = family(*ip);
         let candidates = candidates(input, port, proto, family, slices, living);
         let mut push = |addr: Addr, port: u16, scope: u8, local_only: bool, own: bool| {
@@ -204,9 +204,8 @@ fn port_entries(
             entries.push(PortEntry { key, entry: Entry { service: 0, flags: 0, affinity, backends }, own });
         };
         push((*ip).into(), port.port, SCOPE_CLUSTER, service.internal_local, true);
-        // The key of a node port names no address and so no family: the service's first family has it.
-        if index == 0 && port.node_port != 0 {
-            push(Addr::ANY, port.node_port, SCOPE_NODE_PORT, service.external_local, true);
+        if port.node_port != 0 {
+            push(Addr::wildcard(ip.is_ipv4()), port.node_port, SCOPE_NODE_PORT, service.external_local, true);
         }
         let outside = service.external_ips.iter().chain(&*service.load_balancer_ips);
         for outside in outside.filter(|outside| self::family(**outside) == family) {

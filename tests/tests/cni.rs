@@ -3,12 +3,17 @@
 mod api;
 #[path = "cni/away.rs"]
 mod away;
+#[path = "cni/chained.rs"]
+mod chained;
 #[path = "cni/lab.rs"]
 mod lab;
 #[path = "cni/many.rs"]
 mod many;
 #[path = "../../agent/tests/node/namespaces.rs"]
 mod namespaces;
+
+#[path = "cni/wishes.rs"]
+mod wishes;
 
 use lab::{Call, Lab, on_a_node};
 use namespaces::Namespace;
@@ -87,7 +92,12 @@ fn what_is_wrong_is_named() {
         config(json!({ "timeoutSeconds": -1 })).fails(7, "timeoutSeconds");
         config(json!({ "prevResult": [] })).fails(7, "prevResult");
         config(json!({ "ipam": { "type": "host-local" } })).fails(2, "host-local");
-        config(json!({ "runtimeConfig": { "mac": "0a:00:00:00:00:01" } })).fails(2, "runtimeConfig.mac");
+        config(json!({ "runtimeConfig": { "ipRanges": [["10.0.0.0/8"]] } })).fails(2, "runtimeConfig.ipRanges");
+        config(json!({ "runtimeConfig": { "mac": "01:00:00:00:00:01" } })).fails(7, "runtimeConfig.mac");
+        config(json!({ "runtimeConfig": { "ips": ["192.0.2.7/24"] } })).fails(7, "192.0.2.7");
+        config(json!({ "runtimeConfig": { "bandwidth": { "egressRate": "1M" } } })).fails(7, "egressRate");
+        let made = json!({ "interfaces": [{ "name": "eth0", "sandbox": "/run/netns/x" }] });
+        config(json!({ "prevResult": made })).fails(7, "put it first");
         lab.call("CHECK", "a", &namespace).fails(7, "prevResult");
         lab.call("GC", "a", &namespace).fails(7, "cni.dev/valid-attachments");
         assert_eq!(lab.traces(), [""; 0], "a refused ADD leaves nothing");

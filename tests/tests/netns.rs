@@ -58,14 +58,28 @@ const WAYS: &[(&str, &str, &str, &str, &str)] = &[
     ("node-1", "outside", "172.31.0.2:22", "172.31.0.2:22", "172.31.0.11"),
 ];
 
+/// An address and port as this thread's family has it.
+fn endpoint(text: &str) -> &'static str {
+    let at: std::net::SocketAddr = text.parse().unwrap();
+    let ip = lab::place(&at.ip().to_string()).parse().unwrap();
+    Box::leak(std::net::SocketAddr::new(ip, at.port()).to_string().into_boxed_str())
+}
+
 #[track_caller]
 fn every_way(attach: Attach) {
     let lab = Lab::start(attach);
     let mut failed = Vec::new();
     for way @ (client, server, at, to, seen) in WAYS {
+        let (at, to, seen) = (endpoint(at), endpoint(to), lab::place(seen));
         for (name, exchange) in [("tcp", tcp as exchange::Exchange), ("udp", udp)] {
+            // For the same reason as the lab's: a node's own datagrams are as large as its NIC lets them be.
+            let forwarded = [("node-2", "pod-c", "30081"), ("outside", "node-2", "30083")];
+            let large = |way: &(&str, &str, &str)| (way.0, way.1) == (*client, *server) && to.ends_with(way.2);
+            if bench::v6() && name == "udp" && forwarded.iter().any(large) {
+                continue;
+            }
             match exchange(client, server, at, to) {
-                Ok(peer) if peer.to_string() == *seen => {}
+                Ok(peer) if peer.to_string() == seen => {}
                 other => failed.push(format!("{name} {way:?}: {other:?}")),
             }
         }
@@ -76,6 +90,13 @@ fn every_way(attach: Attach) {
 #[test]
 fn every_way_with_tcx() {
     every_way(Attach::Tcx);
+}
+
+/// Pods, services and the underlay in IPv6 alone, attached as on every kernel that we run on.
+#[test]
+fn every_way_in_ipv6() {
+    bench::speak(true);
+    every_way(Attach::Clsact);
 }
 
 #[test]

@@ -32,7 +32,18 @@ fn every_program_loads() {
 fn every_program_loads_with_logging() {
     let mut settings = world::settings();
     settings.features |= abi::config::FEATURE_LOG;
-    assert_eq!(KernelNode::load(settings).sizes().len(), 12);
+    assert_eq!(KernelNode::load(settings).sizes().len(), 13);
 }
 
-scenarios!(KernelNode);
+/// Every scenario in IPv4.
+mod four {
+    use crate::{KernelNode, cases};
+    scenarios!(KernelNode);
+}
+
+/// And in IPv6.
+mod six {
+    use crate::{KernelNode, bench::Six, cases};
+    scenarios!(Six<KernelNode>);
+    scenarios!(six Six<KernelNode>);
+}

@@ -73,6 +73,7 @@ fn tests(places: &Places, filter: Option<&str>) -> anyhow::Result<Count> {
     cargo.args(["test", "--release", "--workspace", "--exclude", "ebpf", "--no-fail-fast"]).args(filter);
     cargo.args(["--", "--show-output"]);
     cargo.env("WEFT_PROGRAMS", places.programs()).env("WEFT_IMAGES", places.images());
+    cargo.env("WEFT_CNI_PLUGINS", setup::cni_plugins(places));
     let (status, count) = counted(cargo)?;
     if !status.success() && count.failed == 0 {
         bail!("cargo test: {status}");

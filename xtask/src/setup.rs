@@ -3,11 +3,14 @@
 //! Installs only what is missing and says what. rustup is asked what it has and never told to fetch: two ways lead to
 //! the BPF target, and the first that fits is taken (see `Toolchain`).
 
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, bail};
 
-use crate::{clock::Clock, places::Places, shell};
+use crate::{clock::Clock, debian, places::Places, shell};
 
 /// Oldest kernel on which the datapath loads.
 const KERNEL_FLOOR: (u32, u32) = (6, 1);
@@ -22,6 +25,8 @@ const VM_PACKAGES: [&str; 3] = ["qemu-system-x86", "iproute2", "binutils"];
 const BENCH_PACKAGES: [&str; 2] = ["nftables", "iproute2"];
 /// A client of the API server that is not ours: PyPI's name and version.
 const PYTHON_CLIENT: (&str, &str) = ("kubernetes", "37.0.2");
+/// The reference CNI plugins, beside ours in one list.
+const CNI_PLUGINS: &str = "containernetworking-plugins";
 const PYTHON_PACKAGES: [&str; 2] = ["python3", "python3-pip"];
 /// For building bpf-linker, once on a machine.
 const LINKER_PACKAGES: [&str; 5] = ["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev", "libxml2-dev"];
@@ -45,8 +50,9 @@ pub(crate) fn run(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
     linker(places, clock, toolchain)
 }
 
-/// What tests run that is not ours: the Python client, into the cache.
+/// What tests run that is not ours: the Python client and the reference CNI plugins, into the cache.
 pub(crate) fn tests(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
+    debian::unpacked(places, clock, CNI_PLUGINS)?;
     let directory = places.cache.join("python");
     let (name, version) = PYTHON_CLIENT;
     if directory.join(format!("{name}-{version}.dist-info")).exists() {
@@ -61,6 +67,11 @@ pub(crate) fn tests(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
         pip.arg(&directory).arg(format!("{name}=={version}"));
         shell::run(progress, pip).map(|_| ())
     })
+}
+
+/// Where the reference CNI plugins are, which tests put beside ours in one list.
+pub(crate) fn cni_plugins(places: &Places) -> PathBuf {
+    places.cache.join("debian").join(CNI_PLUGINS).join("usr/lib/cni")
 }
 
 /// What the emulated machine needs.

@@ -20,9 +20,10 @@ fn attachment(name: &str, host: u8, ifindex: u32) -> Attachment {
         ifname: "eth0".into(),
         pod: Key::new("default", name),
         uid: format!("u-{name}").into(),
-        address: [10, 244, 0, host].into(),
+        addresses: vec![[10, 244, 0, host].into()],
         ifindex,
         mac: [2, 0, 0, 0, 0, host],
+        wishes: crate::cni::wishes::Wishes::default(),
     }
 }
 
@@ -36,7 +37,7 @@ const POLICY: &str = r#"{"metadata":{"name":"web","namespace":"default"},"spec":
 fn cluster() -> Snapshot {
     let facts = NodeFacts {
         name: "n1".into(),
-        address: [172, 31, 0, 11].into(),
+        own: vec![[172, 31, 0, 11].into()],
         addresses: vec![[192, 168, 7, 1].into()],
         host_ifindex: 3,
         cluster_cidrs: vec!["10.244.0.0/16".parse().expect("a range")],
@@ -91,6 +92,43 @@ fn a_cluster_in_tables() {
     holds("10.244.0.2 tcp 8080 pod 2 node 1 generation 1");
     holds("10.244.1.7 tcp 8080 pod 0 node 2 generation 1");
     assert_eq!(compiled.ready.len(), 1);
+    assert_eq!(compiled.issues, []);
+}
+
+/// The same cluster with a second family, the node n2 with IPv6 alone.
+#[test]
+fn a_cluster_of_two_families_in_tables() {
+    let mut snapshot = cluster();
+    let facts = NodeFacts {
+        own: vec![[172, 31, 0, 11].into(), "fd00:172:31::11".parse().expect("an address")],
+        cluster_cidrs: ["10.244.0.0/16", "fd00:10:244::/56"].map(|range| range.parse().expect("a range")).to_vec(),
+        ..(*snapshot.node).clone()
+    };
+    snapshot.node = Arc::new(facts);
+    snapshot.nodes = store(&[
+        r#"{"metadata":{"name":"n1"},"spec":{"podCIDRs":["10.244.0.0/24","fd00:10:244::/64"]},"status":{"addresses":[
+            {"type":"InternalIP","address":"172.31.0.11"},{"type":"InternalIP","address":"fd00:172:31::11"}]}}"#,
+        r#"{"metadata":{"name":"n2"},"spec":{"podCIDRs":["10.244.1.0/24","fd00:10:244:1::/64"]},"status":{"addresses":[
+            {"type":"InternalIP","address":"172.31.0.12"},{"type":"InternalIP","address":"fd00:172:31::12"}]}}"#,
+        r#"{"metadata":{"name":"n3"},"spec":{"podCIDR":"fd00:10:244:2::/64"},"status":{"addresses":[
+            {"type":"InternalIP","address":"fd00:172:31::13"}]}}"#,
+    ]);
+    let mut web = attachment("web", 2, 7);
+    web.addresses.push("fd00:10:244::2".parse().expect("an address"));
+    snapshot.attachments = Arc::new(vec![web]);
+    let compiled = compile(&snapshot, &Slots::default());
+    let tables = text::all(&compiled.tables);
+    let holds = |line: &str| assert!(tables.contains(line), "{line} is not in\n{tables}");
+    holds("fd00:10:244::/56 -> node 0 cluster-range");
+    holds("10.244.1.0/24 -> node 2");
+    holds("fd00:10:244:1::/64 -> node 2");
+    holds("fd00:10:244:2::/64 -> node 3");
+    holds("fd00:172:31::12/128 -> node 2 node-address");
+    holds("fd00:172:31::11 -> pod 1");
+    holds("10.244.0.2 -> pod 2");
+    holds("fd00:10:244::2 -> pod 2");
+    assert_eq!(compiled.tables.nodes[&2].tunnel.to_string(), "172.31.0.12", "by IPv4 where both have it");
+    assert_eq!(compiled.tables.nodes[&3].tunnel.to_string(), "fd00:172:31::13");
     assert_eq!(compiled.issues, []);
 }
 

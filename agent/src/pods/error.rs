@@ -9,6 +9,9 @@ pub enum PodError {
     /// The ledger.
     #[error(transparent)]
     Ipam(#[from] IpamError),
+    /// What was asked cannot be granted.
+    #[error(transparent)]
+    Wish(#[from] crate::cni::wishes::WishError),
     /// A request to the kernel.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),

@@ -1,21 +1,23 @@
 //! A pod's interface as the pod sees it: what is put on it, and what should be there.
 //!
 //! Runs inside the pod's network namespace, on the thread that `netns::within` makes.
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use abi::config::GATEWAY_MAC;
-use ipnetwork::Ipv4Network;
+use ipnetwork::IpNetwork;
 
 use crate::{
     netlink::{Link, Netlink, NetlinkError},
     netns::NetnsError,
 };
 
-/// The pods' gateway: nobody's address, a permanent neighbour on every pod's interface.
-pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The pods' gateway for a family: nobody's address, a permanent neighbour on every pod's interface.
+pub fn gateway(v4: bool) -> IpAddr {
+    if v4 { IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1)) } else { IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)) }
+}
 
-/// Loopback up; address, gateway and routes on the interface.
-pub(super) async fn dress(netlink: Netlink, ifname: String, address: Ipv4Addr) -> Result<(), NetnsError> {
+/// Loopback up; addresses, gateways and routes on the interface.
+pub(super) async fn dress(netlink: Netlink, ifname: String, addresses: Vec<IpAddr>) -> Result<(), NetnsError> {
     if let Some(lo) = netlink.link("lo").await? {
         netlink.set_up(&lo).await?;
     }
@@ -25,12 +27,19 @@ pub(super) async fn dress(netlink: Netlink, ifname: String, address: Ipv4Addr) -
         source: std::io::Error::from_raw_os_error(libc::ENODEV),
     };
     let link = netlink.link(&ifname).await?.ok_or_else(gone)?;
-    silence(&ifname);
-    netlink.add_address(&link, address, 32).await?;
+    silence(&ifname, !addresses.iter().any(IpAddr::is_ipv6));
+    for address in &addresses {
+        netlink.add_address(&link, *address, IpNetwork::from(*address).prefix()).await?;
+    }
     netlink.set_up(&link).await?;
-    netlink.set_neighbour(&link, GATEWAY, GATEWAY_MAC).await?;
-    netlink.set_route(&link, Ipv4Network::from(GATEWAY), None, None).await?;
-    netlink.set_route(&link, everywhere(), Some(GATEWAY), Some(address)).await?;
+    for address in addresses {
+        let gateway = gateway(address.is_ipv4());
+        netlink.set_neighbour(&link, gateway, GATEWAY_MAC).await?;
+        if gateway.is_ipv4() {
+            netlink.set_route(&link, gateway.into(), None, None).await?;
+        }
+        netlink.set_route(&link, everywhere(gateway), Some(gateway), Some(address)).await?;
+    }
     Ok(())
 }
 
@@ -38,37 +47,60 @@ pub(super) async fn dress(netlink: Netlink, ifname: String, address: Ipv4Addr) -
 pub(super) async fn missing(
     netlink: Netlink,
     ifname: String,
-    address: Ipv4Addr,
+    addresses: Vec<IpAddr>,
+    mac: [u8; 6],
 ) -> Result<Option<&'static str>, NetnsError> {
     let Some(link) = netlink.link(&ifname).await? else { return Ok(Some("the pod's end")) };
-    let as_made = |link: &Link| link.up && link.mac == mac(address);
+    let as_made = |link: &Link| link.up && link.mac == mac;
     if !as_made(&link) {
         return Ok(Some("the pod's end (it is down, or has another MAC address)"));
     }
-    if !netlink.has_address(&link, address).await? {
-        return Ok(Some("the address"));
+    for address in &addresses {
+        if !netlink.has_address(&link, *address).await? {
+            return Ok(Some("the address"));
+        }
+        // A route of somebody else's through the same gateway does as well.
+        let gateway = gateway(address.is_ipv4());
+        if !netlink.has_route(&link, everywhere(gateway), gateway).await? {
+            return Ok(Some("the default route"));
+        }
     }
-    // A route of somebody else's through the same gateway does as well.
-    let routed = netlink.has_route(&link, everywhere(), GATEWAY).await?;
-    Ok(if routed { None } else { Some("the default route") })
+    Ok(None)
 }
 
-fn everywhere() -> Ipv4Network {
-    Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("0 bits")
+/// All addresses of the family.
+fn everywhere(of: IpAddr) -> IpNetwork {
+    let any = if of.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    IpNetwork::new(any, 0).expect("0 bits")
 }
 
-/// IPv6's own chatter (router solicitations, multicast reports) would only be dropped: the pod has no such address.
-/// Best effort; `/proc/sys/net` shows the namespace of the thread that looks.
-fn silence(ifname: &str) {
-    if let Err(error) = std::fs::write(format!("/proc/sys/net/ipv6/conf/{ifname}/disable_ipv6"), "1") {
-        tracing::debug!(ifname, %error, "IPv6 cannot be switched off on a pod's interface");
+/// Nobody answers a pod's router solicitation, and nobody else has its address; without an IPv6 address there is nothing to
+/// say at all. Best effort; `/proc/sys/net` shows the namespace of the thread that looks.
+fn silence(ifname: &str, wholly: bool) {
+    for (setting, value) in [("accept_ra", "0"), ("accept_dad", "0"), ("disable_ipv6", if wholly { "1" } else { "0" })]
+    {
+        if let Err(error) = std::fs::write(format!("/proc/sys/net/ipv6/conf/{ifname}/{setting}"), value) {
+            tracing::debug!(ifname, setting, %error, "an IPv6 setting of a pod's interface cannot be written");
+        }
     }
 }
 
-/// Locally administered, and the same for the same address.
-pub(super) fn mac(address: Ipv4Addr) -> [u8; 6] {
-    let [a, b, c, d] = address.octets();
+/// Locally administered, and the same for the same first address.
+pub(super) fn mac(addresses: &[IpAddr]) -> [u8; 6] {
+    let [a, b, c, d] = match addresses.first() {
+        Some(IpAddr::V4(v4)) => v4.octets(),
+        Some(IpAddr::V6(v6)) => {
+            let [.., a, b, c, d] = v6.octets();
+            [a, b, c, d]
+        }
+        None => [0; 4],
+    };
     [0x0a, 0x58, a, b, c, d]
+}
+
+/// The one that was asked for, or that of the address.
+pub(super) fn mac_of(entry: &crate::ipam::Entry) -> [u8; 6] {
+    entry.wishes.mac.unwrap_or_else(|| mac(&entry.addresses))
 }
 
 /// Name of the host's end: `weft` and eight digits of what makes the interface unique.

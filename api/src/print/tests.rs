@@ -35,6 +35,25 @@ fn every_view_has_as_many_cells_as_columns() {
 }
 
 #[test]
+fn objects_of_both_families_show_the_first() {
+    let spec = json!({"type": "ClusterIP", "clusterIP": "fd00::9", "clusterIPs": ["fd00::9", "10.0.0.9"], "ports": [{"port": 80, "protocol": "TCP"}]});
+    let service = json!({"metadata": meta("s"), "spec": spec});
+    check("", "v1", "services", service, &[("Cluster-IP", json!("fd00::9")), ("Port(s)", json!("80/TCP"))]);
+    let status = json!({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]});
+    check("", "v1", "pods", json!({"metadata": meta("p"), "status": status}), &[("IP", json!("10.0.0.1"))]);
+    let subset = json!({"addresses": [{"ip": "fd00::1"}], "ports": [{"port": 80}]});
+    let endpoints = json!({"metadata": meta("e"), "subsets": [subset]});
+    check("", "v1", "endpoints", endpoints, &[("Endpoints", json!("[fd00::1]:80"))]);
+    let slice = json!({"metadata": meta("s"), "addressType": "IPv6", "endpoints": [{"addresses": ["fd00::1"]}], "ports": [{"port": 80}]});
+    let cells = [("AddressType", json!("IPv6")), ("Endpoints", json!("fd00::1")), ("Ports", json!("80"))];
+    check("discovery.k8s.io", "v1", "endpointslices", slice, &cells);
+    let addresses =
+        json!([{"type": "InternalIP", "address": "fd00::1"}, {"type": "InternalIP", "address": "10.0.0.1"}]);
+    let node = json!({"metadata": meta("n"), "status": {"addresses": addresses}});
+    check("", "v1", "nodes", node, &[("Internal-IP", json!("fd00::1"))]);
+}
+
+#[test]
 fn nodes_and_services() {
     let node = json!({"metadata": {"name": "n", "creationTimestamp": "1970-01-01T00:00:00Z", "labels": {"node-role.kubernetes.io/control-plane": ""}},
         "spec": {"unschedulable": true}, "status": {"conditions": [{"type": "Ready", "status": "True"}], "addresses": [{"type": "InternalIP", "address": "1.2.3.4"}]}});

@@ -127,7 +127,8 @@ pub(super) fn validate_slice(value: &Value) -> Vec<FieldError> {
 }
 
 fn slice_address(text: &str, kind: &str, at: &str) -> Option<FieldError> {
-    match (kind, text.parse::<IpAddr>()) {
+    // An IPv4 address in IPv6's clothes is neither, as Go has it.
+    match (kind, text.parse::<IpAddr>().map(|ip| ip.to_canonical())) {
         ("IPv4", Ok(IpAddr::V4(_))) | ("IPv6", Ok(IpAddr::V6(_))) => special_ip(text, at),
         ("IPv4", Ok(_)) => Some(FieldError::invalid(at, text, "must be an IPv4 address")),
         ("IPv6", Ok(_)) => Some(FieldError::invalid(at, text, "must be an IPv6 address")),

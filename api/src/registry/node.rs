@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{names, workload};
+use super::{family::Family, names, workload};
 use crate::{path, status::FieldError};
 
 pub(super) fn default(value: &mut Value) {
@@ -10,14 +10,17 @@ pub(super) fn default(value: &mut Value) {
     if capacity.is_object() && path::get(value, "status.allocatable").is_null() {
         path::entry(value, "status").insert("allocatable".to_owned(), capacity);
     }
-    // The two fields for pod CIDRs say the same.
+    // The two fields for pod CIDRs say the same; where they differ, older clients wrote the one alone.
     let one = path::str(value, "spec.podCIDR").to_owned();
-    if !one.is_empty() && path::list(value, "spec.podCIDRs").is_empty() {
-        path::entry(value, "spec").insert("podCIDRs".to_owned(), Value::from(vec![one]));
-    } else if let Some(first) = path::list(value, "spec.podCIDRs").first().cloned()
-        && one.is_empty()
-    {
-        path::entry(value, "spec").insert("podCIDR".to_owned(), first);
+    let first = path::list(value, "spec.podCIDRs").first().and_then(Value::as_str).map(str::to_owned);
+    match first {
+        Some(first) if one.is_empty() => {
+            path::entry(value, "spec").insert("podCIDR".to_owned(), first.into());
+        }
+        first if !one.is_empty() && first.as_ref() != Some(&one) => {
+            path::entry(value, "spec").insert("podCIDRs".to_owned(), Value::from(vec![one]));
+        }
+        _ => {}
     }
 }
 
@@ -45,11 +48,26 @@ pub(super) fn validate(value: &Value) -> Vec<FieldError> {
             errors.push(error);
         }
     }
-    for (i, cidr) in path::list(value, "spec.podCIDRs").iter().filter_map(Value::as_str).enumerate() {
-        if cidr.parse::<ipnetwork::IpNetwork>().is_err() || !cidr.contains('/') {
-            let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-            errors.push(FieldError::invalid(format!("spec.podCIDRs[{i}]"), cidr, detail));
+    errors.extend(pod_cidrs(path::list(value, "spec.podCIDRs")));
+    errors
+}
+
+/// One range, or one of each family.
+fn pod_cidrs(cidrs: &[Value]) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut seen = Vec::new();
+    for (i, cidr) in cidrs.iter().filter_map(Value::as_str).enumerate() {
+        match cidr.parse::<ipnetwork::IpNetwork>() {
+            Ok(range) if cidr.contains('/') => seen.push(Family::of(range.ip())),
+            _ => {
+                let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+                errors.push(FieldError::invalid(format!("spec.podCIDRs[{i}]"), cidr, detail));
+            }
         }
+    }
+    if cidrs.len() > 2 || matches!(seen[..], [a, b] if a == b) {
+        let detail = "may specify no more than one CIDR for each IP family";
+        errors.push(FieldError::invalid("spec.podCIDRs", cidrs.to_vec(), detail));
     }
     errors
 }
@@ -70,4 +88,35 @@ pub(super) fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
         ));
     }
     errors
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(spec: &Value, cidrs: &[&str], expected: &[&str]) {
+        let mut node = json!({ "spec": spec });
+        default(&mut node);
+        assert_eq!((&node["spec"]["podCIDR"], &node["spec"]["podCIDRs"]), (&json!(cidrs[0]), &json!(cidrs)));
+        assert_eq!(validate(&node).iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn one_range_per_family() {
+        let both = ["10.0.0.0/24", "fd00::/64"];
+        check(&json!({"podCIDR": "10.0.0.0/24"}), &["10.0.0.0/24"], &[]);
+        check(&json!({"podCIDRs": both}), &both, &[]);
+        check(&json!({"podCIDR": "10.0.0.0/24", "podCIDRs": both}), &both, &[]);
+        check(&json!({"podCIDR": "10.0.9.0/24", "podCIDRs": both}), &["10.0.9.0/24"], &[]);
+        check(
+            &json!({"podCIDRs": ["fd00::/64", "fd01::/64"]}),
+            &["fd00::/64", "fd01::/64"],
+            &[
+                r#"spec.podCIDRs: Invalid value: ["fd00::/64","fd01::/64"]: may specify no more than one CIDR for each IP family"#,
+            ],
+        );
+    }
 }

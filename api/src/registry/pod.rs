@@ -1,5 +1,6 @@
 //! Pod: the kind with the most rules. Defaults in [`default`], rules by part, updates in [`update`].
 
+mod address;
 mod container;
 mod default;
 mod env;
@@ -19,6 +20,7 @@ use crate::{path, status::FieldError};
 
 pub use qos::qos_class;
 
+pub(super) use address::validate as validate_status;
 pub(super) use default::spec as default_spec;
 pub(super) use spec::validate as validate_spec;
 pub(super) use update::validate as validate_update;
@@ -26,6 +28,7 @@ pub(super) use update::validate as validate_update;
 /// Fills in a pod: what a template has, and a little that only pods have.
 pub(super) fn default(value: &mut Value) {
     default::spec(path::entry(value, "spec"), true);
+    address::default(value);
 }
 
 /// A new pod is pending; its quality of service is known from its resources.

@@ -1,4 +1,8 @@
-//! Service: type, ports, policies. Addresses and node ports are the allocators', in the server.
+//! Service: type, ports, policies. Addresses and node ports are given by the server's allocators; which families a
+//! Service has is said in [`family`], what may stand in its address fields in `addresses`.
+
+mod addresses;
+pub mod family;
 
 use std::collections::HashSet;
 
@@ -44,6 +48,7 @@ pub(super) fn default(value: &mut Value) {
 
 /// A new Service has no load balancer yet.
 pub(super) fn prepare_create(value: &mut Value) {
+    addresses::prepare_create(value);
     value["status"] = json!({ "loadBalancer": {} });
 }
 
@@ -66,6 +71,7 @@ pub(super) fn prepare_update(new: &mut Value, old: &Value) {
         let spec = path::entry(new, "spec");
         spec.retain(|key, value| !(stale.contains(&key.as_str()) && path::get(old, "spec").get(key) == Some(value)));
     }
+    addresses::prepare_update(new, old);
     strategy::keep(new, old, "status");
 }
 
@@ -78,7 +84,10 @@ pub(super) fn validate(value: &Value) -> Vec<FieldError> {
         errors.push(FieldError::required("spec.ports", ""));
     }
     match kind {
-        "ExternalName" => errors.extend(external_name(spec)),
+        "ExternalName" => {
+            errors.extend(addresses::validate_absent(spec));
+            errors.extend(external_name(spec));
+        }
         "LoadBalancer" if headless => {
             errors.push(FieldError::invalid(
                 "spec.clusterIPs[0]",
@@ -99,6 +108,9 @@ pub(super) fn validate(value: &Value) -> Vec<FieldError> {
             other,
             &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
         )),
+    }
+    if addresses::has_address(value) {
+        errors.extend(addresses::validate(spec));
     }
     errors.extend(ports(path::list(spec, "ports"), kind));
     errors.extend(meta::labels(spec, "selector", "spec.selector"));
@@ -196,13 +208,7 @@ fn target_port(target: &Value, at: &str) -> Vec<FieldError> {
     }
 }
 
-/// An address that is given stays, as long as the Service has one.
+/// Addresses that are given stay, as long as the Service has them.
 pub(super) fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
-    let of = |value: &Value, key: &str| path::str(value, key).to_owned();
-    let (before, after) = (of(old, "spec.clusterIP"), of(new, "spec.clusterIP"));
-    let both = of(old, "spec.type") != "ExternalName" && of(new, "spec.type") != "ExternalName";
-    if both && !before.is_empty() && !after.is_empty() && before != after {
-        return vec![FieldError::invalid("spec.clusterIPs[0]", json!([after]), "may not change once set")];
-    }
-    Vec::new()
+    addresses::validate_update(new, old)
 }

@@ -251,7 +251,7 @@ fn plan(step: &Step, packet: &[u8], sample: &Sample) -> Plan {
 fn packet(step: &Step) -> Vec<u8> {
     let mut bytes = vec![0; 100];
     bytes[..6].copy_from_slice(&abi::config::GATEWAY_MAC);
-    bytes[6..12].copy_from_slice(&[2, 0, 0, 0, 9, 9]);
+    bytes[6..12].copy_from_slice(&[2, 0, 0, 0, 0, step.src[3]]); // The pod's own, or the datapath drops it.
     bytes[12..14].copy_from_slice(&[8, 0]);
     bytes[14] = 0x45;
     bytes[16..18].copy_from_slice(&86_u16.to_be_bytes());

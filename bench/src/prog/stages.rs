@@ -1,6 +1,4 @@
 //! The same packets stage by stage: each figure is what the stage adds to what comes before it.
-use abi::map::STAGES;
-
 use super::{
     Effort, FIXED, NEW, RANDOM, Rig, Sample, settled, title,
     ways::{WAYS, Way},
@@ -12,7 +10,8 @@ use crate::{
 
 /// Programs that end after a stage of the established path, and the stage.
 const CUTS: [(&str, &str); 3] = [("cut_parse", "parse"), ("cut_conntrack", "conntrack"), ("cut_rewrite", "rewrite")];
-/// What the programs of the slow path are called in the table, in the order of `STAGES`.
+/// What the programs of the slow path are called in the table, in the order of `abi::map::STAGES`; the one that
+/// reads what is no plain packet comes after them, and these packets do not meet it.
 const SLOW: [&str; 6] =
     ["conntrack (second)", "service (and source check)", "policy", "route", "record", "rewrite and finish"];
 
@@ -64,7 +63,7 @@ fn first(args: &Args, effort: &Effort) -> anyhow::Result<Table> {
         };
         let mut ends = vec![fresh(&mut rig, &mut |rig, sample| rig.harness(way.syn, sample))?];
         ends.push(fresh(&mut rig, &mut |rig, sample| rig.cut("cut_parse", &way.syn, sample))?);
-        for stage in 0..STAGES.len() as u32 {
+        for stage in 0..SLOW.len() as u32 {
             ends.push(fresh(&mut rig, &mut |rig, sample| rig.until(stage, &way.syn, sample))?);
         }
         ends.push(fresh(&mut rig, &mut |rig, sample| rig.opening(way, sample))?);

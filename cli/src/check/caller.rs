@@ -1,5 +1,9 @@
 //! Who dials: a pod (asked over its control port from its own node), a node, or a client outside.
-use std::{future::Future, net::IpAddr, sync::Arc};
+use std::{
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use http_body_util::{BodyExt as _, Empty};
@@ -8,8 +12,10 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use local_cluster::netns::Netns;
+use local_cluster::{Family, netns::Netns};
 use probe::{Proto, Report, Target};
+
+use super::addresses::Addresses;
 
 /// Control port of the probe.
 pub(super) const CONTROL: u16 = 8082;
@@ -19,8 +25,8 @@ pub(super) const CONTROL: u16 = 8082;
 pub(super) struct Caller {
     /// For people.
     pub name: String,
-    /// The source that a server must see if nothing translates.
-    pub address: IpAddr,
+    /// The sources that a server must see if nothing translates.
+    pub addresses: Addresses,
     /// The node that it is on; empty outside.
     pub node: String,
     netns: Arc<Netns>,
@@ -29,13 +35,18 @@ pub(super) struct Caller {
 
 impl Caller {
     /// A pod; `netns` is its node's.
-    pub(super) fn pod(name: &str, address: IpAddr, node: &str, netns: Arc<Netns>) -> Caller {
-        Caller { name: format!("pod {name} on {node}"), address, node: node.to_owned(), netns, pod: true }
+    pub(super) fn pod(name: &str, addresses: Addresses, node: &str, netns: Arc<Netns>) -> Caller {
+        Caller { name: format!("pod {name} on {node}"), addresses, node: node.to_owned(), netns, pod: true }
     }
 
     /// A node's own network, or a client's outside.
-    pub(super) fn host(name: &str, address: IpAddr, node: &str, netns: Arc<Netns>) -> Caller {
-        Caller { name: name.to_owned(), address, node: node.to_owned(), netns, pod: false }
+    pub(super) fn host(name: &str, addresses: Addresses, node: &str, netns: Arc<Netns>) -> Caller {
+        Caller { name: name.to_owned(), addresses, node: node.to_owned(), netns, pod: false }
+    }
+
+    /// Its address in a family of the cluster.
+    pub(super) fn at(&self, family: Family) -> IpAddr {
+        self.addresses.of(family)
     }
 
     /// Asks a pod's control port.
@@ -45,7 +56,7 @@ impl Caller {
 
     /// Dials every target, all at once, and returns the reports in order.
     pub(super) async fn dial(&self, targets: Vec<Target>) -> anyhow::Result<Vec<Report>> {
-        let (pod, address) = (self.pod, self.address);
+        let (pod, address) = (self.pod, self.addresses.primary());
         inside(&self.netns, move || async move {
             let client = Client::builder(TokioExecutor::new()).build_http();
             let dials = targets.iter().map(|target| one(&client, pod, address, target));
@@ -57,7 +68,7 @@ impl Caller {
 
 /// What a caller's own address answers on a port, asked from the caller's node.
 pub(super) async fn get(caller: &Caller, port: u16, path: &str) -> anyhow::Result<String> {
-    let uri: hyper::Uri = format!("http://{}:{port}{path}", caller.address).parse()?;
+    let uri: hyper::Uri = format!("http://{}{path}", SocketAddr::new(caller.addresses.primary(), port)).parse()?;
     inside(&caller.netns, move || async move {
         let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
         let response = client.get(uri).await?;
@@ -89,9 +100,8 @@ async fn ask(client: &Client<HttpConnector, Empty<Bytes>>, pod: IpAddr, target: 
         Proto::Icmp => "icmp",
     };
     let Target { host, port, timeout_ms, tries, .. } = target;
-    let uri = format!(
-        "http://{pod}:{CONTROL}/dial?proto={proto}&host={host}&port={port}&timeout_ms={timeout_ms}&tries={tries}"
-    );
+    let query = format!("proto={proto}&host={host}&port={port}&timeout_ms={timeout_ms}&tries={tries}");
+    let uri = format!("http://{}/dial?{query}", SocketAddr::new(pod, CONTROL));
     let response = client.get(uri.parse()?).await?;
     let body = response.into_body().collect().await?.to_bytes();
     serde_json::from_slice(&body).with_context(|| String::from_utf8_lossy(&body).into_owned())

@@ -16,12 +16,15 @@ use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, PostParams},
 };
-use local_cluster::{Cluster, netns::Netns, spec};
+use local_cluster::{Cluster, Family, IpFamily, family::Station, netns::Netns};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::caller::{CONTROL, Caller};
+use super::{
+    addresses::Addresses,
+    caller::{CONTROL, Caller},
+};
 
 /// Probe's ports.
 pub(super) const TCP: u16 = 8080;
@@ -40,6 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Fixture {
     /// Its namespace.
     pub namespace: String,
+    /// Families of the cluster: everything below has an address of each.
+    pub families: IpFamily,
     /// Probes on the pod network, each with a caller.
     pub pods: Vec<Caller>,
     /// Nodes as callers.
@@ -50,7 +55,7 @@ pub(super) struct Fixture {
     pub outside_netns: Arc<Netns>,
     /// Name and address of each Service, with what answers there.
     pub services: Vec<Served>,
-    /// Address of the Service `kubernetes`.
+    /// Address of the Service `kubernetes`, which has one family.
     pub kubernetes: IpAddr,
 }
 
@@ -58,8 +63,8 @@ pub(super) struct Fixture {
 pub(super) struct Served {
     /// Name.
     pub name: String,
-    /// ClusterIP.
-    pub address: IpAddr,
+    /// ClusterIPs.
+    pub addresses: Addresses,
     /// TCP port, UDP port.
     pub ports: (u16, u16),
     /// Node ports, if it has some.
@@ -80,6 +85,15 @@ impl Fixture {
             let _ = namespaces.delete(&namespace, &DeleteParams::default()).await;
         }
         made
+    }
+
+    /// A promise about one family: of a cluster that has only IPv4 nobody needs to be told.
+    pub(super) fn promise(&self, text: &str, family: Family) -> String {
+        match (self.families, family) {
+            (IpFamily::Ipv4, _) => text.to_owned(),
+            (_, Family::V4) => format!("{text} (IPv4)"),
+            (_, Family::V6) => format!("{text} (IPv6)"),
+        }
     }
 
     /// Drops what stands on a node, with its hold on the node's network.
@@ -103,31 +117,44 @@ async fn build(
     (namespace, host_port): (&str, u16),
     nodes: Vec<Caller>,
 ) -> anyhow::Result<Fixture> {
+    let families = cluster.spec.ip_family;
     let services: Api<Service> = Api::namespaced(client.clone(), namespace);
     for (name, kind, role) in
         [("inner", "ClusterIP", "pod"), ("outer", "NodePort", "pod"), ("hosted", "ClusterIP", "host")]
     {
-        create(&services, &service(name, kind, (role == "host").then_some(host_port))).await?;
+        let host = (role == "host").then_some(host_port);
+        create(&services, &service(name, kind, host, families)).await?;
     }
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     for node in &nodes {
         for number in 1..=2 {
-            create(&pods, &pod(&format!("probe-{number}-{}", node.node), &node.node, None)).await?;
+            create(&pods, &pod(&format!("probe-{number}-{}", node.node), &node.node, None, families)).await?;
         }
     }
     let last = nodes.last().context("the cluster has no nodes")?;
-    create(&pods, &pod("probe-host", &last.node, Some(host_port))).await?;
+    create(&pods, &pod("probe-host", &last.node, Some(host_port), families)).await?;
     let ready = wait_ready(&pods, nodes.len() * 2 + 1).await?;
     let outside_netns = Arc::new(cluster.outside()?);
     let kubernetes: Api<Service> = Api::namespaced(client.clone(), "default");
     Ok(Fixture {
         namespace: namespace.to_owned(),
+        families,
         pods: callers(cluster, &ready)?,
         nodes,
-        outside: Caller::host("outside", spec::OUTSIDE_ADDRESS.into(), "", Arc::clone(&outside_netns)),
+        outside: Caller::host(
+            "outside",
+            Addresses::given(families.addresses(Station::Outside)),
+            "",
+            Arc::clone(&outside_netns),
+        ),
         outside_netns,
-        services: services.list(&ListParams::default()).await?.iter().map(served).collect::<anyhow::Result<_>>()?,
-        kubernetes: served(&kubernetes.get("kubernetes").await?)?.address,
+        services: services
+            .list(&ListParams::default())
+            .await?
+            .iter()
+            .map(|service| served(service, families))
+            .collect::<anyhow::Result<_>>()?,
+        kubernetes: cluster_ip(&kubernetes.get("kubernetes").await?)?,
     })
 }
 
@@ -143,9 +170,9 @@ where
 }
 
 /// A Service of the probes on the pod network, or of the one on the host network at that port.
-fn service(name: &str, kind: &str, host: Option<u16>) -> Value {
+fn service(name: &str, kind: &str, host: Option<u16>, families: IpFamily) -> Value {
     let first = host.unwrap_or(TCP);
-    json!({
+    let service = json!({
         "metadata": {"name": name},
         "spec": {
             "type": kind,
@@ -155,12 +182,27 @@ fn service(name: &str, kind: &str, host: Option<u16>) -> Value {
                 {"name": "udp", "protocol": "UDP", "port": 81, "targetPort": first + (UDP - TCP)},
             ],
         },
-    })
+    });
+    in_families(service, families)
 }
 
-fn pod(name: &str, node: &str, host: Option<u16>) -> Value {
+/// A Service with an address in each of the families, whatever the cluster would have given it.
+pub(super) fn in_families(mut service: Value, families: IpFamily) -> Value {
+    if families == IpFamily::Dual {
+        service["spec"]["ipFamilyPolicy"] = "RequireDualStack".into();
+    }
+    service
+}
+
+/// Where a server of these families listens: IPv6's wildcard takes both.
+pub(super) fn listen(families: IpFamily) -> &'static str {
+    if families.has(Family::V6) { "::" } else { "0.0.0.0" }
+}
+
+fn pod(name: &str, node: &str, host: Option<u16>, families: IpFamily) -> Value {
     let first = host.unwrap_or(TCP);
     let control = first + (CONTROL - TCP);
+    let listen = listen(families);
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
     json!({
         "metadata": {"name": name, "labels": {"probe": if host.is_some() { "host" } else { "pod" }, "node": node}},
@@ -176,6 +218,7 @@ fn pod(name: &str, node: &str, host: Option<u16>) -> Value {
                 "env": [
                     field("POD_NAME", "metadata.name"),
                     field("NODE_NAME", "spec.nodeName"),
+                    {"name": "LISTEN", "value": listen},
                     {"name": "TCP_PORT", "value": first.to_string()},
                     {"name": "UDP_PORT", "value": (first + 1).to_string()},
                     {"name": "HTTP_PORT", "value": control.to_string()},
@@ -227,12 +270,12 @@ fn callers(cluster: &Cluster, pods: &[Pod]) -> anyhow::Result<Vec<Caller>> {
         }
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let node = spec.node_name.as_deref().with_context(|| format!("{name} has no node"))?;
-        let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
-        let address = address.with_context(|| format!("{name} has no address"))?.parse()?;
+        let told = pod.status.iter().flat_map(|status| status.pod_ips.iter().flatten()).map(|ip| ip.ip.as_str());
+        let addresses = Addresses::read(&format!("pod {name}"), cluster.spec.ip_family, told)?;
         if !netns.contains_key(node) {
             netns.insert(node.to_owned(), Arc::new(cluster.node_netns(node)?));
         }
-        callers.push(Caller::pod(name, address, node, Arc::clone(&netns[node])));
+        callers.push(Caller::pod(name, addresses, node, Arc::clone(&netns[node])));
     }
     Ok(callers)
 }
@@ -242,22 +285,31 @@ async fn nodes(client: &Client, cluster: &Cluster) -> anyhow::Result<Vec<Caller>
     let mut callers = Vec::new();
     for node in nodes.list(&ListParams::default()).await? {
         let name = node.metadata.name.unwrap_or_default();
-        let addresses = node.status.and_then(|status| status.addresses).unwrap_or_default();
-        let internal = addresses.iter().find(|address| address.type_ == "InternalIP");
-        let address = internal.with_context(|| format!("{name} has no InternalIP"))?.address.parse()?;
-        callers.push(Caller::host(&name, address, &name, Arc::new(cluster.node_netns(&name)?)));
+        let told = node.status.and_then(|status| status.addresses).unwrap_or_default();
+        let internal = told.iter().filter(|address| address.type_ == "InternalIP");
+        let internal = internal.map(|address| address.address.as_str());
+        let addresses = Addresses::read(&format!("node {name}"), cluster.spec.ip_family, internal)?;
+        callers.push(Caller::host(&name, addresses, &name, Arc::new(cluster.node_netns(&name)?)));
     }
     Ok(callers)
 }
 
-fn served(service: &Service) -> anyhow::Result<Served> {
+/// The ClusterIP of the Service's first family.
+fn cluster_ip(service: &Service) -> anyhow::Result<IpAddr> {
+    let name = service.metadata.name.as_deref().unwrap_or_default();
+    let address = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref());
+    let address = address.with_context(|| format!("Service {name} has no ClusterIP"))?;
+    address.parse().with_context(|| format!("Service {name} has the ClusterIP {address}"))
+}
+
+fn served(service: &Service, families: IpFamily) -> anyhow::Result<Served> {
     let name = service.metadata.name.clone().unwrap_or_default();
     let spec = service.spec.as_ref().with_context(|| format!("Service {name} has no spec"))?;
-    let address = spec.cluster_ip.as_deref().with_context(|| format!("Service {name} has no ClusterIP"))?;
+    let told = spec.cluster_ips.iter().flatten().map(String::as_str);
     let ports = spec.ports.as_deref().unwrap_or_default();
     let node_port = |index: usize| ports.get(index).and_then(|port| port.node_port).map(|port| port as u16);
     Ok(Served {
-        address: address.parse().with_context(|| format!("Service {name} has the ClusterIP {address}"))?,
+        addresses: Addresses::read(&format!("Service {name}"), families, told)?,
         name,
         ports: (80, 81),
         node_ports: node_port(0).zip(node_port(1)),

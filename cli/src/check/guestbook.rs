@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Backend {
     name: String,
     node: String,
-    address: IpAddr,
+    addresses: Vec<IpAddr>,
 }
 
 /// All three promises.
@@ -46,9 +46,10 @@ pub(super) async fn serves_and_refuses(
     }
     let mut drops = watch_drops(cluster, &backends).await?;
     let services: Api<Service> = Api::namespaced(client, "guestbook");
-    let service = services.get("backend").await?.spec.and_then(|spec| spec.cluster_ip);
-    let service: IpAddr = service.context("the backend's Service has no ClusterIP")?.parse()?;
-    refuses(fixture, &backends, service, report).await?;
+    let service = services.get("backend").await?.spec.and_then(|spec| spec.cluster_ips).unwrap_or_default();
+    let service: Vec<IpAddr> = service.iter().map(|ip| ip.parse()).collect::<Result<_, _>>()?;
+    anyhow::ensure!(!service.is_empty(), "the backend's Service has no ClusterIP");
+    refuses(fixture, &backends, &service, report).await?;
     listed(fixture, &backends, &mut drops, report).await;
     Ok(())
 }
@@ -90,17 +91,23 @@ async fn ask(port: u16) -> anyhow::Result<String> {
 async fn backends(pods: &Api<Pod>) -> anyhow::Result<Vec<Backend>> {
     let list = pods.list(&ListParams::default().labels("role=backend")).await?;
     let backend = |pod: &Pod| {
-        let address = pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
-        Some(Backend { name: pod.metadata.name.clone()?, node: pod.spec.as_ref()?.node_name.clone()?, address })
+        let ips = pod.status.as_ref()?.pod_ips.as_ref()?;
+        let addresses = ips.iter().map(|ip| ip.ip.parse().ok()).collect::<Option<_>>()?;
+        Some(Backend { name: pod.metadata.name.clone()?, node: pod.spec.as_ref()?.node_name.clone()?, addresses })
     };
     Ok(list.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).filter_map(backend).collect())
 }
 
-/// Every fixture pod is a stranger: it must get no answer, neither from the pods nor through the Service.
-async fn refuses(fixture: &Fixture, backends: &[Backend], service: IpAddr, report: &mut Report) -> anyhow::Result<()> {
+/// Every fixture pod is a stranger: it must get no answer, neither from the pods nor through the Service, in no family.
+async fn refuses(
+    fixture: &Fixture,
+    backends: &[Backend],
+    service: &[IpAddr],
+    report: &mut Report,
+) -> anyhow::Result<()> {
     let target = |host: IpAddr, port: u16| Target { proto: Proto::Connect, host, port, timeout_ms: 1000, tries: 1 };
-    let mut targets: Vec<Target> = backends.iter().map(|backend| target(backend.address, BACKEND_PORT)).collect();
-    targets.push(target(service, 80));
+    let pods = backends.iter().flat_map(|backend| &backend.addresses).map(|address| target(*address, BACKEND_PORT));
+    let targets: Vec<Target> = pods.chain(service.iter().map(|address| target(*address, 80))).collect();
     let dials = fixture.pods.iter().map(|from| {
         let targets = targets.clone();
         async move { anyhow::Ok((from, from.dial(targets).await?)) }

@@ -19,9 +19,10 @@ const REST: Duration = Duration::from_millis(1500);
 /// Four promises: growing, shrinking, updating, and that the update took hold.
 pub(super) async fn no_request_fails(cluster: &Cluster, fixture: &Fixture, report: &mut Report) -> anyhow::Result<()> {
     let client = super::client(cluster).await?;
-    let tiers = Tiers::create(&client, &fixture.namespace).await?;
+    let tiers = Tiers::create(&client, &fixture.namespace, fixture.families).await?;
     tiers.settle([3, 2]).await?;
-    let nodes = fixture.nodes.iter().map(|node| node.address);
+    let families = fixture.families.families();
+    let nodes = families.iter().flat_map(|family| fixture.nodes.iter().map(|node| node.at(*family)));
     let load = Load::start(&fixture.outside_netns, nodes, tiers.node_port().await?)?;
     let outcome = change(&tiers, &load).await;
     let tallies = load.stop().await?;

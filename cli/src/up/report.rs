@@ -1,6 +1,6 @@
 //! What `weft up` says at the end: where it answers, what to try, what is not there. Pure.
 
-use local_cluster::Cluster;
+use local_cluster::{Cluster, IpFamily};
 
 /// The report; every command in it works when pasted.
 pub(crate) fn text(cluster: &Cluster, times: &str) -> String {
@@ -8,7 +8,12 @@ pub(crate) fn text(cluster: &Cluster, times: &str) -> String {
     let kubeconfig = cluster.paths.admin_kubeconfig();
     let kubeconfig = kubeconfig.display();
     let weft = std::env::current_exe().map_or_else(|_| "weft".to_owned(), |path| path.display().to_string());
-    let mut lines = vec![format!("\ncluster {name} runs: {} nodes", cluster.spec.nodes)];
+    let families = match cluster.spec.ip_family {
+        IpFamily::Ipv4 => "",
+        IpFamily::Ipv6 => ", IPv6 alone",
+        IpFamily::Dual => ", IPv4 and IPv6",
+    };
+    let mut lines = vec![format!("\ncluster {name} runs: {} nodes{families}", cluster.spec.nodes)];
     for publish in &cluster.spec.publish {
         lines.push(format!("  URL          http://127.0.0.1:{}/  (NodePort {})", publish.host, publish.node));
     }
@@ -42,5 +47,19 @@ mod tests {
         {
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    #[track_caller]
+    fn check_families(ip_family: IpFamily, expected: &str) {
+        let spec = Spec { ip_family, ..Spec::new("weft") };
+        let text = text(&Cluster { spec, paths: Paths::new("weft") }, "");
+        assert_eq!(text.lines().nth(1), Some(expected));
+    }
+
+    #[test]
+    fn names_the_families_where_they_are_not_the_usual_ones() {
+        check_families(IpFamily::Ipv4, "cluster weft runs: 3 nodes");
+        check_families(IpFamily::Ipv6, "cluster weft runs: 3 nodes, IPv6 alone");
+        check_families(IpFamily::Dual, "cluster weft runs: 3 nodes, IPv4 and IPv6");
     }
 }

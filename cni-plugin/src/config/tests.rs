@@ -42,7 +42,8 @@ fn fields_of_ours() {
 fn what_is_not_done_here_is_refused() {
     check(&with(r#","ipam":{"type":"host-local"}"#), Err(code::UNSUPPORTED_FIELD));
     check(&with(r#","ipam":{}"#), Ok("1.1.0"));
-    check(&with(r#","runtimeConfig":{"portMappings":[{"hostPort":1}]}"#), Err(code::UNSUPPORTED_FIELD));
+    check(&with(r#","runtimeConfig":{"portMappings":[{"hostPort":1}]}"#), Ok("1.1.0"));
+    check(&with(r#","runtimeConfig":{"ipRanges":[["10.0.0.0/8"]]}"#), Err(code::UNSUPPORTED_FIELD));
     check(&with(r#","runtimeConfig":{"portMappings":[],"dns":{"searches":[]}}"#), Ok("1.1.0"));
 }
 

@@ -42,11 +42,12 @@ impl Registry {
         let mut allocation = self.allocators.begin(row, &target.path()).await;
         admission::create(self, target, &mut object).await?;
         api::registry::prepare_create(&context, &mut object);
-        let mut errors = api::registry::validate_create(&context, &object);
-        if errors.is_empty()
-            && let Some(allocation) = &mut allocation
-        {
+        let mut errors = Vec::new();
+        if let Some(allocation) = &mut allocation {
             errors = allocation.assign(&mut object, None);
+        }
+        if errors.is_empty() {
+            errors = api::registry::validate_create(&context, &object);
         }
         if !errors.is_empty() {
             return Err(Status::invalid(row, &name, errors));

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::create::set_type;
 use super::{Outcome, Registry, Target, context, failed, metadata};
+use crate::allocators::Allocation;
 use crate::storage::cache::Entry;
 use crate::storage::{Error, Expect};
 use crate::{admission, authz, serve};
@@ -63,13 +64,7 @@ impl Registry {
             preconditions.check(target, &old)?;
             let changed = change(&api::convert::from_storage(target.row, old.clone()))?;
             let mut new = api::convert::to_storage(target.row, changed);
-            self.prepare(target, &mut new, &old)?;
-            if let Some(allocation) = &mut allocation {
-                let errors = allocation.assign(&mut new, Some(&old));
-                if !errors.is_empty() {
-                    return Err(Status::invalid(row, target.name, errors));
-                }
-            }
+            self.prepare(target, &mut new, &old, allocation.as_mut())?;
             if let Some(outcome) = self.replace(target, &entry, &old, &new, dry_run).await? {
                 if let (Some(allocation), false) = (&mut allocation, dry_run) {
                     allocation.commit(Some(&new).filter(|_| !outcome.deleted));
@@ -113,7 +108,13 @@ impl Registry {
     }
 
     /// Everything between what the client wants and what is stored.
-    fn prepare(&self, target: &Target<'_>, new: &mut Value, old: &Value) -> Result<(), Status> {
+    fn prepare(
+        &self,
+        target: &Target<'_>,
+        new: &mut Value,
+        old: &Value,
+        allocation: Option<&mut Allocation>,
+    ) -> Result<(), Status> {
         let row = target.row.storage_row();
         let context = context(target);
         metadata::prepare_update(target, new, old)?;
@@ -124,7 +125,14 @@ impl Registry {
         api::registry::default(row, new);
         admission::update(self, target, new, old)?;
         api::registry::prepare_update(&context, new, old);
-        let errors = api::registry::validate_update(&context, new, old);
+        let mut errors = Vec::new();
+        // A write of the status leaves the spec alone, so there is nothing to give.
+        if let Some(allocation) = allocation.filter(|_| target.subresource.is_empty()) {
+            errors = allocation.assign(new, Some(old));
+        }
+        if errors.is_empty() {
+            errors = api::registry::validate_update(&context, new, old);
+        }
         if !errors.is_empty() {
             return Err(Status::invalid(row, target.name, errors));
         }

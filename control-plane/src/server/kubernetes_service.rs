@@ -3,11 +3,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::registry::family::Family;
 use api::schema::row;
 use api::status::Status;
 use serde_json::{Value, json};
 
+use super::flags;
 use crate::authn::User;
+use crate::ranges::Ranges;
 use crate::registry::{Preconditions, Registry, Target};
 
 const NAME: &str = "kubernetes";
@@ -23,14 +26,27 @@ pub(super) async fn keep(registry: Arc<Registry>, myself: SocketAddr) {
     }
 }
 
+/// Whether the Service, if it is there, has the address that these ranges give it. It cannot change: pods know it.
+pub(super) fn check(registry: &Registry, ranges: &Ranges) -> Result<(), flags::Error> {
+    let wanted = registry.allocators.first_address();
+    let Some(service) = registry.find("services/specs", "default", NAME) else { return Ok(()) };
+    let stored = api::path::str(&service, "spec.clusterIP");
+    if stored.parse() == Ok(wanted) {
+        return Ok(());
+    }
+    Err(flags::Error::OtherRange { stored: stored.to_owned(), wanted, ranges: ranges.clone() })
+}
+
 /// Makes them, or brings them back to what they must be.
 pub(super) async fn ensure(registry: &Registry, myself: SocketAddr) -> Result<(), Status> {
     let labels = json!({"component": "apiserver", "provider": NAME});
     let port = json!({"name": "https", "port": myself.port(), "protocol": "TCP"});
-    let family = if myself.is_ipv4() { "IPv4" } else { "IPv6" };
+    // One family, the primary one, as upstream: this server is reached by one address.
+    let family = Family::of(myself.ip()).name();
     let service_port = json!({"name": "https", "port": 443, "protocol": "TCP", "targetPort": myself.port()});
     let service = json!({"metadata": {"name": NAME, "labels": labels}, "spec": {
-        "type": "ClusterIP", "clusterIP": registry.allocators.first_address(), "ports": [service_port], "sessionAffinity": "None",
+        "type": "ClusterIP", "clusterIP": registry.allocators.first_address(), "ipFamilyPolicy": "SingleStack",
+        "ports": [service_port], "sessionAffinity": "None",
     }});
     one(registry, "", "v1", "services", service, &["spec.ports", "spec.clusterIP"]).await?;
     let endpoints = json!({

@@ -20,29 +20,49 @@ pub(crate) struct Cluster {
     pub(crate) admin: Client,
     pub(crate) authority: Authority,
     running: Running,
+    arguments: Args,
     directory: TempDir,
 }
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
-        Self::open(tempfile::tempdir().expect("a temporary directory")).await
+        Self::start_with(|_| {}).await
     }
 
-    async fn open(directory: TempDir) -> Self {
-        let running = Running::start(&args(directory.path())).await.expect("a server");
+    /// One with other flags.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Args)) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut arguments = args(directory.path());
+        change(&mut arguments);
+        Self::open(directory, arguments).await
+    }
+
+    async fn open(directory: TempDir, arguments: Args) -> Self {
+        let running = Running::start(&arguments).await.expect("a server");
         let authority = Authority::open(directory.path()).expect("the server's authority");
         let pair = authority.client("admin", &["system:masters".to_owned()]).expect("a certificate");
         let admin = Client::new(running.addresses[0], &authority.certificate, Some((&pair.certificate, &pair.key)));
         let root = "/api/v1/namespaces/default/configmaps/kube-root-ca.crt";
         admin.until(root, "the controllers have begun", |answer| answer.code == 200).await;
-        Self { admin, authority, running, directory }
+        Self { admin, authority, running, arguments, directory }
     }
 
     /// The same store under a new server.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    /// The same store under a new server with other flags.
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Args)) -> Self {
+        let (directory, mut arguments) = self.stop().await;
+        change(&mut arguments);
+        Self::open(directory, arguments).await
+    }
+
+    /// The store, and the flags that the server had.
+    pub(crate) async fn stop(self) -> (TempDir, Args) {
         self.running.stop().await;
-        drop(self.admin);
-        Self::open(self.directory).await
+        (self.directory, self.arguments)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -74,8 +94,9 @@ pub(crate) fn args(directory: &Path) -> Args {
         advertise_address: "192.0.2.1".parse().expect("an address"),
         tls_san: vec!["192.0.2.2".parse().expect("an address")],
         service_cidr: "10.96.0.0/16".parse().expect("a range"),
-        cluster_cidr: vec!["10.244.0.0/16".parse().expect("a range")],
+        cluster_cidr: "10.244.0.0/16".parse().expect("a range"),
         node_cidr_mask_size: 24,
+        node_cidr_mask_size_ipv6: 64,
         service_node_port_range: (30000, 32767),
     }
 }

@@ -96,19 +96,58 @@ const STEPS: &[(&str, bool, &str)] = &[
     ("get pods nothing", false, "Error from server (NotFound): pods \"nothing\" not found"),
 ];
 
+const DUAL_MANIFEST: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {ipFamilyPolicy: PreferDualStack, selector: {app: web}, ports: [{port: 80}]}
+";
+
+/// The same on a cluster of both families, where IPv6 is the primary one.
+const DUAL_STEPS: &[(&str, bool, &str)] = &[
+    ("get service kubernetes", false, "fd00:10:96::1 "),
+    ("apply -f -", true, "service/web created"),
+    ("apply -f -", true, "service/web unchanged"),
+    ("describe service web", false, "IPv6,IPv4"),
+    ("get endpointslices -l kubernetes.io/service-name=web", false, "IPv6"),
+    ("get service web -o jsonpath={.spec.clusterIPs[1]}", false, "10.96."),
+    ("patch service web -p {\"spec\":{\"ipFamilyPolicy\":\"SingleStack\"}}", false, "service/web patched"),
+    ("get service web -o jsonpath={.spec.clusterIPs[*]}:", false, "fd00:10:96::"),
+    ("get service web -o jsonpath={.spec.ipFamilies}:", false, "[\"IPv6\"]:"),
+    ("patch service web -p {\"spec\":{\"clusterIP\":\"fd00:10:96::99\"}}", false, "may not change once set"),
+    ("apply -f -", true, "service/web configured"),
+    ("get service web -o jsonpath={.spec.ipFamilies}:", false, "[\"IPv6\",\"IPv4\"]:"),
+    ("expose service web --name=other --port=81", false, "service/other exposed"),
+    ("delete service web other", false, "service \"other\" deleted"),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn kubectl_works_as_anywhere() {
-    let cluster = Cluster::start().await;
+    run(Cluster::start().await, programs(), MANIFEST, STEPS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_works_in_ipv6_first() {
+    let newest = programs().pop().into_iter().collect();
+    let cluster = Cluster::start_with(crate::families::six_first).await;
+    run(cluster, newest, DUAL_MANIFEST, DUAL_STEPS).await;
+}
+
+async fn run(
+    cluster: Cluster,
+    programs: Vec<PathBuf>,
+    manifest: &'static str,
+    script: &'static [(&'static str, bool, &'static str)],
+) {
     let config = kubeconfig(&cluster);
     let steps = tokio::task::spawn_blocking(move || {
-        let programs = programs();
         if programs.is_empty() {
             eprintln!("SKIPPED, LOUDLY: there is no kubectl on this machine, so nothing was tried with it");
         }
         for program in programs {
             eprintln!("trying {}", program.display());
-            for (arguments, with_manifest, expected) in STEPS {
-                let output = kubectl(&program, &config, arguments, with_manifest.then_some(MANIFEST));
+            for (arguments, with_manifest, expected) in script {
+                let output = kubectl(&program, &config, arguments, with_manifest.then_some(manifest));
                 assert!(output.contains(expected), "{} {arguments}\n{output}\nhas no {expected:?}", program.display());
             }
         }

@@ -6,6 +6,7 @@ mod auth;
 mod client;
 mod controllers;
 mod durability;
+mod families;
 mod kubectl;
 mod nodes;
 mod objects;

@@ -112,6 +112,73 @@ fn endpoints_and_their_conditions() {
     assert_eq!(run(&cluster), [], "nothing more to do");
 }
 
+/// `family: slice`, sorted.
+fn by_family(cluster: &Cluster) -> Vec<String> {
+    let mut all: Vec<String> = cluster
+        .snapshot
+        .slices
+        .values()
+        .map(|slice| {
+            assert!(slice.meta.name.starts_with("web-"), "{}", slice.meta.name);
+            let ips: Vec<&str> = slice.endpoints.iter().map(|e| e.addresses[0].as_str()).collect();
+            format!("{}: {}", slice.address_type, ips.join(" "))
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+fn dual_pod(name: &str, ips: &[&str]) -> Value {
+    let mut pod = pod(name, ips[0], 8080, true);
+    pod["status"]["podIPs"] = ips.iter().map(|ip| json!({ "ip": ip })).collect();
+    pod
+}
+
+#[track_caller]
+fn check_families(spec: Value, expected: &[&str]) {
+    let mut cluster = Cluster::new();
+    cluster.put("services", service(spec));
+    cluster.put("pods", dual_pod("a", &["10.0.0.1", "fd00::1"]));
+    cluster.put("pods", dual_pod("b", &["10.0.0.2"]));
+    cluster.put("pods", dual_pod("c", &["fd00::3", "10.0.0.3"]));
+    let actions = run(&cluster);
+    carry_out(&mut cluster, &actions);
+    assert_eq!(by_family(&cluster), expected);
+    assert_eq!(run(&cluster), [], "nothing more to do");
+}
+
+#[test]
+fn each_family_of_the_service_has_slices_of_its_own() {
+    let (four, six) = ("IPv4: 10.0.0.1 10.0.0.2 10.0.0.3", "IPv6: fd00::1 fd00::3");
+    check_families(json!({"ipFamilies": ["IPv4"]}), &[four]);
+    check_families(json!({"ipFamilies": ["IPv6"], "clusterIP": "fd00::9"}), &[six]);
+    check_families(json!({"ipFamilies": ["IPv6", "IPv4"], "clusterIP": "fd00::9"}), &[four, six]);
+    check_families(json!({"ipFamilies": ["IPv4", "IPv6"], "clusterIP": "None"}), &[four, six]);
+    check_families(json!({"ipFamilies": [], "clusterIP": "None"}), &[four, six]);
+    check_families(json!({"ipFamilies": [], "clusterIP": "fd00::9"}), &[six]);
+}
+
+#[test]
+fn a_family_comes_and_goes() {
+    let mut cluster = Cluster::new();
+    cluster.put("pods", dual_pod("a", &["10.0.0.1", "fd00::1"]));
+    let both = ["IPv4: 10.0.0.1", "IPv6: fd00::1"];
+    for (families, expected) in
+        [(json!(["IPv4"]), &both[..1]), (json!(["IPv4", "IPv6"]), &both[..]), (json!(["IPv4"]), &both[..1])]
+    {
+        cluster.put("services", service(json!({"ipFamilies": families})));
+        let actions = run(&cluster);
+        assert_eq!(actions.len(), 1, "the other family's slice is left alone: {actions:?}");
+        carry_out(&mut cluster, &actions);
+        assert_eq!(by_family(&cluster), expected);
+    }
+    cluster.put("services", service(json!({"ipFamilies": ["IPv4", "IPv6"]})));
+    cluster.remove("pods", "ns", "a");
+    let actions = run(&cluster);
+    carry_out(&mut cluster, &actions);
+    assert_eq!(by_family(&cluster), ["IPv4: ", "IPv6: "], "each family has its empty slice");
+}
+
 #[test]
 fn a_change_touches_one_slice() {
     let mut cluster = Cluster::with(Settings { endpoints_per_slice: 2, ..Settings::default() });

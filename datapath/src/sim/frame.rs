@@ -1,11 +1,12 @@
 //! Packets as bytes: made, read and edited as the programs edit them.
 use crate::{
     Frame, Packet, checksum,
-    parse::{ETHERNET, ICMP, KIND_ERROR, QUOTED, TCP, UDP},
+    neighbour::Advertisement,
+    parse::{ETHERNET, FIRST, ICMP, ICMPV6, KIND_ERROR, LATER, TCP, UDP, WHOLE, is_icmp},
     step::Edits,
 };
-use abi::flow::Tuple;
-use std::{vec, vec::Vec};
+use abi::{Addr, flow::Tuple};
+use std::{ops::Range, vec, vec::Vec};
 
 /// A packet that came by a device.
 pub struct Bytes<'a> {
@@ -36,6 +37,10 @@ impl Frame for Bytes<'_> {
         self.word(at)
     }
 
+    fn far_addr(&self, at: usize) -> Option<Addr> {
+        Some(Addr::from_bytes(self.bytes.get(at..at + 16)?.try_into().ok()?))
+    }
+
     fn ifindex(&self) -> u32 {
         self.ifindex
     }
@@ -44,7 +49,7 @@ impl Frame for Bytes<'_> {
 /// A packet to be made. Ports in network byte order, as everywhere.
 #[derive(Clone, Copy, Debug)]
 pub struct Make {
-    /// Addresses and ports.
+    /// Addresses, whose family is the packet's, and ports.
     pub tuple: Tuple,
     /// IP protocol number.
     pub proto: u8,
@@ -56,6 +61,8 @@ pub struct Make {
     pub link: [[u8; 6]; 2],
     /// UDP without a checksum.
     pub unsummed: bool,
+    /// Numbers of the IPv6 extension headers before the transport, eight bytes each.
+    pub extensions: &'static [u8],
 }
 
 /// Bytes after the transport header.
@@ -68,7 +75,7 @@ impl Make {
             TCP => vec![0; 20],
             _ => vec![0; 8],
         };
-        if self.proto == ICMP {
+        if is_icmp(self.proto) {
             transport[0] = self.flags;
             transport[4..6].copy_from_slice(&self.tuple.sport.to_ne_bytes());
         } else {
@@ -84,62 +91,127 @@ impl Make {
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&self.link[0]);
         bytes.extend_from_slice(&self.link[1]);
-        bytes.extend_from_slice(&[
-            8,
-            0,
-            0x45,
-            0,
-            0,
-            20 + transport.len() as u8,
-            0,
-            1,
-            0x40,
-            0,
-            self.ttl,
-            self.proto,
-            0,
-            0,
-        ]);
-        bytes.extend_from_slice(&self.tuple.src.v4_word().to_ne_bytes());
-        bytes.extend_from_slice(&self.tuple.dst.v4_word().to_ne_bytes());
-        let sum = checksum::of(&bytes[14..34], 0);
-        bytes[24..26].copy_from_slice(&sum.to_ne_bytes());
+        if self.tuple.src.is_v4() {
+            self.ipv4(&mut bytes, transport.len());
+        } else {
+            self.ipv6(&mut bytes, &transport);
+        }
         bytes.extend_from_slice(&transport);
-        if let Some(at) = field(self.proto).filter(|_| !self.unsummed) {
-            let sum = transport_sum(&bytes);
-            bytes[at..at + 2].copy_from_slice(&sum.to_ne_bytes());
+        sum_header(&mut bytes, 14);
+        if !self.unsummed {
+            resum(&mut bytes);
         }
         bytes
     }
-}
 
-/// Where the transport checksum lies (no IP options).
-fn field(proto: u8) -> Option<usize> {
-    match proto {
-        TCP => Some(34 + 16),
-        UDP => Some(34 + 6),
-        ICMP => Some(34 + 2),
-        _ => None,
+    fn ipv4(&self, bytes: &mut Vec<u8>, transport: usize) {
+        let total = 20 + transport as u8;
+        bytes.extend_from_slice(&[8, 0, 0x45, 0, 0, total, 0, 1, 0x40, 0, self.ttl, self.proto, 0, 0]);
+        bytes.extend_from_slice(&self.tuple.src.v4_word().to_ne_bytes());
+        bytes.extend_from_slice(&self.tuple.dst.v4_word().to_ne_bytes());
     }
-}
 
-/// The transport checksum over the bytes as they are; 0 if the checksum in them is right.
-fn transport_sum(bytes: &[u8]) -> u16 {
-    let proto = bytes[23];
-    let mut start = 0;
-    if proto != ICMP {
-        start = u64::from(u16::from(proto).to_be()) + u64::from((bytes.len() as u16 - 34).to_be());
-        for at in (26..34).step_by(2) {
-            start += u64::from(u16::from_ne_bytes([bytes[at], bytes[at + 1]]));
+    fn ipv6(&self, bytes: &mut Vec<u8>, transport: &[u8]) {
+        let length = (transport.len() + 8 * self.extensions.len()) as u8;
+        let mut next = self.extensions.iter().copied().chain([self.proto]);
+        bytes.extend_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0, 0, length, next.next().unwrap_or(0), self.ttl]);
+        bytes.extend_from_slice(&self.tuple.src.bytes());
+        bytes.extend_from_slice(&self.tuple.dst.bytes());
+        for after in next {
+            bytes.extend_from_slice(&[after, 0, 0, 0, 0, 0, 0, 0]);
         }
     }
-    checksum::of(&bytes[34..], start)
+}
+
+/// What stands where in a packet; none if it is no IP packet.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Source address.
+    pub src: Range<usize>,
+    /// Destination address.
+    pub dst: Range<usize>,
+    /// Time to live.
+    pub ttl: usize,
+    /// IP protocol number of the transport.
+    pub proto: u8,
+    /// Offset of the transport header.
+    pub l4: usize,
+    /// Offset past the packet by its header.
+    pub end: usize,
+}
+
+/// The layout of the packet whose network header is at `at`.
+pub fn layout(bytes: &[u8], at: usize) -> Layout {
+    let length = |from: usize| usize::from(u16::from_be_bytes([bytes[at + from], bytes[at + from + 1]]));
+    if bytes[at] >> 4 == 4 {
+        let l4 = at + usize::from(bytes[at] & 0x0f) * 4;
+        let (proto, end) = (bytes[at + 9], at + length(2));
+        return Layout { src: at + 12..at + 16, dst: at + 16..at + 20, ttl: at + 8, proto, l4, end };
+    }
+    let (mut proto, mut l4) = (bytes[at + 6], at + 40);
+    while matches!(proto, 0 | 43 | 44 | 60) {
+        let length = if proto == 44 { 0 } else { usize::from(bytes[l4 + 1]) };
+        proto = bytes[l4];
+        l4 += 8 + 8 * length;
+    }
+    Layout { src: at + 8..at + 24, dst: at + 24..at + 40, ttl: at + 7, proto, l4, end: at + 40 + length(4) }
+}
+
+impl Layout {
+    /// Where the transport checksum lies.
+    fn field(&self) -> Option<usize> {
+        match self.proto {
+            TCP => Some(self.l4 + 16),
+            UDP => Some(self.l4 + 6),
+            ICMP | ICMPV6 => Some(self.l4 + 2),
+            _ => None,
+        }
+    }
+
+    /// The transport checksum over the bytes as they are; 0 if the checksum in them is right.
+    fn sum(&self, bytes: &[u8]) -> u16 {
+        let mut start = 0;
+        if self.proto != ICMP {
+            start = u64::from(u16::from(self.proto).to_be()) + u64::from(((self.end - self.l4) as u16).to_be());
+            for at in (self.src.start..self.dst.end).step_by(2) {
+                start += u64::from(u16::from_ne_bytes([bytes[at], bytes[at + 1]]));
+            }
+        }
+        checksum::of(&bytes[self.l4..self.end], start)
+    }
+
+    /// Where the ports lie, or the one identifier.
+    pub fn ports(&self) -> [usize; 2] {
+        if is_icmp(self.proto) { [self.l4 + 4; 2] } else { [self.l4, self.l4 + 2] }
+    }
 }
 
 /// Whether every checksum is right (or absent, where that is allowed).
 pub fn sums_right(bytes: &[u8]) -> bool {
-    let absent = bytes[23] == UDP && bytes[40..42] == [0, 0];
-    checksum::of(&bytes[14..34], 0) == 0 && (absent || transport_sum(bytes) == 0)
+    let layout = layout(bytes, ETHERNET);
+    let absent = layout.proto == UDP && bytes[layout.l4 + 6..layout.l4 + 8] == [0, 0];
+    let header = bytes[ETHERNET] >> 4 == 6 || checksum::of(&bytes[ETHERNET..layout.l4], 0) == 0;
+    header && (absent || layout.sum(bytes) == 0)
+}
+
+/// Writes the checksum of the network header at `at`, if its family has one.
+pub fn sum_header(bytes: &mut [u8], at: usize) {
+    if bytes[at] >> 4 == 4 {
+        let end = at + usize::from(bytes[at] & 0x0f) * 4;
+        bytes[at + 10..at + 12].fill(0);
+        let sum = checksum::of(&bytes[at..end], 0);
+        bytes[at + 10..at + 12].copy_from_slice(&sum.to_ne_bytes());
+    }
+}
+
+/// Writes the transport checksum.
+pub fn resum(bytes: &mut [u8]) {
+    let layout = layout(bytes, ETHERNET);
+    if let Some(at) = layout.field() {
+        bytes[at..at + 2].fill(0);
+        let sum = layout.sum(bytes);
+        bytes[at..at + 2].copy_from_slice(&sum.to_ne_bytes());
+    }
 }
 
 /// New link addresses.
@@ -148,57 +220,75 @@ pub(super) fn relink(bytes: &mut [u8], to: [u8; 6], from: [u8; 6]) {
     bytes[6..12].copy_from_slice(&from);
 }
 
+/// Turns a solicitation into its answer.
+pub(super) fn advertise(bytes: &mut [u8], advertisement: &Advertisement, gateway: [u8; 6]) {
+    let pod = [bytes[6], bytes[7], bytes[8], bytes[9], bytes[10], bytes[11]];
+    relink(bytes, pod, gateway);
+    let words = advertisement.words.iter().flat_map(|word| word.to_ne_bytes());
+    for (byte, new) in bytes[ETHERNET..].iter_mut().zip(words) {
+        *byte = new;
+    }
+}
+
+fn write(bytes: &mut [u8], at: &Range<usize>, addr: Addr) {
+    let whole = addr.bytes();
+    bytes[at.clone()].copy_from_slice(&whole[16 - at.len()..]);
+}
+
+fn write_ends(bytes: &mut [u8], layout: &Layout, to: &Tuple) {
+    write(bytes, &layout.src, to.src);
+    write(bytes, &layout.dst, to.dst);
+    let [sport, dport] = layout.ports();
+    if !is_icmp(layout.proto) {
+        bytes[dport..dport + 2].copy_from_slice(&to.dport.to_ne_bytes());
+    }
+    bytes[sport..sport + 2].copy_from_slice(&to.sport.to_ne_bytes());
+}
+
+/// The checksum over a packet of which only the first part is there.
+fn change_sum(bytes: &mut [u8], packet: &Packet, edits: &Edits) {
+    let mut change = 0;
+    let words = |tuple: &Tuple| tuple.src.0.into_iter().chain(tuple.dst.0);
+    if packet.proto != ICMP {
+        for (old, new) in words(&packet.tuple).zip(words(&edits.to)) {
+            change += checksum::change(old, new);
+        }
+        change += checksum::change(u32::from(packet.tuple.dport), u32::from(edits.to.dport));
+    }
+    change += checksum::change(u32::from(packet.tuple.sport), u32::from(edits.to.sport));
+    if let Some(at) = layout(bytes, ETHERNET).field() {
+        let field = u16::from_ne_bytes([bytes[at], bytes[at + 1]]);
+        bytes[at..at + 2].copy_from_slice(&checksum::update(field, change).to_ne_bytes());
+    }
+}
+
 /// Applies edits. Checksums are made anew where the programs change them by differences: the tests compare the two.
 pub(super) fn edit(bytes: &mut [u8], packet: &Packet, edits: &Edits) {
+    let layout = layout(bytes, ETHERNET);
     if edits.decrement {
-        bytes[22] -= 1;
+        bytes[layout.ttl] -= 1;
     }
-    let l4 = packet.l4 as usize;
     if edits.translate && packet.kind == KIND_ERROR {
-        edit_error(bytes, packet, edits);
+        write(bytes, &layout.src, edits.source(packet));
+        write(bytes, &layout.dst, edits.to.dst);
+        let quoted = packet.quoted() as usize;
+        let inner = self::layout(bytes, quoted);
+        write_ends(bytes, &inner, &edits.to.reversed());
+        sum_header(bytes, quoted);
+        resum(bytes);
     } else if edits.translate {
-        bytes[26..30].copy_from_slice(&edits.to.src.v4_word().to_ne_bytes());
-        bytes[30..34].copy_from_slice(&edits.to.dst.v4_word().to_ne_bytes());
-        let ports = if packet.proto == ICMP { l4 + 4 } else { l4 };
-        bytes[ports..ports + 2].copy_from_slice(&edits.to.sport.to_ne_bytes());
-        if packet.proto != ICMP {
-            bytes[l4 + 2..l4 + 4].copy_from_slice(&edits.to.dport.to_ne_bytes());
+        let absent = packet.proto == UDP && bytes[layout.l4 + 6..layout.l4 + 8] == [0, 0];
+        if packet.fragment == LATER {
+            write(bytes, &layout.src, edits.to.src);
+            write(bytes, &layout.dst, edits.to.dst);
+        } else {
+            write_ends(bytes, &layout, &edits.to);
         }
-        resum(bytes, packet, l4);
+        if packet.fragment == FIRST {
+            change_sum(bytes, packet, edits);
+        } else if packet.fragment == WHOLE && !absent {
+            resum(bytes);
+        }
     }
-    bytes[24..26].fill(0);
-    let sum = checksum::of(&bytes[ETHERNET..l4], 0);
-    bytes[24..26].copy_from_slice(&sum.to_ne_bytes());
-}
-
-/// The header and the quoted packet of an ICMP error.
-fn edit_error(bytes: &mut [u8], packet: &Packet, edits: &Edits) {
-    bytes[26..30].copy_from_slice(&edits.source(packet).v4_word().to_ne_bytes());
-    bytes[30..34].copy_from_slice(&edits.to.dst.v4_word().to_ne_bytes());
-    let quoted = edits.to.reversed();
-    bytes[QUOTED + 12..QUOTED + 16].copy_from_slice(&quoted.src.v4_word().to_ne_bytes());
-    bytes[QUOTED + 16..QUOTED + 20].copy_from_slice(&quoted.dst.v4_word().to_ne_bytes());
-    let ports = QUOTED + if packet.proto == ICMP { 24 } else { 20 };
-    bytes[ports..ports + 2].copy_from_slice(&quoted.sport.to_ne_bytes());
-    if packet.proto != ICMP {
-        bytes[ports + 2..ports + 4].copy_from_slice(&quoted.dport.to_ne_bytes());
-    }
-    bytes[QUOTED + 10..QUOTED + 12].fill(0);
-    let sum = checksum::of(&bytes[QUOTED..QUOTED + 20], 0);
-    bytes[QUOTED + 10..QUOTED + 12].copy_from_slice(&sum.to_ne_bytes());
-    bytes[36..38].fill(0);
-    let sum = checksum::of(&bytes[34..], 0);
-    bytes[36..38].copy_from_slice(&sum.to_ne_bytes());
-}
-
-fn resum(bytes: &mut [u8], packet: &Packet, l4: usize) {
-    let Some(at) = field(packet.proto).map(|at| at - 34 + l4) else {
-        return;
-    };
-    if packet.proto == UDP && bytes[at..at + 2] == [0, 0] {
-        return;
-    }
-    bytes[at..at + 2].fill(0);
-    let sum = transport_sum(bytes);
-    bytes[at..at + 2].copy_from_slice(&sum.to_ne_bytes());
+    sum_header(bytes, ETHERNET);
 }

@@ -5,6 +5,7 @@ use abi::{
     Addr,
     config::Settings,
     flow::{FlowKey, FlowValue},
+    fragment::{Fragment, FragmentKey},
     peer::Class,
     pod::{NONE, Pod, PodId},
     policy::{PolicyKey, PolicyValue},
@@ -92,6 +93,23 @@ impl Tables for Node {
 
     fn backend(&self, id: BackendId) -> Option<&Backend> {
         self.backends.get(&id)
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn put_fragment(&self, key: &FragmentKey, value: &Fragment) {
+        self.fragments.borrow_mut().insert(*key, *value);
+    }
+
+    fn bucket(&self, id: PodId) -> u64 {
+        self.buckets.borrow().get(&id).copied().unwrap_or(0)
+    }
+
+    fn swap_bucket(&self, id: PodId, _old: u64, new: u64) -> bool {
+        self.buckets.borrow_mut().insert(id, new);
+        true
     }
 
     fn flow(&self, key: &FlowKey) -> Option<Entry> {

@@ -7,15 +7,40 @@ use abi::{
 };
 use datapath::{
     kernel::Tunnel,
-    parse::{ICMP, TCP, UDP},
+    parse::{ETHERNET, ICMP, ICMPV6, TCP, UDP},
     sim::{
         Node,
-        frame::{Make, sums_right},
+        frame::{Make, layout, sums_right},
     },
 };
-use std::net::SocketAddr;
+use std::{cell::Cell, net::SocketAddr};
 
 use super::world;
+
+thread_local! {
+    /// Scenarios are told in IPv4's addresses; in a thread of this family each stands for [`six`] of it.
+    static V6: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread's scenario is one of IPv6.
+pub(crate) fn v6() -> bool {
+    V6.get()
+}
+
+/// From here on this thread speaks this family.
+pub(crate) fn speak(v6: bool) {
+    V6.set(v6);
+}
+
+/// The IPv6 address that an IPv4 address of the scenarios stands for; prefixes keep their bits.
+pub(crate) fn six(v4: Addr) -> Addr {
+    Addr([u32::from_ne_bytes([0xfd, 0, 0, 0]), 0, 0, v4.v4_word()])
+}
+
+/// In IPv6's scenarios.
+fn mapped(addr: Addr) -> Addr {
+    if v6() && addr.is_v4() { six(addr) } else { addr }
+}
 
 /// What was seen of a verdict.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,15 +49,37 @@ pub(crate) enum Seen {
     Pod(u32),
     Host,
     Encap(Addr, u32),
+    Reply,
     Nic(u32),
     Drop(DropReason),
 }
 
 /// Something that takes packets: the model, or the programs in the kernel.
 pub(crate) trait Bench {
+    /// The scenarios are those of IPv6.
+    const V6: bool = false;
     fn start(node: Node) -> Self;
     fn change(&mut self, change: impl FnOnce(&mut Node));
     fn send(&mut self, at: Hook, ifindex: u32, bytes: &[u8], tunnel: Option<Tunnel>) -> (Seen, Vec<u8>);
+}
+
+/// The same bench in IPv6.
+pub(crate) struct Six<B>(B);
+
+impl<B: Bench> Bench for Six<B> {
+    const V6: bool = true;
+
+    fn start(node: Node) -> Six<B> {
+        Six(B::start(node))
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Node)) {
+        self.0.change(change);
+    }
+
+    fn send(&mut self, at: Hook, ifindex: u32, bytes: &[u8], tunnel: Option<Tunnel>) -> (Seen, Vec<u8>) {
+        self.0.send(at, ifindex, bytes, tunnel)
+    }
 }
 
 /// Where a packet comes in.
@@ -43,6 +90,8 @@ pub(crate) enum From {
     Host,
     Overlay(&'static str),
     Service(&'static str),
+    /// By the overlay from an address as it is written.
+    Plain(&'static str),
     Nic,
     ToNic,
 }
@@ -56,6 +105,10 @@ impl From {
             From::Host => (Hook::FromHost, world::NET, None),
             From::Overlay(node) => (Hook::FromOverlay, world::OVERLAY, tunnel(node, VNI_POD)),
             From::Service(node) => (Hook::FromOverlay, world::OVERLAY, tunnel(node, VNI_SERVICE)),
+            From::Plain(node) => {
+                let source = node.parse::<std::net::IpAddr>().unwrap().into();
+                (Hook::FromOverlay, world::OVERLAY, Some(Tunnel { source, vni: VNI_POD }))
+            }
             From::Nic => (Hook::FromNetdev, world::NIC, None),
             From::ToNic => (Hook::ToNetdev, world::NIC, None),
         }
@@ -63,7 +116,7 @@ impl From {
 }
 
 pub(crate) fn addr(text: &str) -> Addr {
-    text.parse::<std::net::IpAddr>().unwrap().into()
+    mapped(text.parse::<std::net::IpAddr>().unwrap().into())
 }
 
 /// `"10.0.0.1:80 > 10.0.0.2:90"`; a port of `*` is 0.
@@ -71,7 +124,17 @@ pub(crate) fn tuple(text: &str) -> Tuple {
     let (src, dst) = text.split_once(" > ").unwrap();
     let end = |text: &str| text.replace('*', "0").parse::<SocketAddr>().unwrap();
     let (src, dst) = (end(src), end(dst));
-    Tuple { src: src.ip().into(), dst: dst.ip().into(), sport: src.port().to_be(), dport: dst.port().to_be() }
+    Tuple {
+        src: mapped(src.ip().into()),
+        dst: mapped(dst.ip().into()),
+        sport: src.port().to_be(),
+        dport: dst.port().to_be(),
+    }
+}
+
+/// The number of this family's ICMP.
+pub(crate) fn icmp() -> u8 {
+    if v6() { ICMPV6 } else { ICMP }
 }
 
 pub(crate) const SYN: u8 = 2;
@@ -85,6 +148,7 @@ pub(crate) struct Test<B>(pub(crate) B);
 
 impl<B: Bench> Test<B> {
     pub(crate) fn new() -> Test<B> {
+        speak(B::V6);
         Test(B::start(world::node()))
     }
 
@@ -93,7 +157,9 @@ impl<B: Bench> Test<B> {
     }
 
     pub(crate) fn make(text: &str, proto: u8, flags: u8) -> Make {
-        Make { tuple: tuple(text), proto, flags, ttl: 64, link: [world::GATEWAY, world::POD_MAC], unsummed: false }
+        let link = [world::GATEWAY, world::POD_MAC];
+        let proto = if proto == ICMP { icmp() } else { proto };
+        Make { tuple: tuple(text), proto, flags, ttl: 64, link, unsummed: false, extensions: &[] }
     }
 
     #[track_caller]
@@ -108,12 +174,12 @@ impl<B: Bench> Test<B> {
 
     #[track_caller]
     pub(crate) fn ping(&mut self, from: From, text: &str) -> Got {
-        self.send(from, &Self::make(text, ICMP, 8))
+        self.send(from, &Self::make(text, ICMP, if v6() { 128 } else { 8 }))
     }
 
     #[track_caller]
     pub(crate) fn pong(&mut self, from: From, text: &str) -> Got {
-        self.send(from, &Self::make(text, ICMP, 0))
+        self.send(from, &Self::make(text, ICMP, if v6() { 129 } else { 0 }))
     }
 
     #[track_caller]
@@ -124,7 +190,11 @@ impl<B: Bench> Test<B> {
     #[track_caller]
     pub(crate) fn raw(&mut self, from: From, sent: &[u8]) -> Got {
         let (at, ifindex, tunnel) = from.place();
-        let (seen, bytes) = self.0.send(at, ifindex, sent, tunnel);
+        let mut sent = sent.to_vec();
+        if at == Hook::FromPod && sent[6..12] == world::POD_MAC {
+            sent[6..12].copy_from_slice(&world::mac(ifindex)); // The sender that every made packet has means: its own.
+        }
+        let (seen, bytes) = self.0.send(at, ifindex, &sent, tunnel);
         if let Seen::Drop(_) = seen {
             assert_eq!(bytes, sent, "a dropped packet is never half rewritten");
         }
@@ -164,6 +234,12 @@ impl Got {
         self
     }
 
+    /// The same for a packet whose end is not here, so that its checksum cannot be verified.
+    #[track_caller]
+    pub(crate) fn gives_unsummed(self, seen: Seen, text: &str) {
+        assert_eq!((self.seen, self.text(text)), (seen, text.to_owned()));
+    }
+
     #[track_caller]
     pub(crate) fn drops(self, reason: DropReason) {
         assert_eq!(self.seen, Seen::Drop(reason));
@@ -171,25 +247,26 @@ impl Got {
 
     /// The source port that it left with, host byte order.
     pub(crate) fn sport(&self) -> u16 {
-        let at = if self.bytes[23] == ICMP { 38 } else { 34 };
+        let [at, _] = layout(&self.bytes, ETHERNET).ports();
         u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]])
     }
 
     pub(crate) fn ttl(&self) -> u8 {
-        self.bytes[22]
+        self.bytes[layout(&self.bytes, ETHERNET).ttl]
     }
 
     /// The packet's ends, with `*` where the expectation has it.
     fn text(&self, expected: &str) -> String {
-        let icmp = self.bytes[23] == ICMP;
-        let (source, dest) = if icmp { (38, 38) } else { (34, 36) };
+        let (b, layout) = (&self.bytes, layout(&self.bytes, ETHERNET));
         let wild = expected.split(" > ").map(|end| end.ends_with(":*")).collect::<Vec<_>>();
-        let end = |ip: usize, port: usize, wild: bool| {
-            let b = &self.bytes;
+        let end = |ip: &std::ops::Range<usize>, port: usize, wild: bool| {
+            let (prefix, v4) = b[ip.clone()].split_at(ip.len() - 4);
+            assert!(prefix.is_empty() || prefix == &six(Addr::ANY).bytes()[..12], "an address of the scenarios");
             let port = u16::from_be_bytes([b[port], b[port + 1]]);
             let port = if wild { "*".to_owned() } else { port.to_string() };
-            format!("{}.{}.{}.{}:{port}", b[ip], b[ip + 1], b[ip + 2], b[ip + 3])
+            format!("{}.{}.{}.{}:{port}", v4[0], v4[1], v4[2], v4[3])
         };
-        format!("{} > {}", end(26, source, wild[0]), end(30, dest, wild[1]))
+        let [sport, dport] = layout.ports();
+        format!("{} > {}", end(&layout.src, sport, wild[0]), end(&layout.dst, dport, wild[1]))
     }
 }

@@ -1,6 +1,10 @@
 //! One test per scenario, for a given bench.
 macro_rules! scenarios {
     ($bench:ty; $($name:ident)*) => { $(#[test] fn $name() { cases::$name::<$bench>(); })* };
+    // What only IPv6 has.
+    (six $bench:ty) => { scenarios!($bench;
+        solicitations_are_answered chatter_is_dropped extension_headers mapped_addresses pods_are_no_routers errors_past_extension_headers
+    ); };
     ($bench:ty) => { scenarios!($bench;
         pod_to_pod pod_to_other_node pod_to_itself pod_to_hosts pod_to_outside host_to_pods
         cluster_ip_from_a_pod cluster_ip_from_the_host hairpins udp_and_ping unsummed_udp
@@ -10,6 +14,6 @@ macro_rules! scenarios {
         policy_change_stops_a_flow answers_outlive_an_epoch generations a_pod_that_is_replaced a_backend_that_goes
         taken_answers_move_the_port a_host_flow_gives_way a_socket_keeps_its_port masqueraded_ports_differ
         nic_passes_the_hosts_own own_addresses_from_outside fragments_and_nonsense time_to_live
-        errors_about_flows errors_about_translated_flows to_pod_from_the_stack pod_to_overlay_port reopened_connection
+        errors_about_flows errors_about_translated_flows to_pod_from_the_stack pod_to_overlay_port reopened_connection forged_senders fragments_follow_the_first fragments_leave_the_node fragments_of_a_refused_packet overlay_over_either_family
     ); };
 }

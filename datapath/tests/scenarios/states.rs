@@ -1,8 +1,8 @@
 //! Scenarios of what flows remember: generations, reservations, and packets that are nobody's.
 use super::{HOST, node2};
 use crate::{
-    bench::{ACK, Bench, FIN, From, Got, RST, SYN, SYN_ACK, Seen, Test, addr, tuple},
-    world::{A, B, NET, NIC, POD_A, POD_B, pod, service},
+    bench::{ACK, Bench, FIN, From, Got, RST, SYN, SYN_ACK, Seen, Test, addr, tuple, v6},
+    world::{self, A, B, NET, NIC, POD_A, POD_B, pod, service},
 };
 use abi::{
     DropReason,
@@ -11,9 +11,8 @@ use abi::{
     service::ALIVE,
 };
 use datapath::{
-    checksum,
-    parse::{ICMP, TCP, UDP},
-    sim::frame::sums_right,
+    parse::{ETHERNET, ICMP, ICMPV6, TCP, UDP},
+    sim::frame::{Make, layout, resum, sum_header, sums_right},
 };
 
 const THERE: (From, &str, Seen, &str) =
@@ -158,13 +157,18 @@ pub(crate) fn fragments_and_nonsense<T: Bench>() {
         bytes[at] = value;
         bytes
     };
-    t.raw(From::Pod(A), &with(21, 1)).drops(DropReason::Fragment);
-    t.raw(From::Pod(A), &with(12, 0x86)).drops(DropReason::UnsupportedProtocol);
-    t.raw(From::Pod(A), &with(23, 132)).drops(DropReason::UnsupportedProtocol);
+    let (length, proto) = if v6() { (19, 20) } else { (17, 23) };
+    t.raw(From::Pod(A), &with(13, 0x99)).drops(DropReason::UnsupportedProtocol);
+    t.raw(From::Pod(A), &with(proto, 132)).drops(DropReason::UnsupportedProtocol);
     t.raw(From::Pod(A), &with(14, 0x35)).drops(DropReason::Malformed);
-    t.raw(From::Pod(A), &with(14, 0x44)).drops(DropReason::Malformed);
-    t.raw(From::Pod(A), &with(17, 200)).drops(DropReason::Malformed);
-    for at in [12, 14, 17, 21, 23] {
+    t.raw(From::Pod(A), &with(length, 200)).drops(DropReason::Malformed);
+    // The other family's ICMP, and a header that is no header.
+    t.raw(From::Pod(A), &with(proto, if v6() { ICMP } else { ICMPV6 })).drops(DropReason::UnsupportedProtocol);
+    if !v6() {
+        t.raw(From::Pod(A), &with(14, 0x44)).drops(DropReason::Malformed);
+        t.raw(From::Pod(A), &with(21, 1)).drops(DropReason::Fragment);
+    }
+    for at in [12, 14, length, proto] {
         assert_eq!(t.raw(From::Nic, &with(at, 200)).seen, Seen::Pass, "byte {at}: the host's business");
     }
 }
@@ -189,31 +193,41 @@ pub(crate) fn time_to_live<T: Bench>() {
 /// ICMP errors follow the flow that they are about.
 pub(crate) fn errors_about_flows<T: Bench>() {
     let mut t = Test::<T>::new();
-    let quoted = Test::<T>::make("10.244.1.2:1 > 10.244.1.3:80", UDP, 0).bytes();
-    t.raw(From::Pod(A), &quoted).gives(Seen::Pod(B), "10.244.1.2:1 > 10.244.1.3:80");
-    let mut error = Test::<T>::make("10.244.1.3:0 > 10.244.1.2:0", ICMP, 3).bytes();
-    error.truncate(42);
-    error.extend_from_slice(&quoted[14..]);
-    error[17] = (error.len() - 14) as u8;
+    t.udp(From::Pod(A), "10.244.1.2:1 > 10.244.1.3:80").gives(Seen::Pod(B), "10.244.1.2:1 > 10.244.1.3:80");
+    let mut error = unreachable::<T>("10.244.1.3", "10.244.1.2:1 > 10.244.1.3:80");
     assert_eq!(t.raw(From::Pod(B), &error).seen, Seen::Pod(A));
     assert_eq!(t.raw(From::Pod(A), &error).seen, Seen::Drop(DropReason::StaleFlow));
     // About nothing that we know.
-    error[14 + 28 + 15] = 77;
+    let inner = layout(&error, quoted_at());
+    error[inner.src.end - 1] = 77;
     t.raw(From::Pod(B), &error).drops(DropReason::StaleFlow);
 }
 
 /// An ICMP error of `source`, quoting a UDP packet.
 fn unreachable<T: Bench>(source: &str, quoted: &str) -> Vec<u8> {
     let (to, _) = quoted.split_once(':').unwrap();
-    let mut error = Test::<T>::make(&format!("{source}:0 > {to}:0"), ICMP, 3).bytes();
-    error.truncate(42);
-    error.extend_from_slice(&Test::<T>::make(quoted, UDP, 0).bytes()[14..]);
-    error[17] = (error.len() - 14) as u8;
-    for (at, from, to) in [(24, 14, 34), (36, 34, error.len())] {
-        error[at..at + 2].fill(0);
-        let sum = checksum::of(&error[from..to], 0);
-        error[at..at + 2].copy_from_slice(&sum.to_ne_bytes());
+    let make = Test::<T>::make(&format!("{source}:0 > {to}:0"), ICMP, if v6() { 1 } else { 3 });
+    error_about(&make, &Test::<T>::make(quoted, UDP, 0).bytes())
+}
+
+/// Where an error without options or extension headers quotes.
+fn quoted_at() -> usize {
+    if v6() { 62 } else { 42 }
+}
+
+/// The ICMP packet, as an error that quotes the other.
+pub(crate) fn error_about(make: &Make, quoted: &[u8]) -> Vec<u8> {
+    let mut error = make.bytes();
+    error.truncate(layout(&error, ETHERNET).l4 + 8);
+    error.extend_from_slice(&quoted[14..]);
+    let length = error.len() - 14;
+    if v6() {
+        error[19] = (length - 40) as u8; // Extension headers are part of the payload.
+    } else {
+        error[17] = length as u8;
     }
+    sum_header(&mut error, ETHERNET);
+    resum(&mut error);
     error
 }
 
@@ -222,8 +236,12 @@ pub(crate) fn errors_about_translated_flows<T: Bench>() {
     let mut t = Test::<T>::new();
     let quotes = |got: &Got, source: &str, quoted: &str| {
         let expected = unreachable::<T>(source, quoted);
-        assert_eq!(got.bytes[26..34], expected[26..34], "outer addresses");
-        assert_eq!(got.bytes[42 + 10..42 + 24], expected[42 + 10..42 + 24], "quoted header and ports");
+        let outer = layout(&expected, ETHERNET);
+        let (from, to) = (outer.src.start, outer.dst.end);
+        assert_eq!(got.bytes[from..to], expected[from..to], "outer addresses");
+        let ports = layout(&expected, quoted_at()).l4 + 4;
+        let header = if v6() { quoted_at() } else { quoted_at() + 10 };
+        assert_eq!(got.bytes[header..ports], expected[header..ports], "quoted header and ports");
         assert!(sums_right(&got.bytes));
     };
     t.udp(From::Pod(A), "10.244.1.2:9 > 10.96.0.14:53");
@@ -257,6 +275,27 @@ pub(crate) fn pod_to_overlay_port<T: Bench>() {
         t.udp(From::Pod(A), &format!("10.244.1.2:1 > {node}:8472")).drops(DropReason::PodToOverlay);
     }
     t.udp(From::Pod(A), "10.244.1.2:1 > 10.244.1.3:8472").gives(Seen::Pod(B), "10.244.1.2:1 > 10.244.1.3:8472");
+}
+
+pub(crate) fn forged_senders<T: Bench>() {
+    let mut t = Test::<T>::new();
+    let text = "10.244.1.2:1 > 10.244.1.3:80";
+    let mut make = Test::<T>::make(text, TCP, SYN);
+    for mac in [world::GATEWAY, world::mac(B), [0; 6]] {
+        make.link[1] = mac;
+        t.send(From::Pod(A), &make).drops(DropReason::WrongMac);
+    }
+    t.tcp(From::Pod(A), text, SYN).gives(Seen::Pod(B), text);
+    // A server that nobody asked; an answer to who asked it is one.
+    for (server, client) in [(67, 68), (547, 546)] {
+        let (ask, offer) = (
+            format!("10.244.1.2:{client} > 10.244.1.3:{server}"),
+            format!("10.244.1.3:{server} > 10.244.1.2:{client}"),
+        );
+        t.udp(From::Pod(B), &offer).drops(DropReason::RogueDhcp);
+        t.udp(From::Pod(A), &ask).gives(Seen::Pod(B), &ask);
+        t.udp(From::Pod(B), &offer).gives(Seen::Pod(A), &offer);
+    }
 }
 
 /// A port that is used again: a new connection, which may go to another backend.

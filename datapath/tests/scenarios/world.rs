@@ -13,7 +13,7 @@ use datapath::{
     sim::Node,
 };
 
-use super::bench::addr;
+use super::bench::{addr, v6};
 
 /// Interface indices.
 pub(crate) const HOST_SIDE: u32 = 10;
@@ -43,9 +43,14 @@ pub(crate) fn prefix(text: &str) -> Prefix {
 }
 
 pub(crate) fn settings() -> Settings {
+    let (host, hairpin) = (addr("172.31.0.11"), addr("169.254.42.1"));
+    let (host4, hairpin4, host6, hairpin6) =
+        if v6() { (Addr::ANY, Addr::ANY, host, hairpin) } else { (host, hairpin, Addr::ANY, Addr::ANY) };
     Settings {
-        host4: addr("172.31.0.11"),
-        hairpin4: addr("169.254.42.1"),
+        host4,
+        host6,
+        hairpin4,
+        hairpin6,
         node: 1,
         host_ifindex: HOST_SIDE,
         overlay_ifindex: OVERLAY,
@@ -58,7 +63,6 @@ pub(crate) fn settings() -> Settings {
         gateway_mac: GATEWAY,
         features: FEATURE_EVENTS | FEATURE_TRACE,
         jiffies_per_second: 250,
-        ..Settings::default()
     }
 }
 
@@ -67,8 +71,8 @@ pub(crate) fn node() -> Node {
     pod(&mut node, POD_A, "10.244.1.2", A, READY);
     pod(&mut node, POD_B, "10.244.1.3", B, READY);
     pod(&mut node, POD_UNREADY, "10.244.1.4", UNREADY, 0);
-    node.pods.insert(addr("172.31.0.11"), HOST);
-    node.pod.insert(HOST, Pod { addr4: addr("172.31.0.11"), ifindex: HOST_SIDE, flags: READY, ..Pod::default() });
+    pod(&mut node, HOST, "172.31.0.11", HOST_SIDE, READY);
+    node.pod.entry(HOST).and_modify(|row| (row.generation, row.mac) = (0, [0; 6]));
     node.nodes.insert(1, NodeRow { tunnel: addr("172.31.0.11"), generation: 1, flags: LOCAL, ..NodeRow::default() });
     node.nodes.insert(2, NodeRow { tunnel: addr("172.31.0.12"), generation: 1, ..NodeRow::default() });
     for (text, node_id, flags) in [
@@ -81,14 +85,15 @@ pub(crate) fn node() -> Node {
     ] {
         node.route(prefix(text), Route { node: node_id, flags });
     }
-    node.fib.put(96, Addr::from_octets([0; 4]).bytes(), NIC);
+    node.fib.put(96, addr("0.0.0.0").bytes(), NIC);
     services(&mut node);
     node
 }
 
 pub(crate) fn pod(node: &mut Node, id: PodId, ip: &str, ifindex: u32, flags: u32) {
     node.pods.insert(addr(ip), id);
-    let row = Pod { addr4: addr(ip), ifindex, generation: 1, mac: mac(ifindex), flags, ..Pod::default() };
+    let (addr4, addr6) = if v6() { (Addr::ANY, addr(ip)) } else { (addr(ip), Addr::ANY) };
+    let row = Pod { addr4, addr6, ifindex, generation: 1, mac: mac(ifindex), flags, ..Pod::default() };
     node.pod.insert(id, row);
 }
 
@@ -115,7 +120,7 @@ fn services(node: &mut Node) {
 pub(crate) fn service(node: &mut Node, id: u32, at: &str, proto: u8, backends: &[(&str, PodId, u32)]) {
     let (ip, port, scope) = match at.split_once(':') {
         Some((ip, port)) => (addr(ip), port, SCOPE_CLUSTER),
-        None => (Addr::ANY, at, SCOPE_NODE_PORT),
+        None => (Addr::wildcard(!v6()), at, SCOPE_NODE_PORT),
     };
     let key = ServiceKey { addr: ip, port: port.parse::<u16>().unwrap().to_be(), proto, scope };
     let (first_slot, count) = (id * 10, backends.len() as u32);

@@ -3,8 +3,9 @@
 #![no_std]
 #![no_main]
 
+use abi::Addr;
 use aya_ebpf::{
-    bindings::{TC_ACT_SHOT, bpf_tunnel_key},
+    bindings::{BPF_F_TUNINFO_IPV6, TC_ACT_SHOT, bpf_tunnel_key},
     helpers::generated::bpf_skb_set_tunnel_key,
     macros::{classifier, map},
     maps::ProgramArray,
@@ -16,17 +17,24 @@ use core::mem::{MaybeUninit, size_of};
 #[map]
 static TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-/// Control block: outer source (host byte order) and VNI.
+/// Control block: outer source (as `abi::Addr`) and VNI.
 #[classifier]
 pub fn tunnel(context: TcContext) -> i32 {
     let cb = context.cb();
     // SAFETY: all zeros is a valid value of this C struct.
     let mut key: bpf_tunnel_key = unsafe { MaybeUninit::zeroed().assume_init() };
-    key.__bindgen_anon_3.local_ipv4 = cb[0];
-    key.tunnel_id = cb[1];
+    let source = Addr([cb[0], cb[1], cb[2], cb[3]]);
+    let flags = if source.is_v4() {
+        key.__bindgen_anon_3.local_ipv4 = u32::from_be(source.v4_word());
+        0
+    } else {
+        key.__bindgen_anon_3.local_ipv6 = source.0;
+        u64::from(BPF_F_TUNINFO_IPV6)
+    };
+    key.tunnel_id = cb[4];
     // SAFETY: the struct lives on the stack and has its own size; the context is the program's own.
     unsafe {
-        if bpf_skb_set_tunnel_key(context.skb.skb, &raw mut key, size_of::<bpf_tunnel_key>() as u32, 0) == 0 {
+        if bpf_skb_set_tunnel_key(context.skb.skb, &raw mut key, size_of::<bpf_tunnel_key>() as u32, flags) == 0 {
             TARGET.tail_call(&context, 0);
         }
     }

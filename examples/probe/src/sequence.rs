@@ -266,13 +266,15 @@ fn deepen(socket: &UdpSocket) {
 
 /// Datagrams that full buffers of this network namespace's sockets on a port have refused.
 pub fn overflow(port: u16) -> u64 {
-    let text = fs::read_to_string("/proc/thread-self/net/udp").unwrap_or_default();
+    // A socket of the IPv6 wildcard takes IPv4 too and is in the second table only.
+    let tables = ["udp", "udp6"].map(|table| format!("/proc/thread-self/net/{table}"));
+    let texts = tables.map(|path| fs::read_to_string(path).unwrap_or_default());
     let of_port = |line: &&str| {
         let local = line.split_whitespace().nth(1).and_then(|local| local.rsplit_once(':'));
         local.is_some_and(|(_, hex)| u16::from_str_radix(hex, 16) == Ok(port))
     };
     let drops = |line: &str| line.split_whitespace().last().and_then(|word| word.parse::<u64>().ok());
-    text.lines().skip(1).filter(of_port).filter_map(drops).sum()
+    texts.iter().flat_map(|text| text.lines().skip(1)).filter(of_port).filter_map(drops).sum()
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ fn sources() -> Sources<'static> {
         config_maps: BTreeMap::from([("settings".to_owned(), map)]),
         secrets: BTreeMap::from([("hidden".to_owned(), secret)]),
         pod_ips: vec!["10.244.0.9".parse().expect("ip"), "fd00::9".parse().expect("ip")],
-        host_ip: Some("172.31.0.11".parse().expect("ip")),
+        host_ips: vec!["172.31.0.11".parse().expect("ip"), "fd00:172:31::11".parse().expect("ip")],
         ..Sources::default()
     }
 }
@@ -97,6 +97,7 @@ fn fields_of_pod_and_container() {
         ("status.podIP", "V=10.244.0.9"),
         ("status.podIPs", "V=10.244.0.9,fd00::9"),
         ("status.hostIP", "V=172.31.0.11"),
+        ("status.hostIPs", "V=172.31.0.11,fd00:172:31::11"),
     ];
     for (path, expected) in cases {
         check_source(&serde_json::json!({"fieldRef": {"fieldPath": path}}), Ok(&[expected]));

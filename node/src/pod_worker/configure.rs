@@ -68,7 +68,8 @@ impl Worker {
         let namespace = self.pod.metadata.namespace.clone().unwrap_or_default();
         let unanswered = |error: kube::Error| refuse(format!("failed to sync configmap or secret cache: {error}"));
         let (config_maps, secrets) = env::references(spec);
-        let mut sources = Sources { pod_ips: self.ips(), host_ip: Some(self.node.ip), ..Sources::default() };
+        let mut sources =
+            Sources { pod_ips: self.ips(), host_ips: self.node.ips.iter().collect(), ..Sources::default() };
         let api: Api<ConfigMap> = Api::namespaced(self.node.client.clone(), &namespace);
         for name in config_maps {
             if let Some(map) = api.get_opt(&name).await.map_err(unanswered)? {

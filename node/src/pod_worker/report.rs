@@ -76,7 +76,8 @@ async fn send_all(api: Api<Pod>, name: String, uid: String, mut newest: watch::R
     }
 }
 
-/// Fields that may have to go are sent as null; conditions merge by type, so that those of others stay.
+/// Fields that may have to go are sent as null; conditions merge by type, so that those of others stay. Addresses would
+/// merge too: those of an earlier sandbox would stay.
 fn body(uid: &str, status: &PodStatus) -> serde_json::Value {
     let mut status = serde_json::to_value(status).expect("a status is JSON");
     for field in ["message", "reason"] {
@@ -89,6 +90,11 @@ fn body(uid: &str, status: &PodStatus) -> serde_json::Value {
             if condition.get(field).is_none() {
                 condition[field] = serde_json::Value::Null;
             }
+        }
+    }
+    for field in ["podIPs", "hostIPs"] {
+        if let Some(ips) = status.get_mut(field).and_then(|ips| ips.as_array_mut()) {
+            ips.insert(0, serde_json::json!({"$patch": "replace"}));
         }
     }
     serde_json::json!({"metadata": {"uid": uid}, "status": status})
@@ -138,12 +144,15 @@ mod tests {
     #[test]
     fn what_has_gone_is_null() {
         let status: PodStatus = serde_json::from_value(
-            serde_json::json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}),
+            serde_json::json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
+                "podIPs": [{"ip": "10.244.0.9"}, {"ip": "fd00:10:244::9"}]}),
         )
         .expect("a status");
         let body = body("u", &status);
         assert_eq!(body["metadata"]["uid"], "u");
         assert!(body["status"].as_object().expect("status").contains_key("message"));
         assert!(body["status"]["conditions"][0]["reason"].is_null());
+        let ips = serde_json::json!([{"$patch": "replace"}, {"ip": "10.244.0.9"}, {"ip": "fd00:10:244::9"}]);
+        assert_eq!((&body["status"]["podIPs"], body["status"].get("hostIPs")), (&ips, None));
     }
 }

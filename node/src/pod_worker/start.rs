@@ -138,7 +138,8 @@ impl Worker {
         let mapping = |port: &k8s_openapi::api::core::v1::ContainerPort| {
             let host_port = port.host_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)?;
             let protocol = port.protocol.as_deref().unwrap_or("TCP").to_lowercase();
-            Some(PortMapping { host_port, container_port: u16::try_from(port.container_port).ok()?, protocol })
+            let container_port = u16::try_from(port.container_port).ok()?;
+            Some(PortMapping { host_port, container_port, protocol, host_ip: port.host_ip.clone().unwrap_or_default() })
         };
         SandboxConfig {
             pod: PodId {

@@ -160,8 +160,8 @@ mod tests {
 
     use super::*;
 
-    async fn answer(reply: &'static str) -> Target {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    async fn answer(host: &str, reply: &'static str) -> Target {
+        let listener = TcpListener::bind((host, 0)).await.expect("a port");
         let port = listener.local_addr().expect("address").port();
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("a connection");
@@ -172,26 +172,32 @@ mod tests {
         });
         Target {
             https: false,
-            host: "127.0.0.1".into(),
+            host: host.into(),
             port,
             path: "/healthz?a=1".into(),
             headers: vec![("X-A".into(), "b".into())],
         }
     }
 
-    #[tokio::test]
-    async fn statuses_and_refusals() {
-        let target = answer("HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno").await;
+    /// `written` is the host as URLs and Go's dialer write it.
+    async fn check(host: &str, written: &str) {
+        let target = answer(host, "HTTP/1.1 503 No\r\nContent-Length: 2\r\n\r\nno").await;
         let (status, body) = get(&target, Duration::from_secs(5)).await.expect("an answer");
         assert_eq!((status.as_u16(), body.as_str()), (503, "no"));
-        let free = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("address").port();
+        let free = TcpListener::bind((host, 0)).await.expect("a port").local_addr().expect("address").port();
         let target = Target { port: free, ..target };
         let error = get(&target, Duration::from_secs(5)).await.expect_err("nobody listens");
-        assert_eq!(
-            error,
-            format!(
-                "Get \"http://127.0.0.1:{free}/healthz?a=1\": dial tcp 127.0.0.1:{free}: connect: connection refused"
-            )
-        );
+        let dial = format!("dial tcp {written}:{free}: connect: connection refused");
+        assert_eq!(error, format!("Get \"http://{written}:{free}/healthz?a=1\": {dial}"));
+    }
+
+    #[tokio::test]
+    async fn statuses_and_refusals() {
+        check("127.0.0.1", "127.0.0.1").await;
+        if std::net::TcpListener::bind("[::1]:0").is_ok() {
+            check("::1", "[::1]").await;
+        } else {
+            eprintln!("SKIPPED: this machine has no IPv6 loopback address");
+        }
     }
 }

@@ -11,6 +11,7 @@ struct Case {
     unready: Vec<&'static str>,
     terminating: bool,
     old: PodStatus,
+    node: &'static str,
 }
 
 impl Case {
@@ -23,6 +24,7 @@ impl Case {
             unready: vec![],
             terminating: false,
             old: PodStatus::default(),
+            node: "172.31.0.11",
         }
     }
 
@@ -40,7 +42,7 @@ impl Case {
             waiting: &self.waiting,
             probed: &|id| Probed { started: true, ready: !self.unready.contains(&id) },
             messages: &BTreeMap::new(),
-            node_ip: "172.31.0.11".parse().expect("ip"),
+            node_ips: self.node.parse().expect("addresses"),
             terminating: self.terminating,
             now: at(200),
         })
@@ -148,6 +150,37 @@ fn deletion_decides_the_phase() {
     check(&terminating("0"), "Succeeded | a:Completed:0 | Ready=PodCompleted ContainersReady=PodCompleted");
     check(&terminating("137"), "Failed | a:Error:0 | Ready=PodFailed ContainersReady=PodFailed");
     check(&terminating("running"), "Running | a:ready:0 | ");
+}
+
+/// `podIP podIPs | hostIP hostIPs` of a pod whose network gave it an address of each family.
+#[track_caller]
+fn check_addresses(node: &'static str, host_network: bool, expected: &str) {
+    let mut pod = pod("Always", &[], &["a"]);
+    pod.spec.as_mut().expect("spec").host_network = Some(host_network);
+    let mut case = Case { node, ..Case::new(pod, &[container("a", 0, "s", "running")]) };
+    let network = ["10.244.0.9".parse().expect("ip"), "fd00:10:244::9".parse().expect("ip")];
+    case.sandbox.as_mut().expect("a sandbox").ips = network.to_vec();
+    let status = case.status();
+    let pod_ips: Vec<String> = status.pod_ips.into_iter().flatten().map(|ip| ip.ip).collect();
+    let host_ips: Vec<String> = status.host_ips.into_iter().flatten().map(|ip| ip.ip).collect();
+    let (pod_ip, host_ip) = (status.pod_ip.unwrap_or_default(), status.host_ip.unwrap_or_default());
+    assert_eq!(format!("{pod_ip} {} | {host_ip} {}", pod_ips.join(","), host_ips.join(",")), expected);
+}
+
+#[test]
+fn the_nodes_primary_family_comes_first() {
+    check_addresses(
+        "172.31.0.11,fd00::11",
+        false,
+        "10.244.0.9 10.244.0.9,fd00:10:244::9 | 172.31.0.11 172.31.0.11,fd00::11",
+    );
+    check_addresses(
+        "fd00::11,172.31.0.11",
+        false,
+        "fd00:10:244::9 fd00:10:244::9,10.244.0.9 | fd00::11 fd00::11,172.31.0.11",
+    );
+    check_addresses("fd00::11,172.31.0.11", true, "fd00::11 fd00::11,172.31.0.11 | fd00::11 fd00::11,172.31.0.11");
+    check_addresses("172.31.0.11", true, "172.31.0.11 172.31.0.11 | 172.31.0.11 172.31.0.11");
 }
 
 #[test]

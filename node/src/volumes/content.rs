@@ -146,7 +146,8 @@ impl Target<'_> {
     }
 
     fn downward(&self, items: &[DownwardAPIVolumeFile], mode: i32, payload: &mut Payload) -> Result<(), Cause> {
-        let sources = Sources { pod_ips: self.ips.to_vec(), host_ip: Some(self.node.ip), ..Sources::default() };
+        let sources =
+            Sources { pod_ips: self.ips.to_vec(), host_ips: self.node.ips.iter().collect(), ..Sources::default() };
         for item in items {
             let content = if let Some(field) = &item.field_ref {
                 env::pod_field(self.pod, &field.field_path, &sources)?

@@ -22,6 +22,8 @@ pub(crate) struct Lab {
     pub(crate) directory: PathBuf,
     pub(crate) api: Api,
     pub(crate) agent: Option<Child>,
+    /// The machine at the far end of the node's NIC, 172.31.0.2.
+    pub(crate) outside: Namespace,
     server: SocketAddr,
     _end: mpsc::Sender<()>,
 }
@@ -34,10 +36,10 @@ pub(crate) fn on_a_node(range: &'static str, test: impl FnOnce(&mut Lab) + Send 
     }
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().to_path_buf();
-    namespaces::node(&directory.path().join("bpf"), move |_outside| {
+    namespaces::node(&directory.path().join("bpf"), move |outside| {
         let (api, server, end) = serve();
         api.put("/api/v1/namespaces", json!({ "metadata": { "name": "default", "labels": {} } }));
-        let mut lab = Lab { directory: path, api, agent: None, server, _end: end };
+        let mut lab = Lab { directory: path, api, agent: None, outside, server, _end: end };
         lab.node(range);
         lab.start_agent();
         test(&mut lab);
@@ -68,7 +70,13 @@ impl Lab {
 
     /// A Pod object on this node.
     pub(crate) fn pod(&self, name: &str) {
-        let metadata = json!({ "name": name, "namespace": "default", "uid": format!("u-{name}") });
+        self.annotated(name, &json!({}));
+    }
+
+    /// A Pod object with annotations.
+    pub(crate) fn annotated(&self, name: &str, annotations: &Value) {
+        let metadata = json!({ "name": name, "namespace": "default", "uid": format!("u-{name}"),
+            "annotations": annotations });
         self.api.put(
             PODS,
             json!({ "metadata": metadata, "spec": { "nodeName": "n1", "containers": [] },
@@ -225,8 +233,13 @@ impl Call {
 
     /// Executes the plugin.
     pub(crate) fn run(&self) -> Said {
+        self.run_by(&program("weft-cni"))
+    }
+
+    /// Executes another plugin.
+    pub(crate) fn run_by(&self, plugin: &Path) -> Said {
         use std::io::Write as _;
-        let mut plugin = Command::new(program("weft-cni"));
+        let mut plugin = Command::new(plugin);
         plugin.env_clear().envs(self.variables.iter().map(|(name, value)| (*name, value.as_str())));
         plugin.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = plugin.spawn().expect("weft-cni starts");

@@ -77,6 +77,8 @@ fn a_range_that_is_used_up() {
         status.fails(50, "no address is left in 10.244.0.0/29");
         lab.call("DEL", &pods[2].0, &pods[2].1).succeeds();
         status.succeeds();
-        lab.call("ADD", name, namespace).succeeds();
+        let again = lab.call("ADD", name, namespace);
+        again.fails(11, "rest for");
+        lab.wait_for("the address to have rested", |_| again.run().status == 0);
     });
 }

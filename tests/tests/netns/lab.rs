@@ -1,7 +1,11 @@
 //! Two nodes, three pods and a machine outside, each a network namespace, joined by a bridge in one more.
 //!
 //! Everything hangs on the mount and network namespaces of the test's thread: when it ends, however it ends, all is gone.
-use crate::{exchange::within, rows, world};
+use crate::{
+    bench::{addr, v6},
+    exchange::within,
+    rows, world,
+};
 use abi::{
     DropReason,
     config::{GATEWAY_MAC, Settings},
@@ -68,7 +72,12 @@ impl Lab {
         mount(Some("bpf"), "/run/bpf", Some("bpf"), MsFlags::empty(), none).unwrap();
         ip("link add fabric type bridge");
         ip("link set fabric up");
-        machine("outside", "172.31.0.2");
+        machine("outside", &place("172.31.0.2"));
+        if v6() {
+            // What a node forwards to another must fit with the outer header: nobody is told yet that it does not, and
+            // an outer IPv6 header is not split on the way.
+            ip(&format!("-n outside route add fd00::ac1f:0/121 dev eth0 mtu {}", mtu()));
+        }
         let nodes = vec![node("node-1", 1, PODS_1, attach), node("node-2", 2, PODS_2, attach)];
         Lab { nodes }
     }
@@ -92,9 +101,33 @@ impl Lab {
     }
 }
 
+/// An address of the lab as this thread's family has it.
+pub(crate) fn place(text: &str) -> String {
+    addr(text).to_string()
+}
+
+/// A range of it.
+fn range(text: &str, bits: u32) -> String {
+    format!("{}/{}", place(text), if v6() { 96 + bits } else { bits })
+}
+
+/// What the overlay's outer headers leave of 1500 bytes: IPv6's is 20 bytes longer.
+fn mtu() -> u32 {
+    if v6() { 1430 } else { 1450 }
+}
+
+/// What `ip` wants behind an IPv6 address, that it may be used at once.
+fn at_once() -> &'static str {
+    if v6() { " nodad" } else { "" }
+}
+
 fn ip(arguments: &str) {
     let done = Command::new("ip").args(arguments.split(' ')).output().expect("the ip command");
     assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+fn with_bits(address: &str, bits: u32) -> String {
+    format!("{address}/{}", if v6() { 96 + bits } else { bits })
 }
 
 fn mac(bytes: [u8; 6]) -> String {
@@ -106,34 +139,39 @@ fn machine(name: &str, address: &str) {
     ip(&format!("netns add {name}"));
     ip(&format!("link add eth0 index 20 netns {name} type veth peer name {name}"));
     ip(&format!("link set {name} master fabric up"));
-    for command in ["link set lo up", "link set eth0 up", &format!("addr add {address}/24 dev eth0")] {
+    for command in
+        ["link set lo up", "link set eth0 up", &format!("addr add {} dev eth0{}", with_bits(address, 24), at_once())]
+    {
         ip(&format!("-n {name} {command}"));
     }
 }
 
 fn node(name: &'static str, number: u32, pods: &[PodAt], attach: Attach) -> Loaded {
-    let address = format!("172.31.0.1{number}");
+    let address = place(&format!("172.31.0.1{number}"));
     machine(name, &address);
     within(name, || {
         for (key, value) in [("ip_forward", "1"), ("conf/all/rp_filter", "0"), ("conf/default/rp_filter", "0")] {
             std::fs::write(format!("/proc/sys/net/ipv4/{key}"), value).unwrap();
         }
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
     })
     .join()
     .unwrap();
     let gateway = mac(GATEWAY_MAC);
+    let mtu = mtu();
+    let (beyond, onlink) = if v6() { ("fe80::1", "") } else { ("169.254.42.2", " onlink") };
     for command in [
-        "link add weft_host index 10 mtu 1450 type veth peer name weft_net index 11",
+        &format!("link add weft_host index 10 mtu {mtu} type veth peer name weft_net index 11"),
         &format!("link set weft_host address {gateway} up"),
-        &format!("link set weft_net address {gateway} mtu 1450 up"),
+        &format!("link set weft_net address {gateway} mtu {mtu} up"),
         &format!("link add weft_vxlan index 30 address {gateway} type vxlan external dstport 8472"),
-        "link set weft_vxlan mtu 1450 up",
-        &format!("neigh add 169.254.42.2 lladdr {gateway} dev weft_host nud permanent"),
+        &format!("link set weft_vxlan mtu {mtu} up"),
+        &format!("neigh add {beyond} lladdr {gateway} dev weft_host nud permanent"),
     ] {
         ip(&format!("-n {name} {command}"));
     }
-    for range in ["10.244.0.0/16", "10.96.0.0/16", "169.254.42.1/32"] {
-        ip(&format!("-n {name} route add {range} via 169.254.42.2 dev weft_host onlink src {address}"));
+    for range in [range("10.244.0.0", 16), range("10.96.0.0", 16), range("169.254.42.1", 32)] {
+        ip(&format!("-n {name} route add {range} via {beyond} dev weft_host{onlink} src {address}"));
     }
     for pod in pods {
         make_pod(name, pod);
@@ -143,33 +181,42 @@ fn node(name: &'static str, number: u32, pods: &[PodAt], attach: Attach) -> Load
 }
 
 fn make_pod(node: &str, (name, address, _, index): &PodAt) {
+    let mtu = mtu();
     ip(&format!("netns add {name}"));
-    ip(&format!("-n {node} link add {name} index {index} mtu 1450 type veth peer name eth0 mtu 1450 netns {name}"));
+    ip(&format!("-n {node} link add {name} index {index} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {name}"));
     ip(&format!("-n {node} link set {name} address {} up", mac(GATEWAY_MAC)));
     for command in [
         "link set lo up",
         &format!("link set eth0 address {} up", mac(world::mac(*index))),
-        &format!("addr add {address}/32 dev eth0"),
-        "route add 169.254.1.1 dev eth0 scope link",
-        "route add default via 169.254.1.1 dev eth0",
+        &format!("addr add {} dev eth0{}", range(address, 32), at_once()),
     ] {
         ip(&format!("-n {name} {command}"));
     }
+    let next = if v6() { "fe80::1" } else { "169.254.1.1" };
+    if !v6() {
+        ip(&format!("-n {name} route add {next} dev eth0 scope link"));
+    }
+    ip(&format!("-n {name} route add default via {next} dev eth0"));
     if *name != "pod-b" {
-        // Pod B has to ask by ARP.
+        // Pod B has to ask by ARP, or by a solicitation.
         let gateway = mac(GATEWAY_MAC);
-        ip(&format!("-n {name} neigh add 169.254.1.1 lladdr {gateway} dev eth0 nud permanent"));
+        ip(&format!("-n {name} neigh add {next} lladdr {gateway} dev eth0 nud permanent"));
     }
 }
 
 /// The scenarios' tables, from the view of this node, with every service for TCP and UDP.
 fn tables(number: u32, pods: &[PodAt]) -> Node {
     let mut node = world::node();
-    let own = format!("172.31.0.1{number}");
-    node.settings = Settings { host4: crate::bench::addr(&own), node: number, features: 0, ..node.settings };
+    let own = addr(&format!("172.31.0.1{number}"));
+    node.settings = Settings { node: number, features: 0, ..node.settings };
     node.pods.clear();
-    node.pods.insert(crate::bench::addr(&own), HOST);
-    node.pod.get_mut(&HOST).unwrap().addr4 = crate::bench::addr(&own);
+    node.pods.insert(own, HOST);
+    let host = node.pod.get_mut(&HOST).unwrap();
+    if v6() {
+        (node.settings.host6, host.addr6) = (own, own);
+    } else {
+        (node.settings.host4, host.addr4) = (own, own);
+    }
     for (id, row) in &mut node.nodes {
         row.flags = if *id == number { LOCAL } else { 0 };
     }

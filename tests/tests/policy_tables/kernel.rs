@@ -33,7 +33,7 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use crate::{
     cluster::NODES,
-    node::{End, FIRST_POD, Flow, HOST_SIDE, POD_DEVICES},
+    node::{End, FIRST_POD, Flow, HOST_SIDE, POD_DEVICES, POD_MAC},
     order::Target,
 };
 
@@ -180,9 +180,9 @@ impl Kernel {
         let (program, ifindex) = match flow.from.ifindex {
             Some(ifindex) => (classifier(&self.ebpf, Hook::FromPod.name()), ifindex),
             None if self.is_remote(&flow.from) => {
-                let node = u32::from(NODES[1 - self.node].parse::<std::net::Ipv4Addr>().unwrap());
-                context[CB..CB + 4].copy_from_slice(&node.to_ne_bytes());
-                context[CB + 4..CB + 8].copy_from_slice(&VNI_POD.to_ne_bytes());
+                let node = Addr::from(NODES[1 - self.node].parse::<std::net::IpAddr>().unwrap());
+                context[CB..CB + 16].copy_from_slice(&node.bytes());
+                context[CB + 16..CB + 20].copy_from_slice(&VNI_POD.to_ne_bytes());
                 (classifier(&self.tunnel, "tunnel"), OVERLAY)
             }
             None => (classifier(&self.ebpf, Hook::FromHost.name()), HOST_SIDE + 1),
@@ -246,9 +246,8 @@ fn packet(flow: &Flow) -> Vec<u8> {
         1 => 8,
         _ => 0,
     };
-    let make =
-        Make { tuple, proto: flow.proto, flags, ttl: 64, link: [GATEWAY_MAC, [2, 0, 0, 0, 9, 9]], unsummed: false };
-    make.bytes()
+    let link = [GATEWAY_MAC, POD_MAC];
+    Make { tuple, proto: flow.proto, flags, ttl: 64, link, unsummed: false, extensions: &[] }.bytes()
 }
 
 impl Target for Kernel {

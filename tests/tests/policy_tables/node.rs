@@ -6,6 +6,7 @@ use std::{
 };
 
 use agent::{
+    cni::wishes::Wishes,
     compile::{Compiled, compile},
     slots::Slots,
     snapshot::{Attachment, NodeFacts, Snapshot},
@@ -40,7 +41,7 @@ fn snapshot(world: &World, node: usize) -> Snapshot {
     });
     let facts = NodeFacts {
         name: format!("node-{}", node + 1).into(),
-        address: NODES[node].parse().unwrap(),
+        own: vec![NODES[node].parse().unwrap()],
         host_ifindex: HOST_SIDE,
         cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
         service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
@@ -57,6 +58,9 @@ fn snapshot(world: &World, node: usize) -> Snapshot {
     }
 }
 
+/// Of every pod: the source of each packet that one sends.
+pub(crate) const POD_MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
+
 fn attachment(pod: &LocalPod) -> Attachment {
     let ifindex = ifindex(pod);
     Attachment {
@@ -64,9 +68,10 @@ fn attachment(pod: &LocalPod) -> Attachment {
         ifname: "eth0".into(),
         pod: pod.key.clone(),
         uid: pod.uid.clone(),
-        address: v4(pod),
+        addresses: vec![v4(pod).into()],
         ifindex,
-        mac: [2, 0, 0, 0, (ifindex >> 8) as u8, ifindex as u8],
+        mac: POD_MAC,
+        wishes: Wishes::default(),
     }
 }
 

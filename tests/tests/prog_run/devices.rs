@@ -21,6 +21,7 @@ pub(crate) fn enter() -> PathBuf {
     std::fs::create_dir_all(&pins).unwrap();
     mount(Some("bpf"), &pins, Some("bpf"), MsFlags::empty(), none).expect("bpffs");
     std::fs::write("/proc/sys/net/ipv4/conf/all/forwarding", "1").unwrap();
+    std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
     make();
     pins
 }
@@ -34,6 +35,9 @@ fn make() {
     ip(&format!("link add weft_vxlan index {OVERLAY} type vxlan external dstport 8472"));
     ip("addr add 172.31.0.11/24 dev eth0");
     ip("route add default via 172.31.0.1");
+    // The same by `six` of the scenarios.
+    ip("addr add fd00::ac1f:b/120 dev eth0 nodad");
+    ip("route add default via fd00::ac1f:1");
 }
 
 fn pair(name: &str, index: u32, peer: &str, peer_index: u32) {

@@ -14,7 +14,7 @@ use abi::{
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
     maps::ProgramArray,
-    programs::{Program, SchedClassifier},
+    programs::{Program, ProgramError, SchedClassifier},
 };
 use datapath::{kernel::Tunnel, parse::TCP, sim::Node};
 use std::{
@@ -61,7 +61,18 @@ fn classifier<'a>(ebpf: &'a Ebpf, name: &str) -> &'a SchedClassifier {
 fn load_all(ebpf: &mut Ebpf) {
     for (name, program) in ebpf.programs_mut() {
         let program: &mut SchedClassifier = program.try_into().unwrap();
-        if let Err(error) = program.load() {
+        let interrupted = |error: &ProgramError| match error {
+            // The verifier gives up whenever the thread has a signal to see to, and wants to be asked again.
+            ProgramError::LoadError { io_error, .. } => io_error.kind() == std::io::ErrorKind::WouldBlock,
+            _ => false,
+        };
+        let mut loaded = program.load();
+        for _ in 0..10 {
+            if loaded.as_ref().is_err_and(interrupted) {
+                loaded = program.load();
+            }
+        }
+        if let Err(error) = loaded {
             let text = format!("{error}: {:?}", std::error::Error::source(&error));
             // What the kernel answered, and how the verifier's log ends.
             let head: String = text.chars().take(200).collect();
@@ -133,8 +144,8 @@ impl Bench for KernelNode {
         let mut context = [0; SK_BUFF];
         context[IFINDEX..IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
         let program = if let Some(tunnel) = tunnel {
-            context[CB..CB + 4].copy_from_slice(&u32::from_be(tunnel.source.v4_word()).to_ne_bytes());
-            context[CB + 4..CB + 8].copy_from_slice(&tunnel.vni.to_ne_bytes());
+            context[CB..CB + 16].copy_from_slice(&tunnel.source.bytes());
+            context[CB + 16..CB + 20].copy_from_slice(&tunnel.vni.to_ne_bytes());
             classifier(&self.tunnel, "tunnel")
         } else {
             classifier(&self.ebpf, at.name())
@@ -147,11 +158,13 @@ impl Bench for KernelNode {
         options.ctx_out = Some(&mut after);
         let result = program.test_run(options).expect("BPF_PROG_TEST_RUN");
         let word = |index: usize| u32::from_ne_bytes(after[CB + index * 4..CB + index * 4 + 4].try_into().unwrap());
+        let outer = Addr([word(1), word(2), word(3), word(4)]);
         let seen = match (word(0) & 0x300, word(0) as u8) {
+            (0x300, _) => Seen::Reply,
             (0x100, reason) => Seen::Drop(DropReason::from_number(reason).unwrap()),
             (_, NEXT_POD) => Seen::Pod(word(1)),
             (_, NEXT_HOST) => Seen::Host,
-            (_, NEXT_NODE) => Seen::Encap(Addr::v4(word(2)), word(3)),
+            (_, NEXT_NODE) => Seen::Encap(outer, word(0) >> 16),
             (_, NEXT_NIC) => Seen::Nic(word(1)),
             _ => Seen::Pass,
         };

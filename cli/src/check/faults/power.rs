@@ -14,14 +14,14 @@ use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, PostParams},
 };
-use local_cluster::Cluster;
+use local_cluster::{Cluster, IpFamily};
 use probe::{Proto, Target};
 use serde_json::json;
 use tokio::{sync::watch, time::sleep};
 
 use super::super::{
     caller::Caller,
-    fixture::{Fixture, TCP},
+    fixture::{Fixture, TCP, listen},
     reach,
     report::Report,
 };
@@ -75,7 +75,10 @@ pub(in crate::check) async fn cut(cluster: &Cluster, fixture: &mut Fixture, repo
     lost.deployments.delete(NAME, &DeleteParams::default()).await?;
     let again = Fixture::create(&client, cluster).await.context("pods on the node that came back")?;
     let mut reached = Report::default();
-    let outcome = reach::pods_to_pods(&again, &mut reached).await;
+    let mut outcome = Ok(());
+    for family in again.families.families().iter().copied() {
+        outcome = outcome.and(reach::pods_to_pods(&again, family, &mut reached).await);
+    }
     again.remove(&client).await;
     outcome?;
     report.merge(format!("power cut of {}: new pods run there, every pod reaches every pod", lost.node), reached);
@@ -93,7 +96,8 @@ impl Lost {
             node: fixture.nodes.last().context("the cluster has no nodes")?.node.clone(),
             client,
         };
-        let deployment = serde_json::from_value(deployment(lost.replicas)).context("the check's own Deployment")?;
+        let deployment = serde_json::from_value(deployment(lost.replicas, fixture.families))
+            .context("the check's own Deployment")?;
         lost.deployments.create(&PostParams::default(), &deployment).await.context("creating Deployment lost")?;
         let service = serde_json::from_value(json!({
             "metadata": {"name": NAME},
@@ -197,7 +201,7 @@ fn is_ready(pod: &Pod) -> bool {
     conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-fn deployment(replicas: usize) -> serde_json::Value {
+fn deployment(replicas: usize, families: IpFamily) -> serde_json::Value {
     let tolerates =
         |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 10});
     json!({
@@ -215,6 +219,7 @@ fn deployment(replicas: usize) -> serde_json::Value {
                         "name": "probe",
                         "image": "probe:1.0",
                         "args": ["serve"],
+                        "env": [{"name": "LISTEN", "value": listen(families)}],
                         "readinessProbe": {"httpGet": {"path": "/healthz", "port": 8082}, "periodSeconds": 1},
                     }],
                 },

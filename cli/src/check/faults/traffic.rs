@@ -1,6 +1,7 @@
 //! The traffic under which things die: 1,000 datagrams a second and 50 connections, over three ways: pod to pod on another
-//! node, pod to a ClusterIP with its backend on another node, outside to a NodePort of a node without the backend.
-use std::{net::IpAddr, sync::Arc};
+//! node, pod to a ClusterIP with its backend on another node, outside to a NodePort of a node without the backend. In dual
+//! stack the second is IPv4 and the others are IPv6.
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::Service;
@@ -14,9 +15,10 @@ use tokio::{
 };
 
 use super::super::{
+    addresses::Addresses,
     caller::{self, Caller},
     expect::{self, Expect},
-    fixture::{ECHO, Fixture},
+    fixture::{self, ECHO, Fixture},
 };
 
 /// Name of the Service whose backends are on the last node only.
@@ -26,14 +28,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The Service `far`.
 pub(super) struct Target {
-    address: IpAddr,
+    addresses: Addresses,
     port: u16,
     node_ports: (u16, u16),
 }
 
 /// Traffic that flows.
 pub(super) struct Traffic {
-    ways: Vec<(&'static str, Way)>,
+    ways: Vec<(String, Way)>,
     receivers: Vec<Caller>,
     overflow: u64,
 }
@@ -45,7 +47,7 @@ enum Way {
 
 /// What came of it, way by way.
 pub(super) struct Outcomes {
-    ways: Vec<(&'static str, Outcome)>,
+    ways: Vec<(String, Outcome)>,
     /// What the receivers' full buffers refused.
     overflow: u64,
 }
@@ -56,23 +58,25 @@ impl Target {
         let services: Api<Service> = Api::namespaced(client.clone(), &fixture.namespace);
         let far = &fixture.nodes.last().context("the cluster has no nodes")?.node;
         let port = |name: &str, proto: &str| json!({"name": name, "protocol": proto, "port": ECHO, "targetPort": ECHO});
-        let service = serde_json::from_value(json!({
+        let service = json!({
             "metadata": {"name": SERVICE},
             "spec": {
                 "type": "NodePort",
                 "selector": {"probe": "pod", "node": far},
                 "ports": [port("tcp", "TCP"), port("udp", "UDP")],
             },
-        }))?;
+        });
+        let service = serde_json::from_value(fixture::in_families(service, fixture.families))?;
         let made = services.create(&PostParams::default(), &service).await.context("creating Service far")?;
         let spec = made.spec.context("Service far has no spec")?;
-        let address: IpAddr = spec.cluster_ip.context("Service far has no ClusterIP")?.parse()?;
+        let told = spec.cluster_ips.iter().flatten().map(String::as_str);
+        let addresses = Addresses::read("Service far", fixture.families, told)?;
         let ports = spec.ports.unwrap_or_default();
         let node_port = |index: usize| -> anyhow::Result<u16> {
             let port = ports.get(index).and_then(|port| port.node_port).context("Service far has no node port")?;
             Ok(u16::try_from(port)?)
         };
-        let target = Target { address, port: ECHO, node_ports: (node_port(0)?, node_port(1)?) };
+        let target = Target { addresses, port: ECHO, node_ports: (node_port(0)?, node_port(1)?) };
         target.answers(fixture).await?;
         Ok(target)
     }
@@ -81,9 +85,12 @@ impl Target {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let to = |host, port| vec![Expect::answer(SERVICE, probe::Proto::Connect, host, port)];
-            let inside = (near(fixture)?.clone(), to(self.address, self.port));
-            let outside = (fixture.outside.clone(), to(fixture.nodes[0].address, self.node_ports.0));
-            let (_, broken) = expect::all(vec![inside, outside]).await?;
+            let mut plan = Vec::new();
+            for family in fixture.families.families().iter().copied() {
+                plan.push((near(fixture)?.clone(), to(self.addresses.of(family), self.port)));
+                plan.push((fixture.outside.clone(), to(fixture.nodes[0].at(family), self.node_ports.0)));
+            }
+            let (_, broken) = expect::all(plan).await?;
             if broken.is_empty() {
                 return Ok(());
             }
@@ -104,24 +111,26 @@ fn near(fixture: &Fixture) -> anyhow::Result<&Caller> {
 impl Traffic {
     /// Starts all three ways.
     pub(super) async fn start(fixture: &Fixture, target: &Target) -> anyhow::Result<Traffic> {
-        let first = &fixture.nodes[0].node;
+        let near_node = &fixture.nodes[0].node;
         let far = &fixture.nodes.last().context("the cluster has no nodes")?.node;
-        let mut near = fixture.pods.iter().filter(|pod| &pod.node == first);
+        let mut near = fixture.pods.iter().filter(|pod| &pod.node == near_node);
         let (one, two) = near.next().zip(near.next()).context("two probes on the first node")?;
         let receivers: Vec<Caller> = fixture.pods.iter().filter(|pod| &pod.node == far).cloned().collect();
         let peer = receivers.first().context("a probe on the last node")?;
         let plan = |host, tcp, udp, per_second, connections| Plan { host, tcp, udp, per_second, connections };
         let overflow = overflow(&receivers).await?;
-        begin(one, &plan(peer.address, ECHO, ECHO, 334, 20)).await?;
-        begin(two, &plan(target.address, target.port, target.port, 333, 15)).await?;
+        let families = fixture.families.families();
+        let (first, last) = (families[0], families[families.len() - 1]);
+        begin(one, &plan(peer.at(last), ECHO, ECHO, 334, 20)).await?;
+        begin(two, &plan(target.addresses.of(first), target.port, target.port, 333, 15)).await?;
         let (stop, stopped) = watch::channel(false);
-        let outer = plan(fixture.nodes[0].address, target.node_ports.0, target.node_ports.1, 333, 15);
+        let outer = plan(fixture.nodes[0].at(last), target.node_ports.0, target.node_ports.1, 333, 15);
         let netns = Arc::clone(&fixture.outside_netns);
         let running = tokio::spawn(async move { caller::inside(&netns, move || sequence::run(outer, stopped)).await });
         let ways = vec![
-            ("pod to pod", Way::Pod(one.clone())),
-            ("pod to ClusterIP", Way::Pod(two.clone())),
-            ("outside to NodePort", Way::Outside(stop, running)),
+            (fixture.promise("pod to pod", last), Way::Pod(one.clone())),
+            (fixture.promise("pod to ClusterIP", first), Way::Pod(two.clone())),
+            (fixture.promise("outside to NodePort", last), Way::Outside(stop, running)),
         ];
         Ok(Traffic { ways, receivers, overflow })
     }

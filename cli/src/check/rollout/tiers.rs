@@ -13,8 +13,11 @@ use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
+use local_cluster::IpFamily;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
+
+use super::super::fixture;
 
 /// Frontend first, as in every pair here.
 const NAMES: [&str; 2] = ["frontend", "backend"];
@@ -30,14 +33,15 @@ pub(super) struct Tiers {
 
 impl Tiers {
     /// Services first: the frontend finds its backend by the variables of its Service.
-    pub(super) async fn create(client: &Client, namespace: &str) -> anyhow::Result<Tiers> {
+    pub(super) async fn create(client: &Client, namespace: &str, families: IpFamily) -> anyhow::Result<Tiers> {
         let tiers = Tiers {
             deployments: Api::namespaced(client.clone(), namespace),
             pods: Api::namespaced(client.clone(), namespace),
             services: Api::namespaced(client.clone(), namespace),
         };
         for (name, kind) in NAMES.into_iter().zip(["NodePort", "ClusterIP"]) {
-            let typed = serde_json::from_value(service(name, kind)).context("the check's own Service")?;
+            let service = fixture::in_families(service(name, kind), families);
+            let typed = serde_json::from_value(service).context("the check's own Service")?;
             let made = tiers.services.create(&PostParams::default(), &typed).await;
             made.with_context(|| format!("creating Service {name}"))?;
         }
