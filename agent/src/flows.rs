@@ -24,6 +24,7 @@ use crate::{
 pub struct Flows {
     established: RawMap,
     half_open: RawMap,
+    fragments: RawMap,
     hz: u64,
 }
 
@@ -37,15 +38,16 @@ impl Flows {
     /// [`LoadError::Map`].
     pub fn open(bpffs: &Path) -> Result<Flows, LoadError> {
         let (established, half_open) = (load::open(bpffs, &map::FLOWS)?, load::open(bpffs, &map::HALFOPEN)?);
-        Ok(Flows { established, half_open, hz: u64::from(jiffies_per_second()) })
+        let fragments = load::open(bpffs, &map::FRAGS)?;
+        Ok(Flows { established, half_open, fragments, hz: u64::from(jiffies_per_second()) })
     }
 
-    /// Rows of each table.
+    /// Rows of `FLOWS`, `HALFOPEN` and `FRAGS`. Those that have expired count until they are swept or displaced.
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn counts(&self) -> io::Result<[u32; 2]> {
-        Ok([self.established.count()?, self.half_open.count()?])
+    pub fn counts(&self) -> io::Result<[u32; 3]> {
+        Ok([self.established.count()?, self.half_open.count()?, self.fragments.count()?])
     }
 
     /// Removes expired rows; how many.
@@ -83,7 +85,7 @@ impl Flows {
         FlowValue::read_from_bytes(&row).ok()
     }
 
-    /// Flows by their first packet's direction, at most `limit`.
+    /// Flows by their first packet's direction, at most `limit`, what was used last first.
     ///
     /// # Errors
     /// What the kernel said.
@@ -106,6 +108,7 @@ impl Flows {
                 }
             })?;
         }
+        flows.sort_by_key(|flow| flow.idle_ms);
         Ok(flows)
     }
 
