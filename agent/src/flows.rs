@@ -99,7 +99,9 @@ impl Flows {
                 // Of a translated flow, the half of the first packet's direction; of a promoted one, the promoted row.
                 let forward = value.forward();
                 let shown = value.legs[forward].device != 0 && (state == "established" || value.flags & PROMOTED == 0);
-                if flows.len() < limit && shown {
+                // A promoted flow's half-open row stays until it is displaced.
+                let twice = || state == "half-open" && matches!(self.established.get(key.as_bytes()), Ok(Some(_)));
+                if flows.len() < limit && shown && !twice() {
                     let flow = self.flow(&key, &value, namer, state, now);
                     let ends = [&flow.source, &flow.destination, &flow.translated];
                     if pod.is_empty() || ends.into_iter().flatten().any(|end| end.name == pod) {

@@ -88,8 +88,9 @@ fn addresses((range, used, capacity): (ipnetwork::IpNetwork, u64, u64)) -> Addre
 
 fn tables(shared: &Shared, tables: &Tables) -> Vec<TableRow> {
     let row = |spec: &map::MapSpec, used| TableRow { name: spec.name.to_owned(), used, max: spec.max_entries };
-    let mut rows: Vec<TableRow> =
-        Table::ALL.iter().map(|table| row(table.spec(), in_use(tables, *table) as u32)).collect();
+    // `CONFIG` is one row, always there.
+    let filling = Table::ALL.iter().filter(|table| **table != Table::Config);
+    let mut rows: Vec<TableRow> = filling.map(|table| row(table.spec(), in_use(tables, *table) as u32)).collect();
     if let Some(counts) = shared.started.get().and_then(|started| started.flows.counts().ok()) {
         rows.extend([map::FLOWS, map::HALFOPEN, map::FRAGS].iter().zip(counts).map(|(spec, used)| row(spec, used)));
     }
