@@ -7,6 +7,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let proto = root.join("proto/agent.proto");
     println!("cargo::rerun-if-changed={}", proto.display());
     let files = protox::compile([&proto], [root.join("proto")])?;
-    tonic_prost_build::configure().build_client(true).build_server(true).compile_fds(files)?;
+    // `-o json` of the commands prints messages as they are, with the names that protobuf's JSON gives fields.
+    let json = "#[derive(serde::Serialize)] #[serde(rename_all = \"camelCase\")]";
+    tonic_prost_build::configure()
+        .build_client(true)
+        .build_server(true)
+        .type_attribute(".", json)
+        .compile_fds(files)?;
     Ok(())
 }

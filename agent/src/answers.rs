@@ -2,8 +2,9 @@
 use std::{collections::BTreeSet, pin::Pin, sync::Arc};
 
 use abi::{
-    pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, READY},
-    route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, SERVICE_RANGE},
+    Addr,
+    pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, Pod, READY},
+    route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, Node, Route, SERVICE_RANGE},
 };
 use agent_api::v1::{
     self, Event, Flow, FlowListRequest, HealthReply, HealthRequest, MonitorRequest, PodListReply, PodListRequest,
@@ -13,7 +14,15 @@ use agent_api::v1::{
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
-use crate::{Shared, events, names::Namer, slots, status, tables::Table, text};
+use crate::{
+    Shared, events,
+    names::Namer,
+    slots,
+    snapshot::{Attachment, Snapshot},
+    status,
+    tables::Table,
+    text,
+};
 
 /// The service behind the socket.
 pub struct AgentService(pub Arc<Shared>);
@@ -40,6 +49,13 @@ impl Agent for AgentService {
 
     async fn monitor(&self, request: Request<MonitorRequest>) -> Result<Response<Streamed<Event>>, Status> {
         let request = request.into_inner();
+        if request.kinds.iter().any(|kind| kind == events::FLOW) && !self.0.args.flow_events {
+            let why = "new flows are not told of on this node: start its `weft agent` with --flow-events";
+            return Err(Status::failed_precondition(why));
+        }
+        if let Some(kind) = request.kinds.iter().find(|kind| ![events::DROP, events::FLOW].contains(&kind.as_str())) {
+            return Err(Status::invalid_argument(format!("there is no kind {kind} of event: drop, flow")));
+        }
         let listener = self.0.events.subscribe();
         let stream = futures::stream::unfold((listener, request), |(mut listener, request)| async move {
             loop {
@@ -92,8 +108,6 @@ impl Agent for AgentService {
         let (tables, names) = (&in_force.tables, &in_force.compiled.names);
         let route = |(prefix, row): (&abi::addr::Prefix, &abi::route::Route)| {
             let node = tables.nodes.get(&row.node);
-            let flags =
-                [(NODE_ADDRESS, "node-address"), (SERVICE_RANGE, "service-range"), (CLUSTER_RANGE, "cluster-range")];
             v1::route_list_reply::Route {
                 prefix: text::prefix(prefix),
                 node_id: row.node,
@@ -102,14 +116,13 @@ impl Agent for AgentService {
                     .filter(|node| node.flags & LOCAL == 0)
                     .map(|node| node.tunnel.to_string())
                     .unwrap_or_default(),
-                flags: flags
-                    .iter()
-                    .filter(|(bit, _)| row.flags & bit != 0)
-                    .map(|(_, word)| (*word).to_owned())
-                    .collect(),
+                flags: words(row, node),
             }
         };
-        Ok(Response::new(RouteListReply { routes: tables.routes.iter().map(route).collect() }))
+        // Keys sort by memory order, which is not people's.
+        let mut rows: Vec<_> = tables.routes.iter().collect();
+        rows.sort_by_key(|(prefix, _)| (std::net::IpAddr::from(prefix.addr), prefix.prefix_len));
+        Ok(Response::new(RouteListReply { routes: rows.into_iter().map(route).collect() }))
     }
 
     async fn flow_list(&self, request: Request<FlowListRequest>) -> Result<Response<Streamed<Flow>>, Status> {
@@ -128,25 +141,42 @@ impl Agent for AgentService {
     }
 }
 
+/// What a route is for, in words.
+fn words(row: &Route, node: Option<&Node>) -> Vec<String> {
+    let kinds = NODE_ADDRESS | SERVICE_RANGE | CLUSTER_RANGE;
+    [
+        (node.is_some_and(|node| node.flags & LOCAL != 0), "local"),
+        (row.flags & kinds == 0, "pods"),
+        (row.flags & NODE_ADDRESS != 0, "node-address"),
+        (row.flags & SERVICE_RANGE != 0, "service-range"),
+        (row.flags & CLUSTER_RANGE != 0, "cluster-range"),
+    ]
+    .into_iter()
+    .filter(|(set, _)| *set)
+    .map(|(_, word)| word.to_owned())
+    .collect()
+}
+
 fn pods(shared: &Shared) -> Vec<v1::pod_list_reply::Pod> {
     let in_force = shared.in_force.borrow().clone();
     let (tables, names) = (&in_force.tables, &in_force.compiled.names);
     let active = (tables.epoch() & 1) as usize;
-    let attachments = shared.inbox.snapshot().attachments;
+    let snapshot = shared.inbox.snapshot();
     let rows = tables.pod.iter().filter(|(id, row)| **id != HOST && !slots::pod_is_free(row));
     rows.map(|(id, row)| {
-        let attachment = attachments.iter().find(|a| a.ifindex == row.ifindex);
+        let attachment = snapshot.attachments.iter().find(|a| a.ifindex == row.ifindex);
         let key = names.pods.get(id);
+        let limits = attachment.map(|a| limits(a, &snapshot)).unwrap_or_default();
         let set = names.sets.get(&row.policy_set[active]);
         let policies: BTreeSet<String> =
             set.into_iter().flat_map(|set| set.ingress.iter().chain(&set.egress)).map(ToString::to_string).collect();
-        let text = |pick: fn(&crate::snapshot::Attachment) -> &str| attachment.map(pick).unwrap_or_default().to_owned();
+        let text = |pick: fn(&Attachment) -> &str| attachment.map(pick).unwrap_or_default().to_owned();
         v1::pod_list_reply::Pod {
             id: *id,
             namespace: key.map(|key| key.namespace.to_string()).unwrap_or_default(),
             name: key.map(|key| key.name.to_string()).unwrap_or_default(),
             uid: text(|a| &a.uid),
-            addresses: vec![row.addr4.to_string()],
+            addresses: addresses(row, attachment),
             container_id: text(|a| &a.container_id),
             ifname: text(|a| &a.ifname),
             device: shared.device_name(row.ifindex),
@@ -157,7 +187,35 @@ fn pods(shared: &Shared) -> Vec<v1::pod_list_reply::Pod> {
             isolated_egress: row.isolated[active] & ISOLATED_EGRESS != 0,
             policy_set: row.policy_set[active],
             policies: policies.into_iter().collect(),
+            host_ports: attachment.map(host_ports).unwrap_or_default(),
+            ingress_limit: limits[0],
+            egress_limit: limits[1],
         }
     })
     .collect()
+}
+
+/// The pod's addresses, its node's primary family first.
+fn addresses(row: &Pod, attachment: Option<&Attachment>) -> Vec<String> {
+    match attachment {
+        Some(attachment) => attachment.addresses.iter().map(ToString::to_string).collect(),
+        None => [row.addr4, row.addr6].iter().filter(|addr| **addr != Addr::ANY).map(ToString::to_string).collect(),
+    }
+}
+
+fn host_ports(attachment: &Attachment) -> Vec<v1::pod_list_reply::HostPort> {
+    let port = |port: &crate::cni::wishes::HostPort| v1::pod_list_reply::HostPort {
+        host_ip: port.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
+        port: port.port.into(),
+        container_port: port.container_port.into(),
+        proto: text::proto(port.proto),
+    };
+    attachment.wishes.host_ports.iter().map(port).collect()
+}
+
+/// Bits per second that the pod may receive and send; 0 without a limit. What makes no sense was refused when it came.
+fn limits(attachment: &Attachment, snapshot: &Snapshot) -> [u64; 2] {
+    let pod = snapshot.pods.get(&attachment.pod).map(|pod| &**pod);
+    let rates = attachment.wishes.rates(pod).unwrap_or_default();
+    rates.map(|rate| rate.map_or(0, |rate| rate.bytes.saturating_mul(8)))
 }

@@ -25,6 +25,11 @@ use crate::{Shared, names::Namer};
 /// Events that a slow listener may fall behind by.
 pub const BACKLOG: usize = 4_096;
 
+/// `Event.kind` of a packet that was dropped.
+pub const DROP: &str = "drop";
+/// `Event.kind` of a new flow.
+pub const FLOW: &str = "flow";
+
 struct Ring(RingBuf<MapData>);
 
 impl AsRawFd for Ring {
@@ -90,7 +95,7 @@ pub fn named(event: &Event, namer: &Namer, device: String) -> v1::Event {
     };
     v1::Event {
         time_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64),
-        kind: if drop { "drop" } else { "flow" }.to_owned(),
+        kind: if drop { DROP } else { FLOW }.to_owned(),
         hook: hook.map(|hook| hook.name().to_owned()).unwrap_or_default(),
         reason: reason.map(|reason| reason.label().to_owned()).unwrap_or_default(),
         reason_text: reason.map(|reason| reason.text().to_owned()).unwrap_or_default(),

@@ -24,6 +24,7 @@ use crate::{
 pub struct Flows {
     established: RawMap,
     half_open: RawMap,
+    fragments: RawMap,
     hz: u64,
 }
 
@@ -37,15 +38,16 @@ impl Flows {
     /// [`LoadError::Map`].
     pub fn open(bpffs: &Path) -> Result<Flows, LoadError> {
         let (established, half_open) = (load::open(bpffs, &map::FLOWS)?, load::open(bpffs, &map::HALFOPEN)?);
-        Ok(Flows { established, half_open, hz: u64::from(jiffies_per_second()) })
+        let fragments = load::open(bpffs, &map::FRAGS)?;
+        Ok(Flows { established, half_open, fragments, hz: u64::from(jiffies_per_second()) })
     }
 
-    /// Rows of each table.
+    /// Rows of `FLOWS`, `HALFOPEN` and `FRAGS`. Those that have expired count until they are swept or displaced.
     ///
     /// # Errors
     /// What the kernel said.
-    pub fn counts(&self) -> io::Result<[u32; 2]> {
-        Ok([self.established.count()?, self.half_open.count()?])
+    pub fn counts(&self) -> io::Result<[u32; 3]> {
+        Ok([self.established.count()?, self.half_open.count()?, self.fragments.count()?])
     }
 
     /// Removes expired rows; how many.
@@ -83,7 +85,7 @@ impl Flows {
         FlowValue::read_from_bytes(&row).ok()
     }
 
-    /// Flows by their first packet's direction, at most `limit`.
+    /// Flows by their first packet's direction, at most `limit`, what was used last first.
     ///
     /// # Errors
     /// What the kernel said.
@@ -97,7 +99,9 @@ impl Flows {
                 // Of a translated flow, the half of the first packet's direction; of a promoted one, the promoted row.
                 let forward = value.forward();
                 let shown = value.legs[forward].device != 0 && (state == "established" || value.flags & PROMOTED == 0);
-                if flows.len() < limit && shown {
+                // A promoted flow's half-open row stays until it is displaced.
+                let twice = || state == "half-open" && matches!(self.established.get(key.as_bytes()), Ok(Some(_)));
+                if flows.len() < limit && shown && !twice() {
                     let flow = self.flow(&key, &value, namer, state, now);
                     let ends = [&flow.source, &flow.destination, &flow.translated];
                     if pod.is_empty() || ends.into_iter().flatten().any(|end| end.name == pod) {
@@ -106,6 +110,7 @@ impl Flows {
                 }
             })?;
         }
+        flows.sort_by_key(|flow| flow.idle_ms);
         Ok(flows)
     }
 

@@ -283,6 +283,16 @@ fn all(range: IpNetwork) -> u128 {
     all.saturating_sub(reserved)
 }
 
+/// Of each range, how many of its addresses are in use, and how many pods may have.
+pub fn use_of(ranges: &[IpNetwork], entries: &[Entry]) -> Vec<(IpNetwork, u64, u64)> {
+    let of = |range: &IpNetwork| {
+        let addresses = entries.iter().flat_map(|entry| &entry.addresses);
+        let used = addresses.filter(|address| range.contains(**address)).count();
+        (*range, used as u64, u64::try_from(size(*range)).unwrap_or(u64::MAX))
+    };
+    ranges.iter().map(of).collect()
+}
+
 /// How many pods these ranges have addresses for: each needs one of each.
 pub fn capacity(ranges: &[IpNetwork]) -> u32 {
     let least = ranges.iter().map(|range| size(*range)).min().unwrap_or(0);

@@ -6,6 +6,7 @@ use abi::{
     event::{Counter, Hook, counter},
     map::COUNTERS,
 };
+use agent_api::v1::status_reply::{Addresses, Table};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text::encode},
@@ -41,22 +42,21 @@ impl Collector for Scrape {
         gauge(&mut encoder, "weft_agent_issues", "Objects that could not be compiled", status.issues.len() as u64)?;
         gauge(&mut encoder, "weft_pods", "Pods of this node with an interface of ours", u64::from(status.pods))?;
         gauge(&mut encoder, "weft_policy_epoch", "The policy epoch in force", status.epoch)?;
-        let used = status.addresses_used;
-        gauge(&mut encoder, "weft_addresses_used", "Addresses of the node's range in use", u64::from(used))?;
-        gauge(&mut encoder, "weft_addresses", "Addresses of the node's range", u64::from(status.addresses_total))?;
         let help = "Rounds of compile, diff and apply";
         let mut rounds = encoder.encode_descriptor("weft_agent_rounds", help, None, MetricType::Counter)?;
         ConstCounter::new(status.rounds).encode(rounds.encode_family(&[("result", "applied")])?)?;
-        for (name, help, max) in
-            [("weft_table_rows", "Rows of a table", false), ("weft_table_rows_max", "Rows that fit", true)]
-        {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for table in &status.tables {
-                let value = if max { table.max } else { table.used };
-                let labels = [("table", table.name.as_str())];
-                ConstGauge::new(i64::from(value)).encode(family.encode_family(&labels)?)?;
-            }
-        }
+        let of_tables = |value: fn(&Table) -> u32| {
+            status.tables.iter().map(move |table| (table.name.as_str(), u64::from(value(table))))
+        };
+        let (entries, room) = (of_tables(|table| table.used), of_tables(|table| table.max));
+        gauges(&mut encoder, "weft_table_entries", "Entries of a table of the datapath", "table", entries)?;
+        gauges(&mut encoder, "weft_table_capacity", "Entries that a table has room for", "table", room)?;
+        let of_families = |value: fn(&Addresses) -> u64| {
+            status.addresses.iter().map(move |range| (range.family.as_str(), value(range)))
+        };
+        let (used, all) = (of_families(|range| range.used), of_families(|range| range.capacity));
+        gauges(&mut encoder, "weft_addresses_used", "Pod addresses of the node in use", "family", used)?;
+        gauges(&mut encoder, "weft_addresses_capacity", "Pod addresses that the node has", "family", all)?;
         match self.0.started.get() {
             Some(started) => packets(&mut encoder, &started.counters),
             None => Ok(()),
@@ -69,22 +69,42 @@ fn gauge(encoder: &mut DescriptorEncoder, name: &str, help: &str, value: u64) ->
     ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(metric)
 }
 
-fn packets(encoder: &mut DescriptorEncoder, counters: &RawMap) -> Result<(), std::fmt::Error> {
-    let mut passed =
-        encoder.encode_descriptor("weft_packets", "Packets that passed a hook", None, MetricType::Counter)?;
-    for hook in Hook::ALL {
-        let row = read(counters, 0, hook);
-        ConstCounter::new(row.packets).encode(passed.encode_family(&[("hook", hook.name())])?)?;
+/// A gauge with one label, by its values.
+fn gauges<'a>(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: impl Iterator<Item = (&'a str, u64)>,
+) -> Result<(), std::fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (of, value) in values {
+        ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(family.encode_family(&[(label, of)])?)?;
     }
-    let help = "Packets that a hook dropped";
-    let mut dropped = encoder.encode_descriptor("weft_dropped_packets", help, None, MetricType::Counter)?;
-    for reason in DropReason::ALL {
-        for hook in Hook::ALL {
-            let row = read(counters, *reason as u8, hook);
-            if row.packets > 0 {
-                let labels = [("hook", hook.name()), ("reason", reason.label())];
-                ConstCounter::new(row.packets).encode(dropped.encode_family(&labels)?)?;
-            }
+    Ok(())
+}
+
+/// Packets and bytes that passed, by hook, and those that did not, by hook and reason: a reason that never was is left out.
+fn packets(encoder: &mut DescriptorEncoder, counters: &RawMap) -> Result<(), std::fmt::Error> {
+    let passed: Vec<_> = Hook::ALL.iter().map(|hook| (*hook, None, read(counters, 0, *hook))).collect();
+    let both = |reason: &DropReason| {
+        let reason = *reason;
+        Hook::ALL.iter().map(move |hook| (*hook, Some(reason), read(counters, reason as u8, *hook)))
+    };
+    let dropped: Vec<_> = DropReason::ALL.iter().flat_map(both).filter(|(_, _, row)| row.packets > 0).collect();
+    let packets: fn(&Counter) -> u64 = |row| row.packets;
+    let bytes: fn(&Counter) -> u64 = |row| row.bytes;
+    for (name, help, rows, value) in [
+        ("weft_packets", "Packets that passed a hook", &passed, packets),
+        ("weft_bytes", "Bytes of packets that passed a hook", &passed, bytes),
+        ("weft_dropped_packets", "Packets that a hook dropped", &dropped, packets),
+        ("weft_dropped_bytes", "Bytes of packets that a hook dropped", &dropped, bytes),
+    ] {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (hook, reason, row) in rows {
+            let mut labels = vec![("hook", hook.name())];
+            labels.extend(reason.map(|reason| ("reason", reason.label())));
+            ConstCounter::new(value(row)).encode(family.encode_family(&labels)?)?;
         }
     }
     Ok(())

@@ -1,11 +1,16 @@
 //! `weft status` and the reasons why a node is not ready.
 use agent_api::v1::{
     StatusReply,
-    status_reply::{Device, Hook, Issue, Table as TableRow, Watch},
+    status_reply::{Addresses, Device, Hook, Issue, Table as TableRow, Watch},
 };
 use objects::Key;
 
-use crate::{Shared, devices, ipam, tables::Table};
+use abi::{map, service::ALIVE};
+
+use crate::{
+    Shared, devices, ipam, slots,
+    tables::{Table, Tables},
+};
 
 impl Shared {
     /// Why the node's network is not ready; empty if it is.
@@ -31,6 +36,7 @@ impl Shared {
 pub fn status(shared: &Shared) -> StatusReply {
     let in_force = shared.in_force.borrow().clone();
     let snapshot = shared.inbox.snapshot();
+    let reasons = shared.not_ready();
     let mut reply = StatusReply {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: shared.args.node_name.clone(),
@@ -38,7 +44,9 @@ pub fn status(shared: &Shared) -> StatusReply {
         tables: tables(shared, &in_force.tables),
         watches: watches(shared, &snapshot),
         issues: issues(shared),
-        ready: shared.not_ready().is_empty(),
+        ready: reasons.is_empty(),
+        reasons,
+        flow_events: shared.args.flow_events,
         epoch: in_force.tables.epoch(),
         rounds: in_force.rounds,
         last_round_micros: u64::try_from(in_force.took.as_micros()).unwrap_or(u64::MAX),
@@ -59,9 +67,11 @@ pub fn status(shared: &Shared) -> StatusReply {
             reason: devices.reason.clone(),
         });
         reply.pod_mtu = devices.pod_mtu;
-        reply.pods = u32::try_from(started.pods.entries().len()).unwrap_or(u32::MAX);
+        let (entries, ranges) = (started.pods.entries(), started.pods.ranges().unwrap_or_default());
+        reply.pods = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         reply.addresses_used = reply.pods;
-        reply.addresses_total = started.pods.ranges().map_or(0, |ranges| ipam::capacity(&ranges));
+        reply.addresses_total = ipam::capacity(&ranges);
+        reply.addresses = ipam::use_of(&ranges, &entries).into_iter().map(addresses).collect();
         let programs = started.programs.lock().expect("no holder panics");
         reply.attach = programs.kind().to_owned();
         let hooks = programs.attached().into_iter().map(|(program, device)| Hook { program, device });
@@ -71,17 +81,30 @@ pub fn status(shared: &Shared) -> StatusReply {
     reply
 }
 
-fn tables(shared: &Shared, tables: &crate::tables::Tables) -> Vec<TableRow> {
-    let row = |name: &str, used, max| TableRow { name: name.to_owned(), used, max };
-    let mut rows: Vec<TableRow> = Table::ALL
-        .iter()
-        .map(|table| row(table.spec().name, tables.len(*table) as u32, table.spec().max_entries))
-        .collect();
-    if let Some([established, half_open]) = shared.started.get().and_then(|started| started.flows.counts().ok()) {
-        rows.push(row(abi::map::FLOWS.name, established, abi::map::FLOWS.max_entries));
-        rows.push(row(abi::map::HALFOPEN.name, half_open, abi::map::HALFOPEN.max_entries));
+fn addresses((range, used, capacity): (ipnetwork::IpNetwork, u64, u64)) -> Addresses {
+    let family = if range.is_ipv4() { "ipv4" } else { "ipv6" };
+    Addresses { family: family.to_owned(), range: range.to_string(), used, capacity }
+}
+
+fn tables(shared: &Shared, tables: &Tables) -> Vec<TableRow> {
+    let row = |spec: &map::MapSpec, used| TableRow { name: spec.name.to_owned(), used, max: spec.max_entries };
+    // `CONFIG` is one row, always there.
+    let filling = Table::ALL.iter().filter(|table| **table != Table::Config);
+    let mut rows: Vec<TableRow> = filling.map(|table| row(table.spec(), in_use(tables, *table) as u32)).collect();
+    if let Some(counts) = shared.started.get().and_then(|started| started.flows.counts().ok()) {
+        rows.extend([map::FLOWS, map::HALFOPEN, map::FRAGS].iter().zip(counts).map(|(spec, used)| row(spec, used)));
     }
     rows
+}
+
+/// Rows that leave no room for others: an array's row that is free again still has its generation.
+fn in_use(tables: &Tables, table: Table) -> usize {
+    match table {
+        Table::Pod => tables.pod.values().filter(|row| !slots::pod_is_free(row)).count(),
+        Table::Nodes => tables.nodes.values().filter(|row| !slots::node_is_free(row)).count(),
+        Table::Backends => tables.backends.values().filter(|row| row.flags & ALIVE != 0).count(),
+        other => tables.len(other),
+    }
 }
 
 fn watches(shared: &Shared, snapshot: &crate::snapshot::Snapshot) -> Vec<Watch> {

@@ -30,6 +30,46 @@ pub(crate) struct Target {
     node: Option<String>,
 }
 
+/// How to print.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Format {
+    /// Text for people, or JSON
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Output,
+}
+
+/// What is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Output {
+    Text,
+    Json,
+}
+
+impl Format {
+    pub(crate) fn is_json(self) -> bool {
+        self.output == Output::Json
+    }
+
+    /// A whole answer: as it is in JSON, or `text`.
+    pub(crate) fn of(self, reply: &impl serde::Serialize, text: impl FnOnce() -> String) -> anyhow::Result<String> {
+        Ok(if self.is_json() { serde_json::to_string_pretty(reply)? + "\n" } else { text() })
+    }
+}
+
+/// `namespace/name` of a pod, as agents call it.
+pub(crate) fn pod_name(text: &str) -> Result<String, String> {
+    let whole = |(namespace, name): &(&str, &str)| !namespace.is_empty() && !name.is_empty() && !name.contains('/');
+    match text.split_once('/').filter(whole) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("write it as namespace/name, for example default/web".to_owned()),
+    }
+}
+
+/// A cell that has nothing to say.
+pub(crate) fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
 /// Enters the node, connects, and runs `work`.
 pub(crate) fn ask(
     target: &Target,

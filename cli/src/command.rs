@@ -82,6 +82,14 @@ mod tests {
         check("weft image load x.tar --store /tmp/s --name a", false);
         check("weft monitor --cluster a --node node-1", true);
         check("weft monitor --cluster a", false);
+        check("weft monitor --kind drop --kind flow --pod a/b -o json", true);
+        check("weft monitor --kind drops", false);
+        check("weft monitor --pod b", false);
+        check("weft flow list --pod a/b --limit 5 -o json", true);
+        check("weft flow list --pod a/b/c", false);
+        check("weft pod list -o json", true);
+        check("weft route list --output text", true);
+        check("weft status -o yaml", false);
         check("weft table dump SERVICES", true);
         check("weft policy explain --from a/b --to c:80 -f x.yaml", true);
         check("weft policy explain --from a/b", false);

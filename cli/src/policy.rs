@@ -12,7 +12,7 @@ use std::{path::PathBuf, process};
 
 use anyhow::bail;
 
-use crate::ask;
+use crate::ask::{self, Output};
 
 /// The command line.
 #[derive(Debug, clap::Args)]
@@ -75,12 +75,6 @@ struct Show {
     pod: String,
     #[command(flatten)]
     source: From,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// Runs the command. Ends the process with 1 if the flow is denied, with 2 if there is no answer.

@@ -1,5 +1,7 @@
 //! Clusters of other families than IPv4 alone, as a user meets them: dual stack, with the acceptance in both families and
-//! pods that are told of both their addresses; IPv6 alone, behind a published port on the host's 127.0.0.1.
+//! pods and commands that are told of both families; IPv6 alone, behind a published port on the host's 127.0.0.1.
+#[path = "cluster_dual/ask.rs"]
+mod ask;
 #[path = "cluster_dual/objects.rs"]
 mod objects;
 #[path = "cluster/place.rs"]
@@ -30,6 +32,8 @@ fn dual_stack() {
     let (cluster, text) = up(&name, &["--nodes", "2", "--ip-family", "dual"]);
     assert!(text.contains("2 nodes, IPv4 and IPv6"), "{text}");
     objects::have_both_families(&cluster);
+    ask::tells_of_both_families(&cluster);
+    ask::monitor_ends_with_its_reader(&cluster);
     let only = "reach,guestbook,netfilter";
     let check = Command::new(program("weft")).args(["check", "--name", &name, "--only", only]).output();
     let text = succeeded("weft check", &check.expect("weft starts"));

@@ -19,6 +19,7 @@ use tonic::transport::Channel;
 
 mod api;
 mod follow;
+mod lists;
 mod namespaces;
 
 use api::Api;
@@ -111,7 +112,8 @@ fn launch(directory: &Path, server: SocketAddr, extra: &[&str]) -> tokio::task::
         "users": [{ "name": "u", "user": {} }],
         "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }] });
     std::fs::write(at("kubeconfig"), kubeconfig.to_string()).expect("written");
-    let words = ["agent", "--node-name", "n1", "--metrics-listen", "127.0.0.1:0"].map(str::to_owned).into_iter();
+    let metrics = if extra.contains(&"--metrics-listen") { &[][..] } else { &["--metrics-listen", "127.0.0.1:0"] };
+    let words = ["agent", "--node-name", "n1"].iter().chain(metrics).map(|word| (*word).to_owned());
     let paths = [
         ("--kubeconfig", "kubeconfig"),
         ("--state-dir", "state"),

@@ -2,7 +2,7 @@
 
 use agent_api::v1::{Flow, FlowListRequest};
 
-use super::{Target, answer, ask, endpoint, print};
+use super::{Format, Target, answer, ask, endpoint, pod_name, print};
 use crate::columns::columns;
 
 /// Flags of `weft flow`.
@@ -17,27 +17,30 @@ enum Command {
     /// List them
     List {
         /// Only flows of this pod, as namespace/name
-        #[arg(long)]
+        #[arg(long, value_parser = pod_name)]
         pod: Option<String>,
         /// At most so many
         #[arg(long, default_value_t = 1000)]
         limit: u32,
+        #[command(flatten)]
+        format: Format,
         #[command(flatten)]
         target: Target,
     },
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
-    let Command::List { pod, limit, target } = args.command;
+    let Command::List { pod, limit, format, target } = args.command;
     ask(&target, async |mut agent| {
         let request = FlowListRequest { pod: pod.unwrap_or_default(), limit };
-        let mut flows = answer(agent.flow_list(request).await)?;
-        let mut rows = Vec::new();
-        while let Some(flow) = answer(flows.message().await.map(tonic::Response::new))? {
-            rows.push(row(&flow));
+        let mut stream = answer(agent.flow_list(request).await)?;
+        let mut flows = Vec::new();
+        while let Some(flow) = answer(stream.message().await.map(tonic::Response::new))? {
+            flows.push(flow);
         }
         let header = ["PROTO", "SOURCE", "DESTINATION", "TRANSLATED", "STATE", "PACKETS", "BYTES", "IDLE"];
-        print(columns(header, &rows))
+        let text = || columns(header, &flows.iter().map(row).collect::<Vec<_>>());
+        print(format.of(&serde_json::json!({ "flows": flows }), text)?)
     })
 }
 

@@ -1,29 +1,43 @@
-//! `weft monitor`: drops and flows of a node as they happen, one line each.
+//! `weft monitor`: drops and new flows of a node as they happen, one line each.
+//!
+//! Whoever reads it may go at any time (`| head -1`): then it ends without a word, also when nothing happens any more.
 
-use agent_api::v1::{Event, MonitorRequest};
+use std::{io::stdout, os::fd::AsFd as _};
 
-use super::{Target, answer, ask, endpoint, print};
+use agent_api::v1::{Event, MonitorRequest, StatusRequest};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Format, Target, answer, ask, endpoint, pod_name, print};
 
 /// Flags of `weft monitor`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only these: drop, flow
-    #[arg(long = "kind", value_name = "KIND")]
+    /// Only these; new flows only of an agent with --flow-events
+    #[arg(long = "kind", value_name = "KIND", value_parser = ["drop", "flow"])]
     kinds: Vec<String>,
     /// Only events of this pod, as namespace/name
-    #[arg(long)]
+    #[arg(long, value_parser = pod_name)]
     pod: Option<String>,
+    #[command(flatten)]
+    format: Format,
     #[command(flatten)]
     target: Target,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     ask(&args.target, async |mut agent| {
+        let flows = answer(agent.status(StatusRequest {}).await)?.flow_events;
         let request = MonitorRequest { kinds: args.kinds, pod: args.pod.unwrap_or_default() };
         let mut events = answer(agent.monitor(request).await)?;
         // Whoever waits for the first event should know that it has begun.
-        eprintln!("watching; ctrl-c ends it");
+        let what = if flows { "drops and new flows" } else { "drops (new flows too if the agent has --flow-events)" };
+        eprintln!("watching {what}; ctrl-c ends it");
+        std::thread::spawn(end_with_the_reader);
         while let Some(event) = answer(events.message().await.map(tonic::Response::new))? {
+            if args.format.is_json() {
+                print(serde_json::to_string(&event)? + "\n")?;
+                continue;
+            }
             if event.lost > 0 {
                 print(format_args!("… {} events lost\n", event.lost))?;
             }
@@ -31,6 +45,19 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         }
         Ok(())
     })
+}
+
+/// Waits until nobody can read what is printed, and ends the program as a write would.
+fn end_with_the_reader() {
+    let out = stdout();
+    // No event is asked for: a pipe's or a terminal's end is told all the same, and a file has none.
+    let mut polled = [PollFd::new(out.as_fd(), PollFlags::empty())];
+    while let Ok(_) | Err(nix::errno::Errno::EINTR) = poll(&mut polled, PollTimeout::NONE) {
+        let gone = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
+        if polled[0].revents().is_some_and(|events| events.intersects(gone)) {
+            std::process::exit(0);
+        }
+    }
 }
 
 fn line(event: &Event) -> String {

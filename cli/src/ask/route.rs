@@ -1,8 +1,8 @@
 //! `weft route list`: which prefix the datapath sends to which node.
 
-use agent_api::v1::RouteListRequest;
+use agent_api::v1::{RouteListRequest, route_list_reply::Route};
 
-use super::{Target, answer, ask, print};
+use super::{Format, Target, answer, ask, or_dash, print};
 use crate::columns::columns;
 
 /// Flags of `weft route`.
@@ -17,16 +17,22 @@ enum Command {
     /// List them
     List {
         #[command(flatten)]
+        format: Format,
+        #[command(flatten)]
         target: Target,
     },
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let Command::List { target } = &args.command;
+    let Command::List { format, target } = &args.command;
     ask(target, async |mut agent| {
         let reply = answer(agent.route_list(RouteListRequest {}).await)?;
-        let rows =
-            reply.routes.into_iter().map(|route| [route.prefix, route.node, route.tunnel, route.flags.join(",")]);
-        print(columns(["PREFIX", "NODE", "TUNNEL", "FLAGS"], &rows.collect::<Vec<_>>()))
+        let rows = || reply.routes.iter().map(row).collect::<Vec<_>>();
+        print(format.of(&reply, || columns(["PREFIX", "NODE", "TUNNEL", "FLAGS"], &rows()))?)
     })
+}
+
+fn row(route: &Route) -> [String; 4] {
+    let node = or_dash(route.node.clone());
+    [route.prefix.clone(), node, or_dash(route.tunnel.clone()), route.flags.join(",")]
 }

@@ -1,13 +1,15 @@
 //! `weft status`: one page about a node's agent.
 
-use agent_api::v1::{HealthRequest, StatusReply, StatusRequest};
+use agent_api::v1::{HealthRequest, StatusReply, StatusRequest, status_reply::Table};
 
-use super::{Target, answer, ask, print};
+use super::{Format, Target, answer, ask, or_dash, print};
 use crate::columns::columns;
 
 /// Flags of `weft status`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    format: Format,
     #[command(flatten)]
     target: Target,
 }
@@ -16,7 +18,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ask(&args.target, async |mut agent| {
         let status = answer(agent.status(StatusRequest {}).await)?;
         let health = answer(agent.health(HealthRequest {}).await)?;
-        print(page(&status, &health.reasons))?;
+        print(args.format.of(&status, || page(&status, &health.reasons))?)?;
         anyhow::ensure!(health.ready, "the agent is not ready");
         Ok(())
     })
@@ -30,18 +32,22 @@ fn page(status: &StatusReply, reasons: &[String]) -> String {
         page += &format!("device     {} (MTU {}, {}): {}\n", device.name, device.mtu, device.address, device.reason);
     }
     page += &format!(
-        "pods       {} (MTU {}), {} of {} addresses in {}\n",
+        "pods       {} (MTU {}), room for {} in {}\n",
         status.pods,
         status.pod_mtu,
-        status.addresses_used,
         status.addresses_total,
-        status.pod_cidrs.join(", ")
+        or_dash(status.pod_cidrs.join(", "))
     );
+    for range in &status.addresses {
+        let share = share(range.used, range.capacity);
+        page += &format!(
+            "{:<10} {} of {} addresses of {} ({share})\n",
+            range.family, range.used, range.capacity, range.range
+        );
+    }
     let last = f64::from(u32::try_from(status.last_round_micros).unwrap_or(u32::MAX)) / 1000.0;
     page += &format!("tables     epoch {}, {} rounds, the last took {last:.1} ms\n\n", status.epoch, status.rounds);
-    let tables: Vec<_> =
-        status.tables.iter().map(|t| [t.name.clone(), t.used.to_string(), t.max.to_string()]).collect();
-    page += &columns(["TABLE", "USED", "MAX"], &tables);
+    page += &columns(["TABLE", "USED", "ROOM", "PRESSURE"], &status.tables.iter().map(table).collect::<Vec<_>>());
     let watches = status.watches.iter().map(|watch| {
         let state = match (watch.synced, watch.error.as_str()) {
             (true, "") => "synced".to_owned(),
@@ -63,6 +69,17 @@ fn page(status: &StatusReply, reasons: &[String]) -> String {
     page
 }
 
+fn table(table: &Table) -> [String; 4] {
+    let pressure = share(table.used.into(), table.max.into());
+    [table.name.clone(), table.used.to_string(), table.max.to_string(), pressure]
+}
+
+/// In per cent, with one decimal, never less than there is.
+fn share(used: u64, of: u64) -> String {
+    let tenths = (u128::from(used) * 1_000).div_ceil(u128::from(of.max(1)));
+    format!("{}.{} %", tenths / 10, tenths % 10)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +89,19 @@ mod tests {
         let status = StatusReply { node: "n".to_owned(), ..StatusReply::default() };
         let page = page(&status, &["no device".to_owned(), "no API server".to_owned()]);
         assert!(page.contains("ready      no: no device; no API server\n"), "{page}");
+    }
+
+    #[track_caller]
+    fn check(used: u64, of: u64, expected: &str) {
+        assert_eq!(share(used, of), expected);
+    }
+
+    #[test]
+    fn shares() {
+        check(0, 262_144, "0.0 %");
+        check(1, 262_144, "0.1 %");
+        check(131_072, 262_144, "50.0 %");
+        check(8_191, 8_192, "100.0 %");
+        check(0, 0, "0.0 %");
     }
 }
