@@ -1,1 +1,7 @@
-//! What needs root, a kernel or several crates
+//! What tests of whole clusters share: what was built, a cluster that ends with its test, stock kubectl.
+pub mod built;
+pub mod cluster;
+pub mod kubectl;
+
+pub use cluster::Cluster;
+pub use kubectl::Kubectl;

@@ -7,25 +7,22 @@
 mod host;
 #[path = "cluster/kubectl.rs"]
 mod kubectl;
-#[path = "cluster/place.rs"]
-mod place;
 #[path = "cluster/refusals.rs"]
 mod refusals;
 #[path = "cluster/supervisor.rs"]
 mod supervisor;
 
-use place::{program, succeeded, traces, up};
+use tests::Cluster;
 
 #[test]
 fn up_check_kubectl_down() {
-    let name = format!("test-{}", std::process::id());
-    let (cluster, text) = up(&name, &["--nodes", "2", "--check"]);
-    assert!(text.contains("checks hold"), "{text}");
-    for kubectl in kubectl::versions() {
-        kubectl::works_as_anywhere(&kubectl, &cluster.kubeconfig());
+    let cluster = Cluster::with_guestbook("test", &["--nodes", "2", "--check"]);
+    assert!(cluster.said().contains("checks hold"), "{}", cluster.said());
+    for program in tests::kubectl::all() {
+        kubectl::works_as_anywhere(cluster.kubectl(&program));
     }
-    supervisor::dies_and_is_replaced(&name);
-    let spec = local_cluster::Cluster::running(&name).expect("the cluster runs").spec;
+    supervisor::dies_and_is_replaced(cluster.name());
+    let spec = local_cluster::Cluster::running(cluster.name()).expect("the cluster runs").spec;
     cluster.down();
     let listening = host::listeners();
     for port in spec.publish.iter().map(|publish| publish.host).chain([spec.api_port]) {

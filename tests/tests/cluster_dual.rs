@@ -4,22 +4,23 @@
 mod ask;
 #[path = "cluster_dual/objects.rs"]
 mod objects;
-#[path = "cluster/place.rs"]
-mod place;
 
-use std::{process::Command, sync::Mutex};
+use std::sync::Mutex;
 
-use place::{program, succeeded, up};
+use tests::{
+    Cluster,
+    built::{succeeded, weft},
+    cluster::may_run,
+};
 
 /// One cluster at a time: two cores are soon busy, and a check that waits is a check that fails.
 static ONE: Mutex<()> = Mutex::new(());
 
-fn may_run() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        eprintln!("SKIPPED: this test starts a local cluster, which needs root");
-    }
-    root
+/// What some checks of the acceptance print, if they hold.
+#[track_caller]
+fn checked(cluster: &Cluster, only: &str) -> String {
+    let check = weft().args(["check", "--name", cluster.name(), "--only", only]).output();
+    succeeded("weft check", &check.expect("weft starts"))
 }
 
 #[test]
@@ -28,21 +29,18 @@ fn dual_stack() {
         return;
     }
     let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let name = format!("dual-{}", std::process::id());
-    let (cluster, text) = up(&name, &["--nodes", "2", "--ip-family", "dual"]);
-    assert!(text.contains("2 nodes, IPv4 and IPv6"), "{text}");
+    let cluster = Cluster::with_guestbook("dual", &["--nodes", "2", "--ip-family", "dual"]);
+    assert!(cluster.said().contains("2 nodes, IPv4 and IPv6"), "{}", cluster.said());
     objects::have_both_families(&cluster);
     ask::tells_of_both_families(&cluster);
     ask::monitor_ends_with_its_reader(&cluster);
-    let only = "reach,guestbook,netfilter";
-    let check = Command::new(program("weft")).args(["check", "--name", &name, "--only", only]).output();
-    let text = succeeded("weft check", &check.expect("weft starts"));
+    let text = checked(&cluster, "reach,guestbook,netfilter");
     for promise in ["(IPv4)", "(IPv6)", "checks hold"] {
         assert!(text.contains(promise), "no {promise:?} in\n{text}");
     }
-    let other = Command::new(program("weft")).args(["up", "--name", &name, "--ip-family", "ipv4"]).output();
+    let other = weft().args(["up", "--name", cluster.name(), "--ip-family", "ipv4"]).output();
     let refusal = String::from_utf8_lossy(&other.expect("weft starts").stderr).into_owned();
-    assert!(refusal.contains(&format!("cluster {name} runs with --ip-family dual")), "{refusal}");
+    assert!(refusal.contains(&format!("cluster {} runs with --ip-family dual", cluster.name())), "{refusal}");
     cluster.down();
 }
 
@@ -53,11 +51,9 @@ fn ipv6_alone() {
         return;
     }
     let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let name = format!("six-{}", std::process::id());
-    let (cluster, text) = up(&name, &["--nodes", "1", "--ip-family", "ipv6"]);
-    assert!(text.contains("1 nodes, IPv6 alone"), "{text}");
-    let check = Command::new(program("weft")).args(["check", "--name", &name, "--only", "reach,guestbook"]).output();
-    let text = succeeded("weft check", &check.expect("weft starts"));
+    let cluster = Cluster::with_guestbook("six", &["--nodes", "1", "--ip-family", "ipv6"]);
+    assert!(cluster.said().contains("1 nodes, IPv6 alone"), "{}", cluster.said());
+    let text = checked(&cluster, "reach,guestbook");
     assert!(text.contains("checks hold") && !text.contains("(IPv4)"), "{text}");
     cluster.down();
 }

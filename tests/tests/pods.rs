@@ -2,17 +2,13 @@
 //! security contexts, volumes, back-off, ends.
 //!
 //! All run at once on a cluster of one node, from `pods/pods.yaml`; a case waits for what it expects, with a deadline.
-#[path = "streams/client.rs"]
-#[expect(dead_code, reason = "shared with streams, which also forwards ports")]
-mod client;
-
 use std::{
     fs,
     time::{Duration, Instant},
 };
 
-use client::{Cluster, Kubectl};
 use serde_json::Value;
+use tests::{Cluster, Kubectl, kubectl::versions};
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -77,11 +73,11 @@ fn until(what: &str, look: impl Fn() -> Result<(), String>) {
     }
 }
 
-fn pod(kubectl: &Kubectl<'_>, name: &str) -> Value {
+fn pod(kubectl: &Kubectl, name: &str) -> Value {
     serde_json::from_str(&kubectl.good(&["get", "pod", name, "-o", "json"])).expect("JSON")
 }
 
-fn comes(kubectl: &Kubectl<'_>, name: &str, place: &str, expected: &str) {
+fn comes(kubectl: &Kubectl, name: &str, place: &str, expected: &str) {
     until(&format!("{name} {place} = {expected}"), || {
         let pod = pod(kubectl, name);
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -92,7 +88,7 @@ fn comes(kubectl: &Kubectl<'_>, name: &str, place: &str, expected: &str) {
     });
 }
 
-fn told(kubectl: &Kubectl<'_>, name: &str, reason: &str, message: &str) {
+fn told(kubectl: &Kubectl, name: &str, reason: &str, message: &str) {
     until(&format!("{name}: {reason}"), || {
         let fields = format!("involvedObject.name={name},reason={reason}");
         let text = kubectl.good(&["get", "events", "--field-selector", &fields, "-o", "jsonpath={.items[*].message}"]);
@@ -102,9 +98,8 @@ fn told(kubectl: &Kubectl<'_>, name: &str, reason: &str, message: &str) {
 
 #[test]
 fn pods_as_users_write_them() {
-    let cluster = Cluster::up("pods");
-    let versions = client::versions(&["1.33"]);
-    let kubectl = cluster.kubectl(&versions[0]);
+    let cluster = Cluster::up("pods", &["busybox-1.0"], &["--nodes", "1"]);
+    let kubectl = cluster.kubectl(&versions(&[33])[0]);
     let manifests = include_str!("pods/pods.yaml").replace("DIRECTORY", &cluster.dir().display().to_string());
     kubectl.apply(&manifests);
     for (name, place, expected) in STATES {
@@ -122,7 +117,7 @@ fn pods_as_users_write_them() {
 }
 
 /// Of an earlier run, from its end, of the last moments.
-fn logs(kubectl: &Kubectl<'_>) {
+fn logs(kubectl: &Kubectl) {
     let previous = kubectl.good(&["logs", "crash", "--previous"]);
     let current = kubectl.good(&["logs", "crash"]);
     assert!(previous.starts_with("run ") && current.starts_with("run ") && previous != current, "{previous}{current}");
@@ -139,7 +134,7 @@ fn logs(kubectl: &Kubectl<'_>) {
 }
 
 /// A failing liveness probe restarts the container, once; its end runs the hook.
-fn probes_and_hooks(kubectl: &Kubectl<'_>, cluster: &Cluster) {
+fn probes_and_hooks(kubectl: &Kubectl, cluster: &Cluster) {
     let hooks = cluster.dir().join("hooks");
     assert_eq!(fs::read_to_string(hooks.join("post")).expect("postStart ran"), "post\n");
     assert!(!hooks.join("stopped").exists(), "nothing has ended yet");

@@ -3,17 +3,13 @@
 //!
 //! What the tables decide is held against the oracle in `policy_tables.rs`; this is the way from the API to the packet, and
 //! that `weft policy explain` says of the live cluster what the packets say.
-#[path = "streams/client.rs"]
-#[expect(dead_code, reason = "shared with streams, which also forwards ports")]
-mod client;
-
 use std::{
     collections::BTreeMap,
     thread,
     time::{Duration, Instant},
 };
 
-use client::{Cluster, Kubectl};
+use tests::{Cluster, Kubectl, kubectl::versions};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const PODS: [&str; 4] = ["left/a", "left/b", "right/a", "right/b"];
@@ -69,7 +65,7 @@ const CASES: &[Case] = &[
 /// `namespace/name` → address.
 type Addresses = BTreeMap<&'static str, String>;
 
-fn addresses(kubectl: &Kubectl<'_>) -> Addresses {
+fn addresses(kubectl: &Kubectl) -> Addresses {
     let of = |pod: &str| {
         let (namespace, name) = pod.split_once('/').expect("a namespace");
         kubectl.good(&["-n", namespace, "get", "pod", name, "-o", "jsonpath={.status.podIP}"])
@@ -78,7 +74,7 @@ fn addresses(kubectl: &Kubectl<'_>) -> Addresses {
 }
 
 /// The flows that pass from a pod, as `from>to:port`: one exec asks all of them at once.
-fn passing(kubectl: &Kubectl<'_>, from: &str, addresses: &Addresses) -> Vec<String> {
+fn passing(kubectl: &Kubectl, from: &str, addresses: &Addresses) -> Vec<String> {
     let (namespace, name) = from.split_once('/').expect("a namespace");
     let mut script = String::new();
     for (to, address) in addresses.iter().filter(|(to, _)| **to != from) {
@@ -92,7 +88,7 @@ fn passing(kubectl: &Kubectl<'_>, from: &str, addresses: &Addresses) -> Vec<Stri
 }
 
 /// All flows that pass, sorted.
-fn all_passing(kubectl: &Kubectl<'_>, addresses: &Addresses) -> Vec<String> {
+fn all_passing(kubectl: &Kubectl, addresses: &Addresses) -> Vec<String> {
     let mut flows: Vec<String> = thread::scope(|scope| {
         let asked = PODS.map(|pod| scope.spawn(move || passing(kubectl, pod, addresses)));
         asked.into_iter().flat_map(|one| one.join().expect("no panic")).collect()
@@ -113,7 +109,7 @@ fn expected(into_a: &str) -> Vec<String> {
 }
 
 #[track_caller]
-fn comes(what: &str, kubectl: &Kubectl<'_>, addresses: &Addresses, flows: &[String]) {
+fn comes(what: &str, kubectl: &Kubectl, addresses: &Addresses, flows: &[String]) {
     let end = Instant::now() + PATIENCE;
     loop {
         let seen = all_passing(kubectl, addresses);
@@ -146,9 +142,8 @@ fn explained(cluster: &Cluster, case: &Case) {
 
 #[test]
 fn policies_between_pods_on_two_nodes() {
-    let cluster = Cluster::up_with_nodes("policy", 2);
-    let versions = client::versions(&["1.33"]);
-    let kubectl = cluster.kubectl(&versions[0]);
+    let cluster = Cluster::up("policy", &["busybox-1.0"], &["--nodes", "2"]);
+    let kubectl = cluster.kubectl(&versions(&[33])[0]);
     kubectl.apply(include_str!("policy/pods.yaml"));
     for namespace in ["left", "right"] {
         kubectl.good(&["-n", namespace, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=60s"]);
@@ -170,7 +165,7 @@ fn policies_between_pods_on_two_nodes() {
 }
 
 /// A label that changes opens and closes, of a pod and of a namespace.
-fn labels(kubectl: &Kubectl<'_>, addresses: &Addresses) {
+fn labels(kubectl: &Kubectl, addresses: &Addresses) {
     let spec = "{podSelector: {matchLabels: {app: a}}, ingress: [{from: [{namespaceSelector: {matchLabels: {team: right}}, podSelector: {matchLabels: {role: friend}}}]}]}";
     kubectl.apply(&policy(spec, addresses));
     comes("nobody has the label", kubectl, addresses, &expected(""));
@@ -183,7 +178,7 @@ fn labels(kubectl: &Kubectl<'_>, addresses: &Addresses) {
 }
 
 /// Egress is judged where the flow begins.
-fn egress(kubectl: &Kubectl<'_>, addresses: &Addresses) {
+fn egress(kubectl: &Kubectl, addresses: &Addresses) {
     let spec = "{podSelector: {matchLabels: {app: a}}, policyTypes: [Egress], egress: [{to: [{podSelector: {}}], ports: [{port: 80}]}]}";
     kubectl.apply(&policy(spec, addresses));
     let everything = "left/b:80 left/b:81 right/a:80 right/a:81 right/b:80 right/b:81";

@@ -13,14 +13,19 @@ mod drain;
 #[path = "rollout/lab.rs"]
 mod lab;
 
+use tests::{Cluster, kubectl::versions};
+
 #[test]
 fn rollouts_with_kubectl() {
-    let cluster = lab::Cluster::up();
-    for kubectl in cluster.kubectls() {
+    let cluster = Cluster::up("rollout", &["probe-1.0"], &["--nodes", "2"]);
+    // The oldest and the newest that must work.
+    for (number, program) in versions(&[27, 33]).iter().enumerate() {
+        let kubectl = cluster.kubectl(program).within(&format!("rollout-{number}"));
+        kubectl.says(&format!("create namespace {}", kubectl.namespace), &["created"]);
         deployment::rolls(&kubectl);
         daemonset::rolls(&kubectl);
         deletion::takes_or_leaves(&kubectl);
         drain::empties_a_node(&kubectl);
-        kubectl.run(&format!("delete namespace {} --timeout=60s", kubectl.namespace), &["deleted"]);
+        kubectl.says(&format!("delete namespace {} --timeout=60s", kubectl.namespace), &["deleted"]);
     }
 }

@@ -2,9 +2,6 @@
 //!
 //! One scenario (`strangers/scenario.yaml`), a driver for each client, one expectation for all of them. They share a
 //! cluster of one node, each in a namespace of its own, at the same time.
-#[path = "cluster/kubectl.rs"]
-#[expect(dead_code, reason = "of what the cluster's test types, only the versions are wanted here")]
-mod cluster;
 #[path = "strangers/kubectl.rs"]
 mod kubectl;
 #[path = "strangers/python.rs"]
@@ -14,14 +11,13 @@ mod rust;
 
 use std::{
     collections::BTreeMap,
-    env,
-    path::{Path, PathBuf},
-    process::{Command, Output},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
+use tests::{Cluster, cluster::may_run};
 
 /// A step's answer, or the reason and the message of the refusal.
 type Outcome = Result<Value, (String, String)>;
@@ -34,64 +30,17 @@ trait Driver: Send {
 /// How long a step that holds eventually may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running cluster; dropping it takes it down.
-struct Cluster {
-    name: String,
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _best_effort = Command::new(weft()).args(["down", "--name", &self.name]).output();
-    }
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the clone").to_path_buf()
-}
-
-fn given(variable: &str, default: &str, name: &str) -> PathBuf {
-    let path = env::var_os(variable).map_or_else(|| root().join(default), PathBuf::from).join(name);
-    assert!(path.exists(), "{} is missing: run cargo xtask build and cargo xtask image", path.display());
-    path
-}
-
-fn weft() -> PathBuf {
-    given("WEFT_PROGRAMS", &format!("target/{}-unknown-linux-gnu/release", env::consts::ARCH), "weft")
-}
-
-#[track_caller]
-fn succeeded(what: &str, output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{what}: {}\n{text}\n{errors}", output.status);
-    text
-}
-
-/// A cluster, and its administrator's kubeconfig.
-fn up() -> (Cluster, PathBuf) {
-    let cluster = Cluster { name: format!("strangers-{}", std::process::id()) };
-    let mut weft = Command::new(weft());
-    weft.args(["up", "--name", &cluster.name, "--nodes", "1", "--api-port", "0", "--publish", "0:30080", "--image"]);
-    weft.arg(given("WEFT_IMAGES", "target/images", "guestbook-1.0.tar"));
-    succeeded("weft up", &weft.output().expect("weft starts"));
-    let kubeconfig = Path::new("/var/lib/weft/clusters").join(&cluster.name).join("admin.kubeconfig");
-    (cluster, kubeconfig)
-}
-
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
 #[test]
 fn strangers_get_one_answer() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED: this test starts a local cluster, which needs root");
+    if !may_run() {
         return;
     }
-    let (_cluster, kubeconfig) = up();
-    let scratch = tempfile::tempdir().expect("a directory");
-    let config = scratch.path().join("kubeconfig");
-    std::fs::copy(kubeconfig, &config).expect("the kubeconfig is there");
+    let cluster = Cluster::up("strangers", &["guestbook-1.0"], &["--nodes", "1"]);
+    let config = cluster.kubeconfig();
     let drivers = drivers(&config);
     thread::scope(|scope| {
         for (name, driver) in drivers {
@@ -103,7 +52,7 @@ fn strangers_get_one_answer() {
 /// The oldest and the newest kubectl that lie here, kube-rs, and the Python client.
 fn drivers(config: &Path) -> Vec<(String, Box<dyn Driver>)> {
     let mut drivers: Vec<(String, Box<dyn Driver>)> = Vec::new();
-    let programs = cluster::versions();
+    let programs = tests::kubectl::all();
     let mut ends = vec![programs.first(), programs.last()];
     ends.dedup();
     for program in ends.into_iter().flatten() {

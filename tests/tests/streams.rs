@@ -2,13 +2,13 @@
 //! first with port-forward through a WebSocket (1.31).
 //!
 //! One test, since one cluster of one node serves all of it.
-#[path = "streams/client.rs"]
-#[expect(dead_code, reason = "shared with policy, which also asks weft")]
-mod client;
+#[path = "streams/forward.rs"]
+mod forward;
 
 use std::{fs, path::Path, process::Command};
 
-use client::{Cluster, Kubectl};
+use forward::Forward;
+use tests::{Cluster, Kubectl, kubectl::versions};
 
 const PODS: &str = r#"
 apiVersion: v1
@@ -56,13 +56,13 @@ spec:
 
 #[test]
 fn exec_cp_and_port_forward() {
-    let cluster = Cluster::up("streams");
-    let versions = client::versions(&["1.27", "1.31", "1.33"]);
-    let first = cluster.kubectl(&versions[0]);
+    let cluster = Cluster::up("streams", &["busybox-1.0"], &["--nodes", "1"]);
+    let programs = versions(&[27, 31, 33]);
+    let first = cluster.kubectl(&programs[0]);
     first.apply(PODS);
     first.good(&["wait", "--for=condition=Ready", "pod/shell", "--timeout=60s"]);
     first.good(&["rollout", "status", "deployment/web", "--timeout=60s"]);
-    for version in &versions {
+    for version in &programs {
         let kubectl = cluster.kubectl(version);
         commands(&kubectl);
         refusals(&kubectl);
@@ -73,7 +73,7 @@ fn exec_cp_and_port_forward() {
     }
 }
 
-fn commands(kubectl: &Kubectl<'_>) {
+fn commands(kubectl: &Kubectl) {
     let line = "echo out; echo err >&2; id -u; id -g; pwd; echo $COLOUR";
     let output = kubectl.run(&["exec", "shell", "-c", "main", "--", "sh", "-c", line], b"");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "out\n1000\n2000\n/bin\nblue\n");
@@ -87,27 +87,27 @@ fn commands(kubectl: &Kubectl<'_>) {
 }
 
 #[track_caller]
-fn refused(kubectl: &Kubectl<'_>, words: &[&str], text: &str) {
+fn refused(kubectl: &Kubectl, words: &[&str], text: &str) {
     let output = kubectl.run(words, b"");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && errors.contains(text), "{words:?}: {output:?}");
 }
 
-fn refusals(kubectl: &Kubectl<'_>) {
+fn refusals(kubectl: &Kubectl) {
     refused(kubectl, &["exec", "shell", "-c", "nope", "--", "ls"], "container nope is not valid for pod shell");
     refused(kubectl, &["exec", "absent", "--", "ls"], "pods \"absent\" not found");
     refused(kubectl, &["exec", "shell", "-c", "main", "--", "/no/such"], "error executing command in container");
     refused(kubectl, &["--as=nobody", "exec", "shell", "-c", "main", "--", "ls"], "is forbidden");
 }
 
-fn input_arrives_whole(kubectl: &Kubectl<'_>) {
+fn input_arrives_whole(kubectl: &Kubectl) {
     let mut input: Vec<u8> = (0..8_u32 << 18).flat_map(|word| word.wrapping_mul(0x9e37_79b9).to_le_bytes()).collect();
     input.push(7);
     let output = kubectl.run(&["exec", "-i", "shell", "-c", "main", "--", "cat"], &input);
     assert!(output.status.success() && output.stdout == input, "{} bytes came back", output.stdout.len());
 }
 
-fn terminals(kubectl: &Kubectl<'_>) {
+fn terminals(kubectl: &Kubectl) {
     let line =
         kubectl.line(&["exec", "-it", "shell", "-c", "main", "--", "sh", "-c", "'tty; stty size; echo $TERM; exit 4'"]);
     let script = Command::new("script").args(["-qec", &format!("stty rows 33 cols 99; {line}"), "/dev/null"]).output();
@@ -117,7 +117,7 @@ fn terminals(kubectl: &Kubectl<'_>) {
     assert_eq!(output.status.code(), Some(4), "{text}");
 }
 
-fn copies(kubectl: &Kubectl<'_>, dir: &Path) {
+fn copies(kubectl: &Kubectl, dir: &Path) {
     let (there, back) = (dir.join("there"), dir.join("back"));
     let bytes: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect();
     fs::write(&there, &bytes).expect("written");
@@ -127,18 +127,18 @@ fn copies(kubectl: &Kubectl<'_>, dir: &Path) {
     assert!(fs::read(&back).expect("copied back") == bytes, "the copy differs");
 }
 
-fn forwards(kubectl: &Kubectl<'_>) {
+fn forwards(kubectl: &Kubectl) {
     let page: String = (1..=20_000).map(|number| format!("{number}\n")).collect();
     for (target, port) in [("deployment/web", ":8080"), ("service/web", ":80")] {
-        let forward = kubectl.forward(target, port);
-        let getters: Vec<_> = (0..20).map(|_| client::get(forward.port)).collect();
+        let forward = Forward::start(kubectl, target, port);
+        let getters: Vec<_> = (0..20).map(|_| forward::get(forward.port)).collect();
         for getter in getters {
             let body = getter.join().expect("no panic");
             assert!(body == page, "{target}: {} bytes of {}", body.len(), page.len());
         }
     }
-    let closed = kubectl.forward("deployment/web", ":81");
-    assert_eq!(client::get(closed.port).join().expect("no panic"), "");
+    let closed = Forward::start(kubectl, "deployment/web", ":81");
+    assert_eq!(forward::get(closed.port).join().expect("no panic"), "");
     let words = closed.errors();
     assert!(words.contains("error forwarding port 81 to pod web-") && words.contains("onnection refused"), "{words}");
 }

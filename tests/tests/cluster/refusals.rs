@@ -1,6 +1,8 @@
 //! Without the privileges, every command that touches a local cluster says so in one line and does nothing.
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
+use tests::{built::program, cluster::traces};
+
 /// Runs each command under `setpriv` with these flags and expects one line with `expected`.
 #[track_caller]
 fn check(setpriv: &[&str], expected: &str) {
@@ -8,7 +10,7 @@ fn check(setpriv: &[&str], expected: &str) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).expect("our own directory");
     let weft = directory.path().join("weft");
-    fs::copy(super::program("weft"), &weft).expect("the program is copied");
+    fs::copy(program("weft"), &weft).expect("the program is copied");
     for line in ["up", "down", "check", "image load none.tar"] {
         let mut command = Command::new("setpriv");
         command.args(setpriv).arg(&weft).args(line.split(' ')).args(["--name", "refused"]);
@@ -18,7 +20,7 @@ fn check(setpriv: &[&str], expected: &str) {
         assert_eq!(errors.lines().count(), 1, "weft {line}: {errors}");
         assert!(errors.contains(expected), "weft {line}: {errors}");
     }
-    assert_eq!(super::traces("refused"), Vec::<std::path::PathBuf>::new());
+    assert_eq!(traces("refused"), Vec::<std::path::PathBuf>::new());
 }
 
 #[test]

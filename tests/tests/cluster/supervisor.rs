@@ -2,7 +2,6 @@
 use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpStream},
-    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -12,6 +11,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tests::built::{succeeded, weft};
 
 /// How long a condition may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,8 +27,8 @@ pub(crate) fn dies_and_is_replaced(name: &str) {
         thread::sleep(Duration::from_millis(20));
     }
     answers(&cluster, "without a supervisor");
-    let up = Command::new(super::program("weft")).args(["up", "--name", name]).output().expect("weft starts");
-    super::succeeded("weft up after the supervisor's death", &up);
+    let up = weft().args(["up", "--name", name]).output().expect("weft starts");
+    succeeded("weft up after the supervisor's death", &up);
     let errors = String::from_utf8_lossy(&up.stderr).into_owned();
     assert!(errors.contains("taking it over"), "{errors}");
     let after = cluster.state();

@@ -7,11 +7,14 @@ use std::{
 
 use serde_json::Value;
 
-use super::place::{Cluster, program, succeeded};
+use tests::{
+    Cluster,
+    built::{self, succeeded},
+};
 
 fn weft(cluster: &Cluster, words: &str) -> Command {
-    let mut weft = Command::new(program("weft"));
-    weft.args(words.split(' ')).args(["--cluster", &cluster.name, "--node", "node-2"]);
+    let mut weft = built::weft();
+    weft.args(words.split(' ')).args(["--cluster", cluster.name(), "--node", "node-2"]);
     weft
 }
 

@@ -14,8 +14,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::{Value, json};
-
-use super::place::Cluster;
+use tests::Cluster;
 
 /// How long a pod may take until it is ready.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,10 +62,10 @@ async fn of_the_network(cluster: &Cluster, pods: &Api<Pod>) {
     assert_eq!(host_ips, addresses(2));
     assert_eq!(pod_ips.iter().map(|ip| ip.contains(':')).collect::<Vec<_>>(), [false, true], "{pod_ips:?}");
     let uid = pod.metadata.uid.expect("a uid");
-    let files = Path::new("/var/lib/weft/clusters").join(&cluster.name).join("nodes/node-2/node/pods").join(uid);
+    let files = Path::new("/var/lib/weft/clusters").join(cluster.name()).join("nodes/node-2/node/pods").join(uid);
     let hosts = fs::read_to_string(files.join("etc/hosts")).expect("the pod's hosts file");
     assert!(hosts.ends_with(&format!("\n{}\tboth\n{}\tboth\n", pod_ips[0], pod_ips[1])), "{hosts}");
-    let node = local_cluster::Cluster::running(&cluster.name).expect("it runs").node_netns("node-1").expect("it runs");
+    let node = local_cluster::Cluster::running(cluster.name()).expect("it runs").node_netns("node-1").expect("it runs");
     for ip in &pod_ips {
         let ip: IpAddr = ip.parse().expect("an address");
         let answer = node.run(|| ask(ip)).expect("node-1's network");
