@@ -57,7 +57,6 @@ pub fn slow_finish(context: TcContext) -> i32 {
     if state.recorded != 0 {
         new_flow(&skb, at, state);
     }
-    log(&context, state, 0);
     let mut outcome = Outcome::default();
     match rewrite::finish(&Maps, state, &mut outcome) {
         Ok(()) => finish(&skb, at, &state.packet, &outcome),
@@ -95,19 +94,27 @@ fn run(context: &TcContext, body: impl FnOnce(&Skb, &mut State) -> Result<Step, 
         return TC_ACT_SHOT;
     };
     let reason = match body(&skb, state) {
-        Ok(Step::Done | Step::Unknown) => DropReason::TableMissing, // Only the last stage is done.
-        Ok(Step::Slow(next)) => {
+        Ok(Step::Slow(next)) if next != Stage::Finish => {
             go_on(context, next);
             DropReason::TableMissing
         }
-        Err(reason) => reason,
+        // Only the last stage is done.
+        Ok(Step::Done | Step::Unknown) => DropReason::TableMissing,
+        Ok(Step::Slow(_)) => {
+            log(context, state, 0);
+            go_on(context, Stage::Finish);
+            DropReason::TableMissing
+        }
+        Err(reason) => {
+            log(context, state, reason as u8);
+            reason
+        }
     };
-    log(context, state, reason as u8);
     discard(&skb, state.hook, &state.packet, reason, Some(state))
 }
 
-/// What becomes of a packet (reason 0: it goes), for people who debug the datapath itself. Of an IPv6
-/// address the last four bytes, as IPv4's are written: more would not fit into the stack.
+/// What is decided on a packet (reason 0: it goes), for people who debug the datapath itself. Not in `slow_finish`, whose
+/// stack has no room for it. Of an IPv6 address the last four bytes, as IPv4's are written: more would not fit into the stack.
 #[inline(always)]
 fn log(context: &TcContext, state: &State, reason: u8) {
     if setting(|s| &s.features) & FEATURE_LOG == 0 {
