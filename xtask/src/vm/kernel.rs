@@ -14,7 +14,7 @@ use crate::{clock::Clock, debian, places::Places, shell};
 /// The meta package whose one image is meant.
 const META: &str = "linux-image-cloud-amd64";
 /// What pods and their network need: everything else of ours is built in.
-const MODULES: [&str; 6] = ["veth", "bridge", "vxlan", "sch_ingress", "cls_bpf", "overlay"];
+const MODULES: [&str; 7] = ["veth", "bridge", "vxlan", "sch_ingress", "sch_tbf", "cls_bpf", "overlay"];
 
 /// A kernel to boot.
 pub(super) struct Kernel {
