@@ -33,9 +33,9 @@ impl Cluster {
     /// If it does not come up; it is taken down as far as it came.
     #[track_caller]
     pub fn up(name: &str, images: &[&str], flags: &[&str]) -> Cluster {
+        let mut up = weft();
         let name = format!("{name}-{}", std::process::id());
         let mut cluster = Cluster { name, dir: tempfile::tempdir().expect("a directory"), said: String::new() };
-        let mut up = weft();
         up.args(["up", "--name", &cluster.name, "--api-port", "0", "--publish", "0:30080"]).args(flags);
         for name in images {
             up.arg("--image").arg(image(name));
