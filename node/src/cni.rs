@@ -15,6 +15,8 @@ use tokio::process::Command;
 
 use crate::runtime::{PodId, PortMapping};
 
+/// The newest version of the specification that is spoken here.
+const NEWEST: [u32; 3] = [1, 1, 0];
 /// A pod's interface to the one network that it has.
 const INTERFACE: &str = "eth0";
 
@@ -240,7 +242,7 @@ fn plugin_config(conflist: &Value, plugin: &Value, previous: Option<&Value>, att
 /// The plugin's own object with the list's name and version, and without what only the runtime reads.
 fn named(conflist: &Value, plugin: &Value) -> Value {
     let mut config = plugin.clone();
-    config["cniVersion"] = conflist.get("cniVersion").cloned().unwrap_or_else(|| json!("0.1.0"));
+    config["cniVersion"] = json!(version(conflist).unwrap_or("0.1.0"));
     config["name"] = conflist["name"].clone();
     if let Some(object) = config.as_object_mut() {
         object.remove("capabilities");
@@ -250,12 +252,19 @@ fn named(conflist: &Value, plugin: &Value) -> Value {
 
 /// GC exists since 1.1.0, and a list may forbid it (section 1).
 fn wants_gc(conflist: &Value) -> bool {
-    let version = conflist["cniVersion"].as_str().unwrap_or_default();
-    let number = |part: Option<&str>| part.and_then(|part| part.parse::<u32>().ok()).unwrap_or(0);
-    let mut parts = version.split('.');
-    let known = (number(parts.next()), number(parts.next())) >= (1, 1);
     let forbidden = conflist["disableGC"] == json!(true) || conflist["disableGC"] == json!("true");
-    known && !forbidden
+    version(conflist).is_some_and(|version| numbers(version).as_slice() >= &NEWEST[..2]) && !forbidden
+}
+
+/// The newest version that the list offers and this knows: of `cniVersions`, which older runtimes overlook, or `cniVersion`.
+fn version(conflist: &Value) -> Option<&str> {
+    let offered = conflist["cniVersions"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let known = offered.filter(|offered| numbers(offered).as_slice() <= &NEWEST);
+    known.chain(conflist["cniVersion"].as_str()).max_by_key(|version| numbers(version))
+}
+
+fn numbers(version: &str) -> Vec<u32> {
+    version.split('.').map(|part| part.parse().unwrap_or(0)).collect()
 }
 
 /// Section 4.1. Unlike the rest of the environment, which the plugin inherits.

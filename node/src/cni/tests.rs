@@ -97,3 +97,19 @@ fn no_conflist_is_not_initialized() {
         assert!(matches!(cni.conflist(), Err(Error::NotInitialized { .. })));
     }
 }
+
+#[track_caller]
+fn check_version(fields: &str, expected: Option<&str>, gc: bool) {
+    let list: Value = serde_json::from_str(fields).expect("JSON");
+    assert_eq!((version(&list), wants_gc(&list)), (expected, gc));
+}
+
+#[test]
+fn the_newest_version_of_both_is_spoken() {
+    check_version("{}", None, false);
+    check_version(r#"{"cniVersion":"1.0.0"}"#, Some("1.0.0"), false);
+    check_version(r#"{"cniVersion":"1.0.0","cniVersions":["0.4.0","1.1.0","1.0.0"]}"#, Some("1.1.0"), true);
+    check_version(r#"{"cniVersion":"1.0.0","cniVersions":["1.2.0","2.0.0"]}"#, Some("1.0.0"), false);
+    check_version(r#"{"cniVersions":["0.3.1","0.10.0"]}"#, Some("0.10.0"), false);
+    check_version(r#"{"cniVersion":"1.1.0","disableGC":"true"}"#, Some("1.1.0"), false);
+}
