@@ -17,6 +17,9 @@ use node::runtime::{
     ContainerConfig, Error, Mount, PodId, Resources, Runtime, Sandbox, SandboxConfig, Security, State,
 };
 
+#[path = "runtime/valid.rs"]
+mod valid;
+
 const PLUGIN: &str = r#"#!/bin/sh
 echo "$CNI_COMMAND ${CNI_NETNS:+netns}" >> "${0%/*}/calls"
 [ "$CNI_COMMAND" = GC ] && cat > "${0%/*}/gc"
@@ -196,7 +199,7 @@ fn tests() {
         is_found_again_after_a_restart().await;
         is_lost_with_its_helper().await;
         a_network_that_fails_leaves_nothing().await;
-        tells_the_plugins_what_is_valid().await;
+        valid::tells_the_plugins_what_is_valid().await;
         host_network_is_the_nodes().await;
         a_missing_image_is_named().await;
         executes().await;
@@ -399,37 +402,4 @@ async fn executes() {
     assert_eq!(runtime.exec(&id, &command, Duration::from_secs(10)).await.expect("exec").code, 7);
     runtime.remove_sandbox(&sandbox.id).await.expect("remove");
     println!("test a command is executed in a container ... ok");
-}
-
-async fn tells_the_plugins_what_is_valid() {
-    let place = Place::new("valid");
-    let runtime = place.open();
-    let valid = || {
-        let text = fs::read_to_string(place.dir.path().join("cni/gc")).expect("GC was called");
-        fs::remove_file(place.dir.path().join("cni/gc")).expect("it is there");
-        text
-    };
-    assert!(runtime.clean_network().await.expect("gc"));
-    assert!(valid().contains(r#""cni.dev/valid-attachments":[]"#));
-    let sandbox = runtime.run_sandbox(&pod("valid")).await.expect("sandbox");
-    let host = SandboxConfig { host_network: true, ..pod("host") };
-    let host = runtime.run_sandbox(&host).await.expect("sandbox");
-    // A node that comes back tells the same, and one without a network of its own is no attachment.
-    drop(runtime);
-    let runtime = place.open();
-    assert!(runtime.clean_network().await.expect("gc"));
-    let expected = format!(r#""cni.dev/valid-attachments":[{{"containerID":"{}","ifname":"eth0"}}]"#, sandbox.id);
-    let said = valid();
-    assert!(said.contains(&expected), "{said}");
-    // What the plugins still hold stays valid until DEL has worked.
-    fs::write(place.dir.path().join("cni/fail"), "").expect("flag");
-    runtime.stop_sandbox(&sandbox.id).await.expect_err("DEL fails");
-    assert!(runtime.clean_network().await.is_err());
-    assert!(valid().contains(&expected));
-    fs::remove_file(place.dir.path().join("cni/fail")).expect("flag");
-    runtime.remove_sandbox(&sandbox.id).await.expect("remove");
-    assert!(runtime.clean_network().await.expect("gc"));
-    assert!(valid().contains(r#""cni.dev/valid-attachments":[]"#));
-    runtime.remove_sandbox(&host.id).await.expect("remove");
-    println!("test network plugins are told which attachments are valid ... ok");
 }
