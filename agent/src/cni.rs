@@ -105,12 +105,9 @@ async fn abandon(shared: &Shared, entry: &Entry) {
 fn available(shared: &Shared) -> Result<(), CniError> {
     let unavailable = |error: CniError| CniError { code: code::NOT_AVAILABLE, ..error };
     let started = started(shared).map_err(unavailable)?;
-    let entries = started.pods.entries();
-    for range in started.pods.ranges().map_err(|error| unavailable(told(&error)))? {
-        let used = entries.iter().flat_map(|entry| &entry.addresses).filter(|ip| range.contains(**ip)).count();
-        if used >= usize::try_from(ipam::capacity(&[range])).unwrap_or(usize::MAX) {
-            return Err(unavailable(told(&PodError::Ipam(IpamError::Exhausted { range, used }))));
-        }
+    let ranges = started.pods.ranges().map_err(|error| unavailable(told(&error)))?;
+    if let Some(full) = ipam::full(&ranges, &started.pods.entries()) {
+        return Err(unavailable(told(&PodError::Ipam(full))));
     }
     let fault = shared.in_force.borrow().fault.clone();
     if fault.is_empty() { Ok(()) } else { Err(self::fault(code::LIMITED, "the tables cannot be written", fault)) }

@@ -70,6 +70,8 @@ pub fn remove(conf: &Path, bin: &Path) -> Result<(), ConflistError> {
 fn text(socket: &Path) -> String {
     let capabilities = serde_json::json!({ "ips": true, "mac": true, "portMappings": true, "bandwidth": true });
     let plugin = serde_json::json!({ "type": PLUGIN, "socket": socket, "capabilities": capabilities });
-    let list = serde_json::json!({ "cniVersion": "1.1.0", "name": "weft", "plugins": [plugin] });
+    // Runtimes from before 1.1.0 (containerd 1.6) refuse a newer `cniVersion` and do not know the list of more.
+    let versions = ["0.4.0", "1.0.0", "1.1.0"];
+    let list = serde_json::json!({ "cniVersion": "1.0.0", "cniVersions": versions, "name": "weft", "plugins": [plugin] });
     serde_json::to_string_pretty(&list).expect("strings are JSON") + "\n"
 }

@@ -5,9 +5,8 @@
 //! given out in a circle, and one that was freed rests for [`REST`]: what was on its way to the old pod has gone by then.
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    io::{self, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -16,6 +15,12 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::cni::wishes::{WishError, Wishes};
+
+mod file;
+mod range;
+
+pub use file::write_atomically;
+pub use range::{capacity, use_of};
 
 /// The ledger cannot be read or written, or has nothing to give.
 #[derive(Debug, thiserror::Error)]
@@ -189,11 +194,9 @@ impl Ledger {
                 return Ok(*asked);
             }
             let last = self.pages.last.iter().find(|last| last.is_ipv4() == v4).copied();
-            next(*range, last, &taken).ok_or_else(|| match next(*range, last, &used) {
+            range::next(*range, last, &taken).ok_or_else(|| match range::next(*range, last, &used) {
                 Some(_) => IpamError::Resting { range: *range, resting: resting.len() },
-                None => {
-                    IpamError::Exhausted { range: *range, used: usize::try_from(size(*range)).unwrap_or(usize::MAX) }
-                }
+                None => exhausted(*range),
             })
         };
         let addresses = ranges.iter().map(free).collect::<Result<Vec<_>, _>>()?;
@@ -214,12 +217,7 @@ impl Ledger {
                 let owner = format!("{}/{}", owner.namespace, owner.name);
                 return Err(WishError::Taken { what: format!("the address {address}"), owner });
             }
-            let first = |range: &IpNetwork| number(range.network()) + 2;
-            let is_pods = |range: &IpNetwork| {
-                let offset = number(*address).checked_sub(first(range));
-                range.is_ipv4() == address.is_ipv4() && offset.is_some_and(|offset| offset < all(*range))
-            };
-            if !ranges.iter().any(is_pods) {
+            if !ranges.iter().any(|range| range::is_pods(*range, *address)) {
                 let why = "is no pod address of this node: take one of the Node's spec.podCIDRs, or bind the Pod to another node";
                 let list: Vec<String> = ranges.iter().map(ToString::to_string).collect();
                 let value = format!("{address} ({})", list.join(", "));
@@ -256,9 +254,19 @@ impl Ledger {
         Ok(gone)
     }
 
+    /// Gives the addresses back of an interface that no packet could have used: they rest for nobody.
+    ///
+    /// # Errors
+    /// [`IpamError::File`]; then nothing has changed.
+    pub fn forget(&mut self, container_id: &str, ifname: &str) -> Result<(), IpamError> {
+        let mut pages = self.pages.clone();
+        pages.entries.retain(|entry| !entry.is(container_id, ifname));
+        if pages.entries.len() == self.pages.entries.len() { Ok(()) } else { self.write(pages) }
+    }
+
     fn write(&mut self, pages: Pages) -> Result<(), IpamError> {
         let text = serde_json::to_vec_pretty(&pages).expect("strings and addresses are JSON");
-        replace(&self.path, &text, 0o600, false).map_err(|source| IpamError::File {
+        file::replace(&self.path, &text, 0o600, false).map_err(|source| IpamError::File {
             operation: "write",
             path: self.path.clone(),
             source,
@@ -268,59 +276,14 @@ impl Ledger {
     }
 }
 
-/// The most pods that are counted of one range: no node has more, and a /64 has more than any number here.
-const MOST: u128 = 1 << 24;
-
-/// Addresses that pods may have: not the network's own, not its gateway (the first), not the broadcast.
-fn size(range: IpNetwork) -> u128 {
-    all(range).min(MOST)
+/// The first range of which every address is in use: no pod more fits on the node. One that rests is free soon.
+pub fn full(ranges: &[IpNetwork], entries: &[Entry]) -> Option<IpamError> {
+    let full = use_of(ranges, entries).into_iter().find(|(_, used, size)| used >= size);
+    full.map(|(range, ..)| exhausted(range))
 }
 
-/// The same, uncounted.
-fn all(range: IpNetwork) -> u128 {
-    let (bits, reserved) = if range.is_ipv4() { (32, 3) } else { (128, 2) };
-    let all = 1_u128.checked_shl(bits - u32::from(range.prefix())).unwrap_or(u128::MAX);
-    all.saturating_sub(reserved)
-}
-
-/// Of each range, how many of its addresses are in use, and how many pods may have.
-pub fn use_of(ranges: &[IpNetwork], entries: &[Entry]) -> Vec<(IpNetwork, u64, u64)> {
-    let of = |range: &IpNetwork| {
-        let addresses = entries.iter().flat_map(|entry| &entry.addresses);
-        let used = addresses.filter(|address| range.contains(**address)).count();
-        (*range, used as u64, u64::try_from(size(*range)).unwrap_or(u64::MAX))
-    };
-    ranges.iter().map(of).collect()
-}
-
-/// How many pods these ranges have addresses for: each needs one of each.
-pub fn capacity(ranges: &[IpNetwork]) -> u32 {
-    let least = ranges.iter().map(|range| size(*range)).min().unwrap_or(0);
-    u32::try_from(least).unwrap_or(u32::MAX)
-}
-
-fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(v4) => u32::from(v4).into(),
-        IpAddr::V6(v6) => v6.into(),
-    }
-}
-
-fn address(number: u128, v4: bool) -> IpAddr {
-    match u32::try_from(number) {
-        Ok(number) if v4 => Ipv4Addr::from(number).into(),
-        _ => Ipv6Addr::from(number).into(),
-    }
-}
-
-/// The first free address behind `last`, in a circle.
-fn next(range: IpNetwork, last: Option<IpAddr>, used: &BTreeSet<IpAddr>) -> Option<IpAddr> {
-    let first = number(range.network()) + 2;
-    let count = size(range);
-    let start = last.map_or(0, |last| number(last).wrapping_sub(first).wrapping_add(1));
-    let start = if start < count { start } else { 0 };
-    let all = (0..count).map(|step| address(first + (start + step) % count, range.is_ipv4()));
-    all.into_iter().find(|address| !used.contains(address))
+fn exhausted(range: IpNetwork) -> IpamError {
+    IpamError::Exhausted { range, used: usize::try_from(range::size(range)).unwrap_or(usize::MAX) }
 }
 
 /// Ledgers of other boots, and of versions that named it otherwise. Best effort: nobody reads them again.
@@ -333,124 +296,5 @@ fn forget_others(directory: &Path, own: &Path) {
     others.for_each(|path| drop(fs::remove_file(path)));
 }
 
-/// Writes a file so that after a power cut it is the old one or the new one, whole.
-///
-/// # Errors
-/// What the file system said.
-pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    replace(path, bytes, mode, true)
-}
-
-/// Without `synced` it is whole for every process, but not after a power cut.
-fn replace(path: &Path, bytes: &[u8], mode: u32, synced: bool) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let directory = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)?;
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
-    // A dot first: container runtimes read every file of a directory whose name ends right.
-    let temporary = directory.join(format!(".{name}.new"));
-    let _ = fs::remove_file(&temporary);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-    file.write_all(bytes)?;
-    if !synced {
-        return fs::rename(&temporary, path);
-    }
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    File::open(directory)?.sync_all()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(id: &str) -> Entry {
-        Entry {
-            container_id: id.into(),
-            ifname: "eth0".into(),
-            namespace: "default".into(),
-            name: id.into(),
-            uid: String::new(),
-            netns: String::new(),
-            addresses: Vec::new(),
-            device: String::new(),
-            network: String::new(),
-            wishes: Wishes::default(),
-        }
-    }
-
-    fn range(text: &str) -> Vec<IpNetwork> {
-        text.split(',').map(|range| range.parse().expect("a range")).collect()
-    }
-
-    fn octet(entry: &Entry) -> u8 {
-        let IpAddr::V4(v4) = entry.addresses[0] else { panic!("{entry:?}") };
-        v4.octets()[3]
-    }
-
-    #[test]
-    fn addresses_go_round_and_leave_out_what_is_nobodys() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let mut ledger = Ledger::open(directory.path(), "boot").expect("new");
-        let small = range("10.0.0.0/29");
-        let mut take = |id: &str| ledger.take(&small, entry(id)).map(|entry| octet(&entry)).ok();
-        let given: Vec<_> = ["a", "b", "c", "d", "e"].map(&mut take).into_iter().collect();
-        assert_eq!(given, [Some(2), Some(3), Some(4), Some(5), Some(6)]);
-        assert_eq!(take("f"), None);
-        let gone = ledger.retain(|entry| entry.container_id != "b").expect("written");
-        assert_eq!(gone.len(), 1);
-        assert!(matches!(ledger.take(&small, entry("f")), Err(IpamError::Resting { resting: 1, .. })));
-        ledger.clock = || uptime() + REST;
-        assert_eq!(octet(&ledger.take(&small, entry("f")).expect("b's")), 3);
-    }
-
-    #[test]
-    fn a_freed_address_rests() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let mut ledger = Ledger::open(directory.path(), "boot").expect("new");
-        let wide = range("10.0.0.0/24");
-        let first = ledger.take(&wide, entry("a")).expect("room").addresses;
-        ledger.retain(|_| false).expect("written");
-        assert_ne!(ledger.take(&wide, entry("b")).expect("room").addresses, first);
-    }
-
-    #[test]
-    fn it_survives_a_restart_but_not_a_reboot() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let taken = Ledger::open(directory.path(), "boot").expect("new").take(&range("10.0.0.0/24"), entry("a"));
-        let taken = taken.expect("room");
-        let again = Ledger::open(directory.path(), "boot").expect("there");
-        assert_eq!(again.get("a", "eth0"), Some(&taken));
-        fs::write(directory.path().join("addresses-boot.json"), "{").expect("written");
-        assert!(Ledger::open(directory.path(), "boot").is_err(), "a broken ledger is no fresh start");
-        assert_eq!(Ledger::open(directory.path(), "other").expect("new").entries(), []);
-        assert!(!directory.path().join("addresses-boot.json").exists(), "nobody reads it again");
-    }
-
-    #[test]
-    fn an_address_of_each_family() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let mut ledger = Ledger::open(directory.path(), "boot").expect("new");
-        let both = range("10.0.0.0/24,fd00:1::/64");
-        let mut take = |id: &str| {
-            let addresses = ledger.take(&both, entry(id)).expect("room").addresses;
-            addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
-        };
-        assert_eq!(take("a"), ["10.0.0.2", "fd00:1::2"]);
-        assert_eq!(take("b"), ["10.0.0.3", "fd00:1::3"]);
-        let small = range("10.0.0.0/24,fd00:2::/127");
-        assert!(ledger.take(&small, entry("c")).is_err(), "one family is exhausted");
-        assert_eq!((capacity(&both), capacity(&small), capacity(&range("::/0"))), (253, 0, 1 << 24));
-    }
-
-    #[test]
-    fn ledgers_of_one_family_are_read() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let old = r#"{"boot":"boot","last":"10.0.0.7","entries":[{"container_id":"a","ifname":"eth0","namespace":"n",
-            "name":"a","uid":"","netns":"","address":"10.0.0.7","device":"weft1"}]}"#;
-        fs::write(directory.path().join("addresses-boot.json"), old).expect("written");
-        let mut ledger = Ledger::open(directory.path(), "boot").expect("read");
-        assert_eq!(octet(&ledger.entries()[0]), 7);
-        assert_eq!(octet(&ledger.take(&range("10.0.0.0/24"), entry("b")).expect("room")), 8);
-    }
-}
+mod tests;

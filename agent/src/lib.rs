@@ -18,6 +18,7 @@ pub mod bandwidth;
 pub mod cleanup;
 pub mod cni;
 pub mod compile;
+pub mod condition;
 pub mod conflist;
 pub mod devices;
 pub mod diff;

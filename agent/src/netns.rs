@@ -52,6 +52,13 @@ pub fn open(path: &Path) -> Result<File, NetnsError> {
     }
 }
 
+/// True if the namespace's name was removed. A name that is no namespace, or a place that is not there, may be only what this
+/// process sees of the machine: that tells nothing.
+pub fn is_removed(path: &Path) -> bool {
+    let missing = |path: &Path| std::fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    missing(path) && path.parent().is_some_and(|place| place.is_dir())
+}
+
 /// True for the namespace of this process.
 pub fn is_own(netns: &File) -> bool {
     use std::os::unix::fs::MetadataExt;

@@ -30,6 +30,7 @@ use crate::{
 
 mod error;
 mod interface;
+mod leftovers;
 mod wishes;
 
 pub use error::PodError;
@@ -48,6 +49,17 @@ pub struct Made {
     pub mtu: u32,
     /// The pod's addresses, one per family.
     pub addresses: Vec<IpAddr>,
+}
+
+/// Whether a packet can have gone by an interface: then its addresses rest when it goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// It was never whole.
+    Never,
+    /// Its policy never was in force: the hooks dropped whatever came, unless that changed at the last moment.
+    Hardly,
+    /// It was a pod's.
+    Maybe,
 }
 
 /// Container id and interface.
@@ -79,26 +91,6 @@ impl Pods {
         Pods { netlink, programs, ledger, inbox, in_force, mtu, held }
     }
 
-    /// After a start: interfaces whose host end is still there are known again, others give their address back.
-    ///
-    /// # Errors
-    /// [`PodError`].
-    pub async fn recover(&self) -> Result<usize, PodError> {
-        let links = self.netlink.links().await?;
-        let find = |entry: &Entry| links.iter().find(|link| link.name == entry.device);
-        let gone = self.ledger().retain(|entry| find(entry).is_some())?;
-        for entry in gone {
-            tracing::info!(container = entry.container_id, addresses = ?entry.addresses, "the interface is gone; its addresses are free");
-            self.programs().forget(&entry.device)?;
-        }
-        let entries = self.ledger().entries().to_vec();
-        for entry in &entries {
-            let link = find(entry).expect("those without a device were dropped");
-            self.inbox.attach(attachment(entry, link));
-        }
-        Ok(entries.len())
-    }
-
     /// Gives every interface the hooks of this agent. After the first round: its tables come before its programs.
     ///
     /// # Errors
@@ -122,12 +114,12 @@ impl Pods {
                 if entry.netns == wanted.netns && self.check_entry(&entry).await.is_ok() {
                     return Err(PodError::InterfaceExists(wanted.ifname));
                 }
-                self.undo(&entry).await?;
+                self.undo(&entry, Use::Maybe).await?;
             }
             self.make(&wanted).await?
         };
         if let Err(error) = self.wait(&entry, patience).await {
-            self.release(&entry).await?;
+            self.release_after(&entry, Use::Hardly).await?;
             return Err(error);
         }
         // What the Pod says of itself may have come only now.
@@ -154,9 +146,13 @@ impl Pods {
     /// # Errors
     /// [`PodError`]; then it can be tried again.
     pub async fn release(&self, entry: &Entry) -> Result<(), PodError> {
+        self.release_after(entry, Use::Maybe).await
+    }
+
+    async fn release_after(&self, entry: &Entry, used: Use) -> Result<(), PodError> {
         let _held = self.hold(&entry.container_id, &entry.ifname).await;
         let same = self.ledger().get(&entry.container_id, &entry.ifname) == Some(entry);
-        if same { self.undo(entry).await } else { Ok(()) }
+        if same { self.undo(entry, used).await } else { Ok(()) }
     }
 
     /// Removes the interface; no error if it is not there, or its namespace is gone.
@@ -167,24 +163,9 @@ impl Pods {
         let _held = self.hold(container_id, ifname).await;
         let entry = self.ledger().get(container_id, ifname).cloned();
         match entry {
-            Some(entry) => self.undo(&entry).await,
+            Some(entry) => self.undo(&entry, Use::Maybe).await,
             None => Ok(()),
         }
-    }
-
-    /// Removes every interface but those that `keep` names; goes on past one that cannot be removed.
-    ///
-    /// # Errors
-    /// [`PodError`] of the first that cannot be removed.
-    pub async fn collect(&self, keep: impl Fn(&Entry) -> bool) -> Result<usize, PodError> {
-        let gone: Vec<Entry> = self.ledger().entries().iter().filter(|entry| !keep(entry)).cloned().collect();
-        let mut result = Ok(());
-        for entry in &gone {
-            let pod = format!("{}/{}", entry.namespace, entry.name);
-            tracing::info!(pod, container = entry.container_id, addresses = ?entry.addresses, "nobody's any more: released");
-            result = result.and(self.release(entry).await);
-        }
-        result.map(|()| gone.len())
     }
 
     /// Whether everything that ADD made is still there, and its policy in force.
@@ -299,7 +280,7 @@ impl Pods {
                 Ok(entry)
             }
             Err(error) => {
-                self.undo(&entry).await?;
+                self.undo(&entry, Use::Never).await?;
                 Err(error)
             }
         }
@@ -332,11 +313,19 @@ impl Pods {
         Ok(link)
     }
 
-    async fn undo(&self, entry: &Entry) -> Result<(), PodError> {
+    async fn undo(&self, entry: &Entry, used: Use) -> Result<(), PodError> {
         Netlink::open()?.remove(&entry.device).await?;
         self.programs().forget(&entry.device)?;
+        // A pod that nobody knows has no policy in force. Asked after the device is gone: nothing more comes.
+        let unknown = || self.pod(entry).is_none() && !self.in_force.borrow().is_ready(&entry.container_id, &entry.ifname);
+        let never = used == Use::Never || (used == Use::Hardly && unknown());
         self.inbox.detach(&entry.container_id, &entry.ifname);
-        self.ledger().retain(|other| !other.is(&entry.container_id, &entry.ifname))?;
+        let mut ledger = self.ledger();
+        if never {
+            ledger.forget(&entry.container_id, &entry.ifname)?;
+        } else {
+            ledger.retain(|other| !other.is(&entry.container_id, &entry.ifname))?;
+        }
         Ok(())
     }
 

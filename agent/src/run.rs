@@ -27,6 +27,7 @@ use tokio::{
 use crate::{
     Args, Shared, Started, apply,
     apply::StoreError,
+    condition,
     conflist::{self, ConflistError},
     devices::{self, Devices, DevicesError, HAIRPIN, VXLAN_PORT},
     engine::{self, InForce, Inbox},
@@ -210,6 +211,7 @@ async fn start(
     tokio::spawn(sweep(shared.clone()));
     let (node, inbox, in_force) = (args.node_name.clone(), shared.inbox.clone(), shared.in_force.clone());
     tokio::spawn(issues::tell(client.clone(), node, inbox, in_force));
+    tokio::spawn(condition::keep(client.clone(), shared.clone()));
     if let Some(plugin) = &args.cni_plugin {
         conflist::install(plugin, &args.cni_bin_dir)?;
     }

@@ -10,8 +10,9 @@ use crate::{
     rewrite,
 };
 use abi::{
-    DropReason,
+    Addr, DropReason,
     flow::{FlowKey, FlowValue, INITIATOR_HIGH, PAIRED, PROMOTED, SIDE_STACK, SIDE_WIRE, STACK, TWIN_STACK},
+    service::{SCOPE_HOST_PORT, SCOPE_NODE_PORT, ServiceKey},
 };
 
 /// Source ports that are tried before the flow is refused.
@@ -98,6 +99,9 @@ fn reserve(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> boo
     let proto = state.packet.proto;
     if state.tries > 0 || state.masquerade != 0 {
         another_port(tables, state, kernel.random());
+        if is_promised(tables, state) {
+            return false;
+        }
     }
     let answer = state.flow.reversed();
     // Answers that come by the NIC to an address of this node could be a host socket's.
@@ -133,6 +137,22 @@ fn another_port(tables: &impl Tables, state: &mut State, random: u32) {
     if is_icmp(state.packet.proto) {
         state.flow.dport = state.flow.sport; // The identifier.
     }
+}
+
+/// True if the candidate is a host port or, where the two ranges meet, a node port: who asks there must not be taken for
+/// the flow's other end.
+#[inline(always)]
+fn is_promised(tables: &impl Tables, state: &State) -> bool {
+    let (addr, port, proto) = (state.flow.src, state.flow.sport, state.packet.proto);
+    if tables.service(&ServiceKey { addr, port, proto, scope: SCOPE_HOST_PORT }).is_some() {
+        return true;
+    }
+    let number = u16::from_be(port);
+    if number < tables.setting(|s| &s.node_port_first) || number > tables.setting(|s| &s.node_port_last) {
+        return false;
+    }
+    let addr = Addr::wildcard(addr.is_v4());
+    tables.service(&ServiceKey { addr, port, proto, scope: SCOPE_NODE_PORT }).is_some()
 }
 
 /// A row that nobody needs any more: it is expired, or our own.

@@ -15,6 +15,11 @@ use tokio::process::Command;
 
 use crate::runtime::{PodId, PortMapping};
 
+/// The newest version of the specification that is spoken here.
+const NEWEST: [u32; 3] = [1, 1, 0];
+/// A pod's interface to the one network that it has.
+const INTERFACE: &str = "eth0";
+
 /// Why a pod has no network.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -55,7 +60,7 @@ pub enum Error {
     Plugin {
         /// Its type.
         plugin: String,
-        /// `add` or `delete`.
+        /// `add`, `delete` or `gc`.
         command: &'static str,
         /// Its own words, or what it printed.
         message: String,
@@ -123,7 +128,8 @@ impl Cni {
         let mut previous: Option<Value> = None;
         for plugin in plugins(&conflist) {
             let config = plugin_config(&conflist, plugin, previous.as_ref(), attachment);
-            previous = self.execute("ADD", plugin, &config, attachment).await?.or(previous);
+            let variables = environment("ADD", &self.bin_dir, attachment);
+            previous = self.execute("ADD", plugin, &config, variables).await?.or(previous);
         }
         let result = previous.unwrap_or(Value::Null);
         let ips = addresses(&result);
@@ -143,9 +149,29 @@ impl Cni {
         };
         for plugin in plugins(&conflist).into_iter().rev() {
             let config = plugin_config(&conflist, plugin, result, attachment);
-            self.execute("DEL", plugin, &config, attachment).await?;
+            self.execute("DEL", plugin, &config, environment("DEL", &self.bin_dir, attachment)).await?;
         }
         Ok(())
+    }
+
+    /// Lets the plugins of a list release what is of none of the valid attachments, given as container ids. Every plugin is
+    /// called, also after one that failed. A list older than 1.1.0, or with `disableGC`, wants no such call.
+    ///
+    /// # Errors
+    /// The first plugin's that failed.
+    pub(crate) async fn gc(&self, conflist: &Value, valid: &[String]) -> Result<(), Error> {
+        if !wants_gc(conflist) {
+            return Ok(());
+        }
+        let valid: Vec<Value> = valid.iter().map(|id| json!({"containerID": id, "ifname": INTERFACE})).collect();
+        let mut result = Ok(());
+        for plugin in plugins(conflist) {
+            let mut config = named(conflist, plugin);
+            config["cni.dev/valid-attachments"] = json!(valid);
+            let variables = vec![("CNI_COMMAND", "GC".to_owned()), ("CNI_PATH", self.bin_dir.display().to_string())];
+            result = result.and(self.execute("GC", plugin, &config, variables).await.map(drop));
+        }
+        result
     }
 
     async fn execute(
@@ -153,14 +179,14 @@ impl Cni {
         verb: &'static str,
         plugin: &Value,
         config: &Value,
-        attachment: &Attachment<'_>,
+        variables: Vec<(&'static str, String)>,
     ) -> Result<Option<Value>, Error> {
         let kind = plugin["type"].as_str().unwrap_or_default().to_owned();
         let path = self.bin_dir.join(&kind);
         let exec = |source| Error::Exec { plugin: kind.clone(), path: path.clone(), source };
         let mut command = Command::new(&path);
         command
-            .envs(environment(verb, &self.bin_dir, attachment))
+            .envs(variables)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -174,7 +200,11 @@ impl Cni {
         if output.status.success() {
             return Ok(said);
         }
-        let command = if verb == "ADD" { "add" } else { "delete" };
+        let command = match verb {
+            "ADD" => "add",
+            "DEL" => "delete",
+            _ => "gc",
+        };
         let message = said.as_ref().and_then(error_message).unwrap_or_else(|| {
             let printed = [output.stdout, output.stderr].concat();
             format!("netplugin failed: {} ({})", String::from_utf8_lossy(&printed).trim(), output.status)
@@ -199,19 +229,42 @@ fn error_message(said: &Value) -> Option<String> {
 /// Section 2: the plugin's own object with the list's name and version, the result before it, and runtime configuration
 /// for the capabilities that it declares.
 fn plugin_config(conflist: &Value, plugin: &Value, previous: Option<&Value>, attachment: &Attachment<'_>) -> Value {
-    let mut config = plugin.clone();
-    config["cniVersion"] = conflist.get("cniVersion").cloned().unwrap_or_else(|| json!("0.1.0"));
-    config["name"] = conflist["name"].clone();
+    let mut config = named(conflist, plugin);
     if let Some(previous) = previous {
         config["prevResult"] = previous.clone();
     }
     if plugin["capabilities"]["portMappings"] == json!(true) && !attachment.port_mappings.is_empty() {
         config["runtimeConfig"] = json!({"portMappings": attachment.port_mappings});
     }
+    config
+}
+
+/// The plugin's own object with the list's name and version, and without what only the runtime reads.
+fn named(conflist: &Value, plugin: &Value) -> Value {
+    let mut config = plugin.clone();
+    config["cniVersion"] = json!(version(conflist).unwrap_or("0.1.0"));
+    config["name"] = conflist["name"].clone();
     if let Some(object) = config.as_object_mut() {
         object.remove("capabilities");
     }
     config
+}
+
+/// GC exists since 1.1.0, and a list may forbid it (section 1).
+fn wants_gc(conflist: &Value) -> bool {
+    let forbidden = conflist["disableGC"] == json!(true) || conflist["disableGC"] == json!("true");
+    version(conflist).is_some_and(|version| numbers(version).as_slice() >= &NEWEST[..2]) && !forbidden
+}
+
+/// The newest version that the list offers and this knows: of `cniVersions`, which older runtimes overlook, or `cniVersion`.
+fn version(conflist: &Value) -> Option<&str> {
+    let offered = conflist["cniVersions"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let known = offered.filter(|offered| numbers(offered).as_slice() <= &NEWEST);
+    known.chain(conflist["cniVersion"].as_str()).max_by_key(|version| numbers(version))
+}
+
+fn numbers(version: &str) -> Vec<u32> {
+    version.split('.').map(|part| part.parse().unwrap_or(0)).collect()
 }
 
 /// Section 4.1. Unlike the rest of the environment, which the plugin inherits.
@@ -225,7 +278,7 @@ fn environment(verb: &str, bin_dir: &Path, attachment: &Attachment<'_>) -> Vec<(
         ("CNI_COMMAND", verb.to_owned()),
         ("CNI_CONTAINERID", attachment.container_id.to_owned()),
         ("CNI_NETNS", attachment.netns.map(|path| path.display().to_string()).unwrap_or_default()),
-        ("CNI_IFNAME", "eth0".to_owned()),
+        ("CNI_IFNAME", INTERFACE.to_owned()),
         ("CNI_PATH", bin_dir.display().to_string()),
         ("CNI_ARGS", args),
     ]
@@ -242,73 +295,4 @@ fn addresses(result: &Value) -> Vec<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    const LOGGING: &str = r#"#!/bin/sh
-{ echo "$CNI_COMMAND $CNI_IFNAME $CNI_NETNS $CNI_ARGS"; cat; echo; } >> "${0%/*}/calls"
-[ "$CNI_COMMAND" = DEL ] || echo '{"cniVersion":"1.1.0","ips":[{"address":"10.1.2.3/32"},{"address":"fd00::3/128"}]}'
-"#;
-    const FAILING: &str =
-        "#!/bin/sh\necho '{\"code\":11,\"msg\":\"try again later\",\"details\":\"no agent\"}'; exit 1\n";
-
-    fn cni(dir: &Path, script: &str) -> Cni {
-        std::fs::write(dir.join("net"), script).expect("plugin");
-        std::fs::set_permissions(dir.join("net"), std::fs::Permissions::from_mode(0o755)).expect("mode");
-        let list = r#"{"cniVersion":"1.1.0","name":"n","plugins":[{"type":"net","capabilities":{"portMappings":true}},{"type":"net","k":1}]}"#;
-        std::fs::write(dir.join("10-a.conflist"), list).expect("conflist");
-        std::fs::write(dir.join("20-b.conflist"), "not looked at").expect("conflist");
-        Cni { conf_dir: dir.to_owned(), bin_dir: dir.to_owned() }
-    }
-
-    fn pod() -> PodId {
-        PodId { namespace: "ns".into(), name: "p".into(), uid: "u".into() }
-    }
-
-    #[tokio::test]
-    async fn adds_in_order_and_deletes_in_reverse() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let (cni, pod) = (cni(dir.path(), LOGGING), pod());
-        let ports =
-            [PortMapping { host_port: 80, container_port: 8080, protocol: "tcp".into(), host_ip: "10.0.0.1".into() }];
-        let attachment =
-            Attachment { container_id: "id", netns: Some(Path::new("/run/netns/x")), pod: &pod, port_mappings: &ports };
-        let attached = cni.add(&attachment).await.expect("add");
-        assert_eq!(attached.ips, ["10.1.2.3".parse::<IpAddr>().expect("ip"), "fd00::3".parse().expect("ip")]);
-        cni.del(&attachment, Some(&attached.conflist), Some(&attached.result)).await.expect("del");
-        let calls = std::fs::read_to_string(dir.path().join("calls")).expect("calls");
-        let lines: Vec<&str> = calls.lines().collect();
-        let args = "IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p;K8S_POD_INFRA_CONTAINER_ID=id;K8S_POD_UID=u";
-        assert_eq!(lines[0], format!("ADD eth0 /run/netns/x {args}"));
-        let configs: Vec<Value> =
-            lines.iter().skip(1).step_by(2).map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        let mapping = &configs[0]["runtimeConfig"]["portMappings"][0];
-        assert_eq!((&mapping["hostPort"], &mapping["hostIP"]), (&json!(80), &json!("10.0.0.1")));
-        assert!(configs[0].get("prevResult").is_none() && configs[0].get("capabilities").is_none());
-        assert_eq!(
-            (&configs[1]["k"], &configs[1]["prevResult"]["ips"][0]["address"]),
-            (&json!(1), &json!("10.1.2.3/32"))
-        );
-        assert_eq!(configs[2]["k"], 1, "DEL starts with the last plugin");
-    }
-
-    #[tokio::test]
-    async fn errors_are_the_plugins_own_words() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let (cni, pod) = (cni(dir.path(), FAILING), pod());
-        let attachment = Attachment { container_id: "id", netns: None, pod: &pod, port_mappings: &[] };
-        let error = cni.add(&attachment).await.expect_err("fails");
-        assert_eq!(error.to_string(), "plugin type=\"net\" failed (add): try again later; no agent");
-    }
-
-    #[test]
-    fn no_conflist_is_not_initialized() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        for conf_dir in [dir.path().to_owned(), dir.path().join("absent")] {
-            let cni = Cni { conf_dir, bin_dir: PathBuf::new() };
-            assert!(matches!(cni.conflist(), Err(Error::NotInitialized { .. })));
-        }
-    }
-}
+mod tests;

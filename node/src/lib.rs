@@ -148,6 +148,7 @@ pub async fn run(args: Args) -> Result<(), Error> {
         cgroup_root: args.cgroup_root.clone(),
         netns_dir: PathBuf::from("/run/netns"),
     })?;
+    let network = runtime.keep_network_clean();
     let client = connect(&args).await?;
     let (services, writer) = reflector::store();
     let node = Arc::new(context::Node {
@@ -170,6 +171,7 @@ pub async fn run(args: Args) -> Result<(), Error> {
         pods::keep(node.clone(), pods.clone()),
         server::serve(listener, tls, node.clone(), pods),
         image_gc::keep(node.clone(), args.image_store, args.image_gc),
+        network,
     );
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! specs, no API server and no back-off.
 
 mod cgroups;
+mod collect;
 mod containers;
 pub mod embedded;
 pub mod exec;

@@ -17,8 +17,12 @@ use node::runtime::{
     ContainerConfig, Error, Mount, PodId, Resources, Runtime, Sandbox, SandboxConfig, Security, State,
 };
 
+#[path = "runtime/valid.rs"]
+mod valid;
+
 const PLUGIN: &str = r#"#!/bin/sh
 echo "$CNI_COMMAND ${CNI_NETNS:+netns}" >> "${0%/*}/calls"
+[ "$CNI_COMMAND" = GC ] && cat > "${0%/*}/gc"
 [ -e "${0%/*}/fail" ] && { echo '{"code":11,"msg":"no agent"}'; exit 1; }
 [ "$CNI_COMMAND" = ADD ] && echo '{"cniVersion":"1.1.0","ips":[{"address":"10.9.8.7/32"}]}'
 exit 0
@@ -195,6 +199,7 @@ fn tests() {
         is_found_again_after_a_restart().await;
         is_lost_with_its_helper().await;
         a_network_that_fails_leaves_nothing().await;
+        valid::tells_the_plugins_what_is_valid().await;
         host_network_is_the_nodes().await;
         a_missing_image_is_named().await;
         executes().await;

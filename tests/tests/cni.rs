@@ -5,13 +5,22 @@ mod api;
 mod away;
 #[path = "cni/chained.rs"]
 mod chained;
+#[path = "least_rights/cluster.rs"]
+#[expect(dead_code, reason = "shared with least_rights, which also restarts things")]
+mod cluster;
+#[path = "cni/containerd.rs"]
+mod containerd;
+#[path = "cni/cri.rs"]
+mod cri;
 #[path = "cni/lab.rs"]
 mod lab;
 #[path = "cni/many.rs"]
 mod many;
 #[path = "../../agent/tests/node/namespaces.rs"]
 mod namespaces;
-
+#[path = "least_rights/proxy.rs"]
+#[expect(dead_code, reason = "shared with least_rights, which looks at what it noted")]
+mod proxy;
 #[path = "cni/wishes.rs"]
 mod wishes;
 

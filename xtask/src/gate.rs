@@ -73,7 +73,7 @@ fn tests(places: &Places, filter: Option<&str>) -> anyhow::Result<Count> {
     cargo.args(["test", "--release", "--workspace", "--exclude", "ebpf", "--no-fail-fast"]).args(filter);
     cargo.args(["--", "--show-output"]);
     cargo.env("WEFT_PROGRAMS", places.programs()).env("WEFT_IMAGES", places.images());
-    cargo.env("WEFT_CNI_PLUGINS", setup::cni_plugins(places));
+    cargo.env("WEFT_CNI_PLUGINS", setup::cni_plugins(places)).env("WEFT_DEBIAN", places.cache.join("debian"));
     let (status, count) = counted(cargo)?;
     if !status.success() && count.failed == 0 {
         bail!("cargo test: {status}");

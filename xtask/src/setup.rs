@@ -50,9 +50,11 @@ pub(crate) fn run(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
     linker(places, clock, toolchain)
 }
 
-/// What tests run that is not ours: the Python client and the reference CNI plugins, into the cache.
+/// What tests run that is not ours: the Python client, the reference CNI plugins and a container runtime, into the cache.
 pub(crate) fn tests(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
-    debian::unpacked(places, clock, CNI_PLUGINS)?;
+    for package in [CNI_PLUGINS, "containerd", "runc"] {
+        debian::unpacked(places, clock, package)?;
+    }
     let directory = places.cache.join("python");
     let (name, version) = PYTHON_CLIENT;
     if directory.join(format!("{name}-{version}.dist-info")).exists() {

@@ -45,9 +45,13 @@ impl Api {
             while let Ok((stream, _)) = listener.accept().await {
                 let api = served.clone();
                 tokio::spawn(async move {
-                    let service = service_fn(|request| {
-                        let reply = api.answer(&request);
-                        async { Ok::<_, Infallible>(reply) }
+                    let service = service_fn(|request: Request<Incoming>| {
+                        let api = api.clone();
+                        async move {
+                            let (parts, body) = request.into_parts();
+                            let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                            Ok::<_, Infallible>(api.answer(&Request::from_parts(parts, body)))
+                        }
                     });
                     let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
                 });
@@ -78,10 +82,38 @@ impl Api {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
+    /// An object of the whole cluster, by its own path.
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
+        let (kind, name) = path.rsplit_once('/')?;
+        let key = (kind.to_owned(), format!("null/{name:?}"));
+        self.state.lock().expect("no panic").objects.get(&key).cloned()
+    }
+
+    /// Conditions into a status, each in the place of the one of its type: all that anybody patches here.
+    fn patch(&self, path: &str, patch: &Value) -> Option<Value> {
+        let mut object = self.get(path)?;
+        let mut conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        for new in patch["status"]["conditions"].as_array().into_iter().flatten() {
+            conditions.retain(|old| old["type"] != new["type"]);
+            conditions.push(new.clone());
+        }
+        object["status"]["conditions"] = conditions.into();
+        self.put(path.rsplit_once('/')?.0, object.clone());
+        Some(object)
+    }
+
+    fn answer(&self, request: &Request<Bytes>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let query = request.uri().query().unwrap_or_default();
-        let mut response = if query.contains("watch=true") || query.contains("watch=1") {
+        let body = || serde_json::from_slice(request.body()).unwrap_or_default();
+        let one = match path.strip_suffix("/status") {
+            Some(own) if request.method() == "PATCH" => self.patch(own, &body()),
+            Some(own) => self.get(own),
+            None => None,
+        };
+        let mut response = if let Some(object) = one {
+            Response::new(Full::new(Bytes::from(object.to_string())).boxed())
+        } else if query.contains("watch=true") || query.contains("watch=1") {
             let from = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion=")).unwrap_or("0");
             Response::new(self.watch(path, from.parse().unwrap_or(0)))
         } else {

@@ -17,12 +17,15 @@ use datapath::{
 mod families;
 #[path = "fragments.rs"]
 mod fragments;
+#[path = "host_ports.rs"]
+mod host_ports;
 #[path = "policies.rs"]
 mod policies;
 #[path = "states.rs"]
 mod states;
 pub(crate) use families::*;
 pub(crate) use fragments::*;
+pub(crate) use host_ports::*;
 pub(crate) use policies::*;
 pub(crate) use states::*;
 

@@ -6,7 +6,7 @@ use abi::{
     pod::{HOST, Pod, PodId, READY},
     policy::{ALLOW, BITS_ANY_PORT, BITS_ANY_PROTO, BITS_FULL, PolicyKey, PolicyValue},
     route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, Node as NodeRow, Route, SERVICE_RANGE},
-    service::{ALIVE, Backend, SCOPE_CLUSTER, SCOPE_NODE_PORT, Service, ServiceKey},
+    service::{ALIVE, Backend, SCOPE_CLUSTER, SCOPE_HOST_PORT, SCOPE_NODE_PORT, Service, ServiceKey},
 };
 use datapath::{
     parse::{TCP, UDP},
@@ -122,7 +122,20 @@ pub(crate) fn service(node: &mut Node, id: u32, at: &str, proto: u8, backends: &
         Some((ip, port)) => (addr(ip), port, SCOPE_CLUSTER),
         None => (Addr::wildcard(!v6()), at, SCOPE_NODE_PORT),
     };
-    let key = ServiceKey { addr: ip, port: port.parse::<u16>().unwrap().to_be(), proto, scope };
+    row(node, id, ServiceKey { addr: ip, port: port.parse::<u16>().unwrap().to_be(), proto, scope }, backends);
+}
+
+/// A host port, as the agent writes it: for this node's pods and for all others.
+pub(crate) fn host_port(node: &mut Node, id: u32, at: &str, proto: u8, backend: (&str, PodId, u32)) {
+    let (ip, port) = at.split_once(':').unwrap();
+    for scope in [SCOPE_CLUSTER, SCOPE_HOST_PORT] {
+        let key = ServiceKey { addr: addr(ip), port: port.parse::<u16>().unwrap().to_be(), proto, scope };
+        row(node, id, key, &[backend]);
+    }
+}
+
+fn row(node: &mut Node, id: u32, key: ServiceKey, backends: &[(&str, PodId, u32)]) {
+    let proto = key.proto;
     let (first_slot, count) = (id * 10, backends.len() as u32);
     for (index, (at, pod, on)) in backends.iter().enumerate() {
         let slot = first_slot + index as u32;

@@ -15,7 +15,7 @@ use super::containers::Live;
 pub(crate) use super::overlay::{mount_tmpfs, unmount};
 use super::records::{self, ContainerRecord, SandboxRecord};
 use super::{
-    Container, ContainerConfig, Ended, Error, ExecResult, Reply, Runtime, Sandbox, SandboxConfig, Version, exec,
+    Container, ContainerConfig, Ended, Error, ExecResult, Reply, Runtime, Sandbox, SandboxConfig, Version, collect, exec,
     sandboxes,
 };
 use crate::cni::Cni;
@@ -45,6 +45,8 @@ pub(super) struct Inner {
     pub(super) settings: Settings,
     sandboxes: Mutex<HashMap<String, SandboxRecord>>,
     containers: Mutex<HashMap<String, Live>>,
+    /// Held by whoever has a plugin make an interface, and alone by GC.
+    pub(super) network: tokio::sync::RwLock<()>,
     pub(super) events: broadcast::Sender<Ended>,
     /// Capabilities that this process could give away.
     pub(super) available: u64,
@@ -80,6 +82,7 @@ impl Embedded {
             settings,
             sandboxes: Mutex::new(sandboxes.into_iter().map(|record| (record.id.clone(), record)).collect()),
             containers: Mutex::default(),
+            network: tokio::sync::RwLock::default(),
             events: broadcast::channel(1024).0,
             available: bounding_set(),
         });
@@ -87,6 +90,19 @@ impl Embedded {
             inner.adopt(record);
         }
         Ok(Self { inner })
+    }
+
+    /// Has the network plugins release what is of no sandbox, for ever.
+    pub fn keep_network_clean(&self) -> impl Future<Output = ()> + use<> {
+        collect::keep(self.inner.clone())
+    }
+
+    /// The same once; false if an interface is being made just now.
+    ///
+    /// # Errors
+    /// That there is no network yet, or what a plugin said.
+    pub async fn clean_network(&self) -> Result<bool, crate::cni::Error> {
+        collect::collect(&self.inner).await
     }
 }
 
@@ -122,6 +138,11 @@ impl Inner {
 
     pub(super) fn forget_sandbox(&self, id: &str) {
         self.sandbox_map().remove(id);
+    }
+
+    /// Ids of the sandboxes of which that is true.
+    pub(super) fn sandboxes_that(&self, holds: impl Fn(&SandboxRecord) -> bool) -> Vec<String> {
+        self.sandbox_map().values().filter(|record| holds(record)).map(|record| record.id.clone()).collect()
     }
 
     pub(super) fn has_sandbox_of(&self, uid: &str) -> bool {

@@ -75,6 +75,7 @@ async fn set_up(inner: &Inner, record: &mut SandboxRecord) -> Result<(), Error> 
     if record.config.host_network {
         return Ok(());
     }
+    let _making = inner.network.read().await;
     let attached = inner.settings.cni.add(&record.attachment()).await;
     let attached = attached.map_err(|source| Error::Network { operation: "setup", id: record.id.clone(), source })?;
     if attached.ips.is_empty() {

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::{
     RANGE,
     lab::{Call, Lab, PODS, on_a_node},
-    namespaces::Namespace,
+    namespaces::{self, Namespace},
 };
 
 /// More than the deadline of the calls below, on a busy machine.
@@ -125,5 +125,37 @@ fn namespaces_and_agents_that_are_gone() {
         del.succeeds();
         assert_eq!(lab.traces(), [""; 0]);
         lab.call("DEL", "c", &b).succeeds();
+    });
+}
+
+#[test]
+fn a_sandbox_that_is_gone_while_its_namespace_is_held() {
+    on_a_node(RANGE, |lab| {
+        let pins = lab.path("netns");
+        std::fs::create_dir(&pins).expect("a directory");
+        let [held, alive] = ["held", "alive"].map(|name| {
+            lab.pod(name);
+            let mut namespace = Namespace::new();
+            let pin = pins.join(name);
+            std::fs::write(&pin, "").expect("a file");
+            namespaces::sh(&format!("mount --bind {} {}", namespace.path.display(), pin.display()));
+            namespace.path = pin;
+            lab.call("ADD", name, &namespace).succeeds();
+            namespace
+        });
+        lab.kill_agent();
+        // A process of the pod goes on, but its runtime has let go of it.
+        namespaces::sh(&format!("umount {}", held.path.display()));
+        lab.start_agent();
+        let traces = lab.traces().join(", ");
+        assert!(traces.contains("\"held\""), "a name that is no namespace tells nothing: {traces}");
+        lab.kill_agent();
+        std::fs::remove_file(&held.path).expect("removed");
+        lab.start_agent();
+        let traces = lab.traces();
+        assert_eq!(traces.len(), 4, "a device, two hooks and an address are left: {traces:?}");
+        assert!(traces.join(", ").contains("\"alive\""), "{traces:?}");
+        lab.call("DEL", "alive", &alive).succeeds();
+        assert_eq!(lab.traces(), [""; 0]);
     });
 }

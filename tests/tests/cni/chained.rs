@@ -73,3 +73,41 @@ fn the_reference_plugins_come_after() {
         }
     });
 }
+
+#[test]
+fn a_reference_plugin_comes_before() {
+    let Some(directory) = plugins() else {
+        eprintln!(
+            "SKIPPED: no reference plugins: run `cargo xtask test`, or apt-get install containernetworking-plugins"
+        );
+        return;
+    };
+    on_a_node(RANGE, move |lab| {
+        for version in ["0.3.1", "0.4.0", "1.0.0"] {
+            lab.pod("a");
+            let namespace = Namespace::new();
+            let loopback = json!({ "cniVersion": version, "name": "weft", "type": "loopback" });
+            let before = lab.call("ADD", "a", &namespace).set("CNI_IFNAME", "lo").with(loopback.to_string());
+            let said = before.run_by(&directory.join("loopback"));
+            assert_eq!(said.status, 0, "{version}: {}", said.text);
+            let before: Value = serde_json::from_str(&said.text).expect("JSON");
+            let call = |command: &str, previous: &Value| {
+                let config = lab.config(version, &json!({ "prevResult": previous }));
+                lab.call(command, "a", &namespace).with(config)
+            };
+            let result = call("ADD", &before).succeeds();
+            assert_eq!(result["cniVersion"], version);
+            let names: Vec<&str> = result["interfaces"].as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
+            assert_eq!((names[0], names[2], names.len()), ("lo", "eth0", 3), "{result}");
+            let ips = result["ips"].as_array().expect("a list");
+            let ours = ips.iter().find(|ip| ip["address"].as_str().is_some_and(|ip| ip.starts_with("10.244.0.")));
+            assert_eq!(ours.expect("an address")["interface"], 2, "{result}");
+            assert!(ips.iter().any(|ip| ip["address"] == "127.0.0.1/8" && ip["interface"] == 0), "{result}");
+            if version != "0.3.1" {
+                call("CHECK", &result).succeeds();
+            }
+            call("DEL", &result).succeeds();
+            assert_eq!(lab.traces(), [""; 0]);
+        }
+    });
+}

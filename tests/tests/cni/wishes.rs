@@ -2,6 +2,7 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream, UdpSocket},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -182,7 +183,7 @@ fn rates_are_kept() {
         lab.annotated("a", &limits);
         lab.pod("b");
         let port = |number: u16| json!([{ "hostPort": number, "containerPort": 81 }]);
-        add(lab, "a", &a, &json!({ "portMappings": port(8081) })).succeeds();
+        let made = add(lab, "a", &a, &json!({ "portMappings": port(8081) })).succeeds();
         let limits = json!({ "egressRate": 8_000_000, "ingressRate": 8_000_000, "egressBurst": i32::MAX });
         add(lab, "b", &b, &json!({ "portMappings": port(8082), "bandwidth": limits })).succeeds();
         for (pod, number) in [(&a, 8081), (&b, 8082)] {
@@ -194,8 +195,71 @@ fn rates_are_kept() {
         let c = Namespace::new();
         lab.annotated("c", &json!({ "kubernetes.io/ingress-bandwidth": "fast" }));
         add(lab, "c", &c, &json!({})).fails(7, "kubernetes.io/ingress-bandwidth");
+        // Of the same node, too: through the queue of the pod's device, and not past it.
+        let (device, before) = (device_of(&made), queued(&device_of(&made)));
+        two_megabytes(&b, &a, 84, format!("{}:84", address_of(&made)));
+        assert!(queued(&device) >= before + 2_000_000, "{before} bytes, then {}", queued(&device));
         lab.call("DEL", "a", &a).succeeds();
+        // Nothing of it is left for the next pod.
+        lab.pod("d");
+        let made = add(lab, "d", &a, &json!({})).succeeds();
+        assert_eq!(queued(&device_of(&made)), 0);
+        lab.call("DEL", "d", &a).succeeds();
         lab.call("DEL", "b", &b).succeeds();
         assert_eq!(lab.traces(), [""; 0]);
+    });
+}
+
+fn device_of(made: &Value) -> String {
+    made["interfaces"][0]["name"].as_str().expect("a name").to_owned()
+}
+
+fn address_of(made: &Value) -> &str {
+    made["ips"][0]["address"].as_str().and_then(|text| text.split('/').next()).expect("an address")
+}
+
+/// Bytes that have passed the limit's queue on a device; 0 without one.
+fn queued(device: &str) -> u64 {
+    let output = Command::new("tc").args(["-s", "qdisc", "show", "dev", device]).output().expect("iproute2");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let Some((_, of_tbf)) = text.split_once("qdisc tbf") else { return 0 };
+    let sent = of_tbf.split_once(" Sent ").and_then(|(_, rest)| rest.split(' ').next());
+    sent.and_then(|sent| sent.parse().ok()).expect("a count")
+}
+
+#[test]
+fn a_burst_is_cut_and_nobody_starves() {
+    on_a_node(RANGE, |lab| {
+        let a = Namespace::new();
+        lab.annotated("a", &json!({ "kubernetes.io/egress-bandwidth": "1M" }));
+        let made = add(lab, "a", &a, &json!({})).succeeds();
+        assert_eq!(queued(&device_of(&made)), 0, "what it sends waits nowhere");
+        let receiver = lab.outside.within(|| UdpSocket::bind(("0.0.0.0", 83)).expect("a port"));
+        receiver.set_read_timeout(Some(SHORT)).expect("a socket");
+        let counted = std::thread::spawn(move || {
+            let mut bytes = [0; 2_000];
+            std::iter::from_fn(|| receiver.recv(&mut bytes).ok()).count()
+        });
+        // Three times the bucket at once: 80 KiB pass, and what a second's worth (125 kB) adds meanwhile.
+        a.within(|| {
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("a port");
+            (0..300).for_each(|_| assert_eq!(socket.send_to(&[0; 1_000], "172.31.0.2:83").expect("sent"), 1_000));
+        });
+        let passed = counted.join().expect("it ends");
+        println!("of 300 datagrams of 1,000 bytes at once, limited to 1 Mbit/s, {passed} passed");
+        assert!((40..300).contains(&passed), "{passed}");
+        // TCP slows down instead, and gets all of it through.
+        let listener = lab.outside.within(|| TcpListener::bind(("0.0.0.0", 85)).expect("a port"));
+        let received = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            stream.set_read_timeout(Some(LONG)).expect("a socket");
+            std::io::copy(&mut stream, &mut std::io::sink()).expect("read")
+        });
+        a.within(|| {
+            let mut stream = TcpStream::connect("172.31.0.2:85").expect("it listens");
+            stream.set_write_timeout(Some(LONG)).expect("a socket");
+            stream.write_all(&[0; 200_000]).expect("sent");
+        });
+        assert_eq!(received.join().expect("it ends"), 200_000);
     });
 }

@@ -67,7 +67,7 @@ fn weft() -> Command {
 }
 
 impl Cluster {
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 

@@ -223,6 +223,11 @@ fn tables(number: u32, pods: &[PodAt]) -> Node {
     for (_, address, id, index) in pods {
         world::pod(&mut node, *id, address, *index, READY);
     }
+    // A host port is of one node alone.
+    match number {
+        1 => world::host_port(&mut node, 30, "172.31.0.11:8081", TCP, ("10.244.1.3:8080", world::POD_B, 1)),
+        _ => world::host_port(&mut node, 31, "172.31.0.12:8082", TCP, ("10.244.2.2:8080", 2, 2)),
+    }
     let tcp: Vec<_> =
         node.services.iter().filter(|(key, _)| key.proto == TCP).map(|(key, value)| (*key, *value)).collect();
     for (mut key, service) in tcp {
