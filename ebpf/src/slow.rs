@@ -2,17 +2,18 @@
 //! for every hook alike.
 use crate::{
     arp,
-    finish::{discard, finish},
+    finish::{count, discard, finish},
     hook::{go_on, scratch},
     kernel::setting,
     packet::Skb,
     tables::Maps,
-    tell::new_flow,
+    tell::{kept, new_flow},
 };
 use abi::{
     DropReason,
     config::FEATURE_LOG,
     event::{HOOKS, Hook},
+    verdict::REASONS,
 };
 use aya_ebpf::{
     bindings::{TC_ACT_OK, TC_ACT_SHOT},
@@ -20,7 +21,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use aya_log_ebpf::debug;
-use datapath::{Outcome, Stage, State, Step, conntrack, hook, neighbour, policy, record, rewrite, route};
+use datapath::{Frame, Outcome, Stage, State, Step, conntrack, hook, neighbour, policy, record, rewrite, route};
 
 #[classifier]
 pub fn slow_flow(context: TcContext) -> i32 {
@@ -56,6 +57,10 @@ pub fn slow_finish(context: TcContext) -> i32 {
     let at = state.hook & (HOOKS - 1);
     if state.recorded != 0 {
         new_flow(&skb, at, state);
+    }
+    if state.kept != 0 {
+        count((REASONS - state.kept) as u8, at, skb.len());
+        kept(&skb, at, state);
     }
     log(&context, state, 0);
     let mut outcome = Outcome::default();
