@@ -53,8 +53,10 @@ impl Agent for AgentService {
             let why = "new flows are not told of on this node: start its `weft agent` with --flow-events";
             return Err(Status::failed_precondition(why));
         }
-        if let Some(kind) = request.kinds.iter().find(|kind| ![events::DROP, events::FLOW].contains(&kind.as_str())) {
-            return Err(Status::invalid_argument(format!("there is no kind {kind} of event: drop, flow")));
+        let known = [events::DROP, events::FLOW, events::HALF_OPEN];
+        if let Some(kind) = request.kinds.iter().find(|kind| !known.contains(&kind.as_str())) {
+            let known = known.join(", ");
+            return Err(Status::invalid_argument(format!("there is no kind {kind} of event: {known}")));
         }
         let listener = self.0.events.subscribe();
         let stream = futures::stream::unfold((listener, request), |(mut listener, request)| async move {

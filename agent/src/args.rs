@@ -1,6 +1,10 @@
 //! What `weft agent` is told on its command line.
 use std::{net::SocketAddr, path::PathBuf};
 
+use abi::{
+    map,
+    timeout::{Timeout, Timeouts},
+};
 use ipnetwork::IpNetwork;
 
 /// Flags of `weft agent`.
@@ -45,6 +49,12 @@ pub struct Args {
     /// Ports that Services of type NodePort may have
     #[arg(long, default_value = "30000-32767", value_parser = port_range)]
     pub service_node_port_range: (u16, u16),
+    /// How long flows live after their last packet, e.g. tcp-established=7200; may be given for several names
+    #[arg(long, value_name = "NAME=SECONDS", value_parser = timeout)]
+    pub conntrack_timeout: Vec<(Timeout, u32)>,
+    /// Entries of the table of established flows that the flows of one pod may have (a translated flow has two); 0: any number
+    #[arg(long, value_name = "N", default_value_t = map::FLOWS.max_entries / 2)]
+    pub flows_per_pod: u32,
     /// How programs are attached: tcx from Linux 6.6, else clsact
     #[arg(long, default_value = "auto")]
     pub attach: Attach,
@@ -74,6 +84,34 @@ impl Args {
         }
         Ok(())
     }
+
+    /// The timeouts of flows.
+    ///
+    /// # Errors
+    /// The name that is given twice.
+    pub fn timeouts(&self) -> Result<Timeouts, String> {
+        let mut timeouts = Timeouts::DEFAULT;
+        for (index, (timeout, seconds)) in self.conntrack_timeout.iter().enumerate() {
+            if self.conntrack_timeout[..index].iter().any(|(earlier, _)| earlier == timeout) {
+                return Err(format!("--conntrack-timeout {} is given twice: give it once", timeout.name()));
+            }
+            timeouts.0[*timeout as usize] = *seconds;
+        }
+        Ok(timeouts)
+    }
+}
+
+/// A timeout of flows may be as long as a year.
+const LONGEST: u32 = 365 * 86_400;
+
+fn timeout(text: &str) -> Result<(Timeout, u32), String> {
+    let (name, seconds) = text.split_once('=').ok_or_else(|| format!("{text} is not NAME=SECONDS"))?;
+    let timeout = Timeout::ALL.into_iter().find(|timeout| timeout.name() == name).ok_or_else(|| {
+        format!("there is no timeout {name}: the names are {}", Timeout::ALL.map(Timeout::name).join(", "))
+    })?;
+    let seconds = seconds.parse().ok().filter(|seconds| (1..=LONGEST).contains(seconds));
+    let seconds = seconds.ok_or_else(|| format!("{name} must be a number of seconds from 1 to {LONGEST}"))?;
+    Ok((timeout, seconds))
 }
 
 /// How programs are attached to devices.
@@ -91,4 +129,43 @@ fn port_range(text: &str) -> Result<(u16, u16), String> {
     let parse = |port: &str| port.parse::<u16>().ok().filter(|port| *port > 0);
     let range = text.split_once('-').and_then(|(first, last)| Some((parse(first)?, parse(last)?)));
     range.filter(|(first, last)| first <= last).ok_or_else(|| format!("{text} is not a range like 30000-32767"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[track_caller]
+    fn check(flags: &[&str], expected: Result<[u32; 3], &str>) {
+        let line = ["agent", "--node-name", "n"].iter().chain(flags);
+        let got = Line::try_parse_from(line).map_err(|error| error.to_string()).and_then(|line| {
+            let of = line.args.timeouts()?;
+            Ok([of.seconds(Timeout::TcpEstablished), of.seconds(Timeout::Udp), line.args.flows_per_pod])
+        });
+        match (got, expected) {
+            (Err(got), Err(expected)) => assert!(got.contains(expected), "{got}"),
+            (got, expected) => assert_eq!(got, expected.map_err(str::to_owned)),
+        }
+    }
+
+    #[test]
+    fn timeouts_and_share_of_flows() {
+        let t = "--conntrack-timeout";
+        check(&[], Ok([15_000, 60, 131_072]));
+        check(&[t, "tcp-established=7200", t, "udp=5", "--flows-per-pod", "100"], Ok([7_200, 5, 100]));
+        check(&["--flows-per-pod", "0"], Ok([15_000, 60, 0]));
+        check(&[t, "tcp"], Err("tcp is not NAME=SECONDS"));
+        check(&[t, "tpc-opening=5"], Err("there is no timeout tpc-opening: the names are tcp-opening, tcp-established"));
+        check(&[t, "udp=0"], Err("udp must be a number of seconds from 1 to 31536000"));
+        check(&[t, "udp=1h"], Err("udp must be a number of seconds from 1 to 31536000"));
+        check(&[t, "udp=1", t, "udp=2"], Err("--conntrack-timeout udp is given twice"));
+    }
 }
