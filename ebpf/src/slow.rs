@@ -21,11 +21,19 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use aya_log_ebpf::debug;
-use datapath::{Frame, Outcome, Stage, State, Step, conntrack, hook, neighbour, policy, record, rewrite, route};
+use datapath::{Outcome, Stage, State, Step, conntrack, hook, neighbour, policy, record, rewrite, route};
 
 #[classifier]
 pub fn slow_flow(context: TcContext) -> i32 {
-    run(&context, |skb, state| conntrack::resume(&Maps, skb, state))
+    run(&context, |skb, state| {
+        let step = conntrack::resume(&Maps, skb, state);
+        if state.kept != 0 {
+            let at = state.hook & (HOOKS - 1);
+            count((REASONS - state.kept) as u8, at, state.packet.len);
+            kept(skb, at, state);
+        }
+        step
+    })
 }
 
 #[classifier]
@@ -45,7 +53,13 @@ pub fn slow_route(context: TcContext) -> i32 {
 
 #[classifier]
 pub fn slow_record(context: TcContext) -> i32 {
-    run(&context, |skb, state| record::keep(&Maps, skb, state))
+    run(&context, |skb, state| {
+        let step = record::keep(&Maps, skb, state);
+        if state.recorded != 0 {
+            new_flow(skb, state.hook & (HOOKS - 1), state);
+        }
+        step
+    })
 }
 
 #[classifier]
@@ -55,14 +69,6 @@ pub fn slow_finish(context: TcContext) -> i32 {
         return TC_ACT_SHOT;
     };
     let at = state.hook & (HOOKS - 1);
-    if state.recorded != 0 {
-        new_flow(&skb, at, state);
-    }
-    if state.kept != 0 {
-        count((REASONS - state.kept) as u8, at, skb.len());
-        kept(&skb, at, state);
-    }
-    log(&context, state, 0);
     let mut outcome = Outcome::default();
     match rewrite::finish(&Maps, state, &mut outcome) {
         Ok(()) => finish(&skb, at, &state.packet, &outcome),
@@ -99,7 +105,12 @@ fn run(context: &TcContext, body: impl FnOnce(&Skb, &mut State) -> Result<Step, 
     let Some(state) = scratch() else {
         return TC_ACT_SHOT;
     };
-    let reason = match body(&skb, state) {
+    let step = body(&skb, state);
+    // Before the last stage, whose stack has no room for it.
+    if matches!(step, Err(_) | Ok(Step::Slow(Stage::Finish))) {
+        log(context, state, step.err().map_or(0, |reason| reason as u8));
+    }
+    let reason = match step {
         Ok(Step::Done | Step::Unknown) => DropReason::TableMissing, // Only the last stage is done.
         Ok(Step::Slow(next)) => {
             go_on(context, next);
@@ -107,7 +118,6 @@ fn run(context: &TcContext, body: impl FnOnce(&Skb, &mut State) -> Result<Step, 
         }
         Err(reason) => reason,
     };
-    log(context, state, reason as u8);
     discard(&skb, state.hook, &state.packet, reason, Some(state))
 }
 

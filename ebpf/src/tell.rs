@@ -42,10 +42,10 @@ pub fn new_flow(skb: &Skb, hook: u32, state: &State) {
     }
 }
 
-/// A flow that stays where it can be evicted.
+/// A flow that stays where it can be evicted. Its budget is the row of the counter that it has, too.
 #[inline(always)]
 pub fn kept(skb: &Skb, hook: u32, state: &State) {
-    let row = (REASONS - state.kept) & (REASONS - 1);
+    let row = REASONS.wrapping_sub(state.kept) & (REASONS - 1);
     if setting(|s| &s.features) & FEATURE_EVENTS != 0 && allowed(skb, row) {
         send(skb, hook, &state.packet, KIND_KEPT, state.kept as u8, Some(state));
     }
