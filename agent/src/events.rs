@@ -100,7 +100,14 @@ pub fn named(event: &Event, namer: &Namer, device: String) -> v1::Event {
     };
     v1::Event {
         time_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64),
-        kind: if drop { DROP } else if kept.is_some() { HALF_OPEN } else { FLOW }.to_owned(),
+        kind: if drop {
+            DROP
+        } else if kept.is_some() {
+            HALF_OPEN
+        } else {
+            FLOW
+        }
+        .to_owned(),
         hook: hook.map(|hook| hook.name().to_owned()).unwrap_or_default(),
         reason: label.to_owned(),
         reason_text: text.to_owned(),

@@ -121,7 +121,8 @@ fn packets(encoder: &mut DescriptorEncoder, counters: &RawMap) -> Result<(), std
 
 /// Packets of flows that stay where others may displace them, by reason.
 fn kept(encoder: &mut DescriptorEncoder, counters: &RawMap) -> Result<(), std::fmt::Error> {
-    let (name, help) = ("weft_kept_half_open_packets", "Packets of flows that have proven themselves and stay half-open");
+    let (name, help) =
+        ("weft_kept_half_open_packets", "Packets of flows that have proven themselves and stay half-open");
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for kept in Kept::ALL {
         let packets: u64 = Hook::ALL.iter().map(|hook| read(counters, kept.counted(), *hook).packets).sum();

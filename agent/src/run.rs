@@ -191,6 +191,7 @@ async fn start(
         host_ifindex: devices.host.index,
         cluster_cidrs: args.cluster_cidr.clone(),
         service_cidrs: args.service_cidr.clone(),
+        not_masqueraded: args.not_masqueraded(),
     };
     shared.inbox.change(|state| state.node = Arc::new(facts));
     let ledger = Ledger::open(&args.state_dir, &boot())?;

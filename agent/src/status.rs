@@ -84,10 +84,8 @@ pub fn status(shared: &Shared) -> StatusReply {
 }
 
 fn timeouts(shared: &Shared) -> Vec<TimeoutRow> {
-    let row = |timeout: Timeout| TimeoutRow {
-        name: timeout.name().to_owned(),
-        seconds: shared.timeouts.seconds(timeout),
-    };
+    let row =
+        |timeout: Timeout| TimeoutRow { name: timeout.name().to_owned(), seconds: shared.timeouts.seconds(timeout) };
     Timeout::ALL.map(row).into()
 }
 

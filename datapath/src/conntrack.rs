@@ -332,7 +332,8 @@ fn proven(tables: &impl Tables, state: &State, value: &FlowValue, direction: usi
     let packet = &state.packet;
     if packet.proto == TCP {
         return !closed(value)
-            && direction & 1 == value.forward() && packet.tcp & (parse::SYN | parse::RST | parse::ACK) == parse::ACK;
+            && direction & 1 == value.forward()
+            && packet.tcp & (parse::SYN | parse::RST | parse::ACK) == parse::ACK;
     }
     let hz = u64::from(tables.setting(|s| &s.jiffies_per_second));
     state.now.saturating_sub(value.created) >= timeout::DATAGRAM_PROMOTE * hz
