@@ -1,5 +1,5 @@
 //! `CONFIG` and the load-time settings of the programs.
-use crate::{Addr, route::NodeId};
+use crate::{Addr, route::NodeId, timeout::Timeouts};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The one row of `CONFIG`: what changes while programs run.
@@ -50,6 +50,10 @@ pub struct Settings {
     pub features: u32,
     /// `CONFIG_HZ` of the kernel: jiffies in a second.
     pub jiffies_per_second: u32,
+    /// How long flows live after their last packet.
+    pub timeouts: Timeouts,
+    /// Rows of `FLOWS` that the flows of one pod may have; 0: any number.
+    pub flows_per_pod: u32,
 }
 
 /// Emit events to the ring buffer (counters are always kept).
@@ -76,4 +80,4 @@ pub const VNI_SERVICE: u32 = 2;
 /// Mark bit of packets that our programs have already judged; cleared on the way into and out of a pod.
 pub const MARK_SEEN: u32 = 0x0000_0400;
 
-const _: () = assert!(size_of::<Config>() == 64 && size_of::<Settings>() == 104);
+const _: () = assert!(size_of::<Config>() == 64 && size_of::<Settings>() == 144);

@@ -7,6 +7,56 @@ pub const KIND_DROP: u8 = 1;
 /// A new flow was recorded.
 pub const KIND_NEW_FLOW: u8 = 2;
 
+/// A packet of a flow that has proven itself and is kept half-open all the same; `reason` is a [`Kept`].
+pub const KIND_KEPT: u8 = 3;
+
+/// Why a flow that has proven itself does not move to `FLOWS`: it goes on where it can be evicted. No drop.
+#[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Kept {
+    /// `FLOWS` is full.
+    TableFull = 1,
+    /// The flows of its pod have their share of `FLOWS` ([`crate::config::Settings::flows_per_pod`]).
+    PodQuota = 2,
+}
+
+impl Kept {
+    /// Each, by number.
+    pub const ALL: [Kept; 2] = [Kept::TableFull, Kept::PodQuota];
+
+    /// The metric label and the word in `weft monitor`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Kept::TableFull => "table_full",
+            Kept::PodQuota => "pod_quota",
+        }
+    }
+
+    /// One sentence for people.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Kept::TableFull => "The table of established flows is full: the flow goes on, but others may displace it.",
+            Kept::PodQuota => {
+                "The pod has as many established flows as --flows-per-pod allows: the flow goes on, but others may displace it."
+            }
+        }
+    }
+
+    /// From the number in an event.
+    pub const fn from_number(number: u8) -> Option<Kept> {
+        match number {
+            1 => Some(Kept::TableFull),
+            2 => Some(Kept::PodQuota),
+            _ => None,
+        }
+    }
+
+    /// The row of `COUNTERS` that counts it in the place of a drop reason: from the last one down.
+    pub const fn counted(self) -> u8 {
+        (crate::verdict::REASONS - self as u32) as u8
+    }
+}
+
 /// Which program speaks; also an index of `COUNTERS`.
 #[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -50,11 +100,11 @@ pub const HOOKS: u32 = 8;
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Event {
-    /// [`KIND_DROP`] or [`KIND_NEW_FLOW`].
+    /// [`KIND_DROP`], [`KIND_NEW_FLOW`] or [`KIND_KEPT`].
     pub kind: u8,
     /// A [`Hook`].
     pub hook: u8,
-    /// A [`crate::DropReason`], or 0.
+    /// A [`crate::DropReason`], a [`Kept`], or 0.
     pub reason: u8,
     /// IP protocol number.
     pub proto: u8,

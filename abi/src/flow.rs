@@ -3,7 +3,12 @@
 //! An untranslated flow is one row for both directions. A translated flow is two rows, a *half* each, complete for its
 //! direction; the other half's key is the half's rewritten tuple. Both maps have the same rows. Frozen within a major
 //! version: new fields come out of `reserved`.
-use crate::{Addr, policy::RuleId, service::BackendId, service::ServiceId};
+use crate::{
+    Addr,
+    pod::{NONE, PodId},
+    policy::RuleId,
+    service::{BackendId, ServiceId},
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Addresses and ports as they stand in a packet of one direction.
@@ -183,6 +188,25 @@ impl FlowValue {
     #[inline(always)]
     pub const fn forward(&self) -> usize {
         (self.flags & INITIATOR_HIGH != 0) as usize
+    }
+
+    /// The pod of this node whose quota the row counts against: the one that began the flow, else the one that it goes to.
+    #[inline(always)]
+    pub const fn owner(&self) -> PodId {
+        let (there, back) = (&self.legs[self.forward() & 1], &self.legs[1 - (self.forward() & 1)]);
+        if back.next == NEXT_POD {
+            back.target
+        } else if there.next == NEXT_POD {
+            there.target
+        } else {
+            NONE
+        }
+    }
+
+    /// Rows of a flow table that the flow has: two if it is translated.
+    #[inline(always)]
+    pub const fn rows(&self) -> u64 {
+        1 + (self.flags & PAIRED != 0) as u64
     }
 }
 

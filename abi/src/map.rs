@@ -68,6 +68,9 @@ pub const FLOWS: MapSpec = spec::<flow::FlowKey, flow::FlowValue>("FLOWS", MapKi
 pub const HALFOPEN: MapSpec = spec::<flow::FlowKey, flow::FlowValue>("HALFOPEN", MapKind::LruHash, 65_536, true);
 /// Ports of packets in pieces.
 pub const FRAGS: MapSpec = spec::<fragment::FragmentKey, fragment::Fragment>("FRAGS", MapKind::LruHash, 8_192, true);
+/// Pod → rows of `FLOWS` that its flows have ([`flow::FlowValue::owner`]): the datapath counts up and down, the agent's
+/// sweep counts anew. A signed number: two CPUs and a sweep may leave it below zero for a while.
+pub const POD_FLOWS: MapSpec = spec::<u32, u64>("POD_FLOWS", MapKind::Array, POD.max_entries, true);
 /// Epoch.
 pub const CONFIG: MapSpec = spec::<u32, config::Config>("CONFIG", MapKind::Array, 1, true);
 /// Packets and bytes by reason and hook.
@@ -96,7 +99,7 @@ pub const SCRATCH: &str = "SCRATCH";
 pub const SETTINGS: &str = "SETTINGS";
 
 /// Every map that user space reads or writes.
-pub const ALL: [MapSpec; 17] = [
-    PODS, POD, ROUTES, NODES, PEERS, CIDRS, POLICY, SERVICES, SLOTS, BACKENDS, FLOWS, HALFOPEN, FRAGS, CONFIG,
-    COUNTERS, EVENTS, PROGS,
+pub const ALL: [MapSpec; 18] = [
+    PODS, POD, ROUTES, NODES, PEERS, CIDRS, POLICY, SERVICES, SLOTS, BACKENDS, FLOWS, HALFOPEN, FRAGS, POD_FLOWS,
+    CONFIG, COUNTERS, EVENTS, PROGS,
 ];

@@ -11,7 +11,7 @@ pub type NodeId = u32;
 pub struct Route {
     /// The owner; 0 for ranges that no node owns.
     pub node: NodeId,
-    /// [`NODE_ADDRESS`], [`SERVICE_RANGE`] or [`CLUSTER_RANGE`].
+    /// [`NODE_ADDRESS`], [`SERVICE_RANGE`], [`CLUSTER_RANGE`] or [`NOT_MASQUERADED`].
     pub flags: u32,
 }
 
@@ -21,6 +21,8 @@ pub const NODE_ADDRESS: u32 = 1;
 pub const SERVICE_RANGE: u32 = 2;
 /// The cluster's pod range as a whole: what no node owns is dropped, never sent outside.
 pub const CLUSTER_RANGE: u32 = 4;
+/// Outside the cluster, and knows the way to pods: what a pod sends there keeps its source.
+pub const NOT_MASQUERADED: u32 = 8;
 
 /// A row of `NODES`. 32 bytes.
 #[repr(C)]

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, pin::Pin, sync::Arc};
 use abi::{
     Addr,
     pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, Pod, READY},
-    route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, Node, Route, SERVICE_RANGE},
+    route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, NOT_MASQUERADED, Node, Route, SERVICE_RANGE},
 };
 use agent_api::v1::{
     self, Event, Flow, FlowListRequest, HealthReply, HealthRequest, MonitorRequest, PodListReply, PodListRequest,
@@ -53,8 +53,10 @@ impl Agent for AgentService {
             let why = "new flows are not told of on this node: start its `weft agent` with --flow-events";
             return Err(Status::failed_precondition(why));
         }
-        if let Some(kind) = request.kinds.iter().find(|kind| ![events::DROP, events::FLOW].contains(&kind.as_str())) {
-            return Err(Status::invalid_argument(format!("there is no kind {kind} of event: drop, flow")));
+        let known = [events::DROP, events::FLOW, events::HALF_OPEN];
+        if let Some(kind) = request.kinds.iter().find(|kind| !known.contains(&kind.as_str())) {
+            let known = known.join(", ");
+            return Err(Status::invalid_argument(format!("there is no kind {kind} of event: {known}")));
         }
         let listener = self.0.events.subscribe();
         let stream = futures::stream::unfold((listener, request), |(mut listener, request)| async move {
@@ -143,13 +145,14 @@ impl Agent for AgentService {
 
 /// What a route is for, in words.
 fn words(row: &Route, node: Option<&Node>) -> Vec<String> {
-    let kinds = NODE_ADDRESS | SERVICE_RANGE | CLUSTER_RANGE;
+    let kinds = NODE_ADDRESS | SERVICE_RANGE | CLUSTER_RANGE | NOT_MASQUERADED;
     [
         (node.is_some_and(|node| node.flags & LOCAL != 0), "local"),
         (row.flags & kinds == 0, "pods"),
         (row.flags & NODE_ADDRESS != 0, "node-address"),
         (row.flags & SERVICE_RANGE != 0, "service-range"),
         (row.flags & CLUSTER_RANGE != 0, "cluster-range"),
+        (row.flags & NOT_MASQUERADED != 0, "not-masqueraded"),
     ]
     .into_iter()
     .filter(|(set, _)| *set)

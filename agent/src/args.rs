@@ -1,6 +1,10 @@
 //! What `weft agent` is told on its command line.
 use std::{net::SocketAddr, path::PathBuf};
 
+use abi::{
+    map,
+    timeout::{Timeout, Timeouts},
+};
 use ipnetwork::IpNetwork;
 
 /// Flags of `weft agent`.
@@ -45,6 +49,16 @@ pub struct Args {
     /// Ports that Services of type NodePort may have
     #[arg(long, default_value = "30000-32767", value_parser = port_range)]
     pub service_node_port_range: (u16, u16),
+    /// Ranges outside the cluster to which pods keep their addresses, separated by commas; `private` for all that are not public.
+    /// The cluster's own ranges are never masqueraded
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = unmasqueraded)]
+    pub non_masquerade_cidr: Vec<Unmasqueraded>,
+    /// How long flows live after their last packet, e.g. tcp-established=7200; may be given for several names
+    #[arg(long, value_name = "NAME=SECONDS", value_parser = timeout)]
+    pub conntrack_timeout: Vec<(Timeout, u32)>,
+    /// Entries of the table of established flows that the flows of one pod may have (a translated flow has two); 0: any number
+    #[arg(long, value_name = "N", default_value_t = map::FLOWS.max_entries / 2)]
+    pub flows_per_pod: u32,
     /// How programs are attached: tcx from Linux 6.6, else clsact
     #[arg(long, default_value = "auto")]
     pub attach: Attach,
@@ -72,8 +86,68 @@ impl Args {
                 ));
             }
         }
+        for range in self.not_masqueraded() {
+            let within = |of: &&IpNetwork| of.contains(range.network()) && of.prefix() <= range.prefix();
+            if let Some(of) = self.cluster_cidr.iter().chain(&self.service_cidr).find(within) {
+                return Err(format!(
+                    "--non-masquerade-cidr {range} lies in {of}, a range of the cluster, which is never masqueraded: leave it out"
+                ));
+            }
+        }
         Ok(())
     }
+
+    /// The ranges to which pods keep their addresses.
+    pub fn not_masqueraded(&self) -> Vec<IpNetwork> {
+        self.non_masquerade_cidr.iter().flat_map(|ranges| ranges.0.iter().copied()).collect()
+    }
+
+    /// The timeouts of flows.
+    ///
+    /// # Errors
+    /// The name that is given twice.
+    pub fn timeouts(&self) -> Result<Timeouts, String> {
+        let mut timeouts = Timeouts::DEFAULT;
+        for (index, (timeout, seconds)) in self.conntrack_timeout.iter().enumerate() {
+            if self.conntrack_timeout[..index].iter().any(|(earlier, _)| earlier == timeout) {
+                return Err(format!("--conntrack-timeout {} is given twice: give it once", timeout.name()));
+            }
+            timeouts.0[*timeout as usize] = *seconds;
+        }
+        Ok(timeouts)
+    }
+}
+
+/// One range to which pods keep their addresses, or those that a word stands for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Unmasqueraded(pub Vec<IpNetwork>);
+
+/// What `private` stands for: RFC 1918, RFC 6598 (shared with providers), RFC 4193.
+const PRIVATE: [&str; 5] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"];
+
+fn unmasqueraded(text: &str) -> Result<Unmasqueraded, String> {
+    if text == "private" {
+        return Ok(Unmasqueraded(PRIVATE.iter().filter_map(|range| range.parse().ok()).collect()));
+    }
+    let range: IpNetwork =
+        text.parse().map_err(|_| format!("{text} is neither a range like 10.0.0.0/8 nor `private`"))?;
+    if range.ip() != range.network() {
+        return Err(format!("{text} has bits beyond its prefix: write {}/{}", range.network(), range.prefix()));
+    }
+    Ok(Unmasqueraded(vec![range]))
+}
+
+/// A timeout of flows may be as long as a year.
+const LONGEST: u32 = 365 * 86_400;
+
+fn timeout(text: &str) -> Result<(Timeout, u32), String> {
+    let (name, seconds) = text.split_once('=').ok_or_else(|| format!("{text} is not NAME=SECONDS"))?;
+    let timeout = Timeout::ALL.into_iter().find(|timeout| timeout.name() == name).ok_or_else(|| {
+        format!("there is no timeout {name}: the names are {}", Timeout::ALL.map(Timeout::name).join(", "))
+    })?;
+    let seconds = seconds.parse().ok().filter(|seconds| (1..=LONGEST).contains(seconds));
+    let seconds = seconds.ok_or_else(|| format!("{name} must be a number of seconds from 1 to {LONGEST}"))?;
+    Ok((timeout, seconds))
 }
 
 /// How programs are attached to devices.
@@ -91,4 +165,70 @@ fn port_range(text: &str) -> Result<(u16, u16), String> {
     let parse = |port: &str| port.parse::<u16>().ok().filter(|port| *port > 0);
     let range = text.split_once('-').and_then(|(first, last)| Some((parse(first)?, parse(last)?)));
     range.filter(|(first, last)| first <= last).ok_or_else(|| format!("{text} is not a range like 30000-32767"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[track_caller]
+    fn check(flags: &[&str], expected: Result<[u32; 3], &str>) {
+        let line = ["agent", "--node-name", "n"].iter().chain(flags);
+        let got = Line::try_parse_from(line).map_err(|error| error.to_string()).and_then(|line| {
+            let of = line.args.timeouts()?;
+            Ok([of.seconds(Timeout::TcpEstablished), of.seconds(Timeout::Udp), line.args.flows_per_pod])
+        });
+        match (got, expected) {
+            (Err(got), Err(expected)) => assert!(got.contains(expected), "{got}"),
+            (got, expected) => assert_eq!(got, expected.map_err(str::to_owned)),
+        }
+    }
+
+    #[track_caller]
+    fn keeps_source(flags: &[&str], expected: Result<&str, &str>) {
+        let line = ["agent", "--node-name", "n"].iter().chain(flags);
+        let got = Line::try_parse_from(line).map_err(|error| error.to_string()).and_then(|line| {
+            line.args.families()?;
+            Ok(line.args.not_masqueraded().iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        });
+        match (got, expected) {
+            (Err(got), Err(expected)) => assert!(got.contains(expected), "{got}"),
+            (got, expected) => assert_eq!(got, expected.map(str::to_owned).map_err(str::to_owned)),
+        }
+    }
+
+    #[test]
+    fn ranges_that_are_not_masqueraded() {
+        let flag = "--non-masquerade-cidr";
+        keeps_source(&[], Ok(""));
+        keeps_source(&[flag, "10.0.0.0/8,fd00::/8"], Ok("10.0.0.0/8 fd00::/8"));
+        keeps_source(&[flag, "private"], Ok("10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 100.64.0.0/10 fc00::/7"));
+        keeps_source(&[flag, "lan"], Err("lan is neither a range like 10.0.0.0/8 nor `private`"));
+        keeps_source(&[flag, "10.1.2.3/8"], Err("10.1.2.3/8 has bits beyond its prefix: write 10.0.0.0/8"));
+        keeps_source(&[flag, "10.244.7.0/24"], Err("10.244.7.0/24 lies in 10.244.0.0/16, a range of the cluster"));
+    }
+
+    #[test]
+    fn timeouts_and_share_of_flows() {
+        let t = "--conntrack-timeout";
+        check(&[], Ok([15_000, 60, 131_072]));
+        check(&[t, "tcp-established=7200", t, "udp=5", "--flows-per-pod", "100"], Ok([7_200, 5, 100]));
+        check(&["--flows-per-pod", "0"], Ok([15_000, 60, 0]));
+        check(&[t, "tcp"], Err("tcp is not NAME=SECONDS"));
+        check(
+            &[t, "tpc-opening=5"],
+            Err("there is no timeout tpc-opening: the names are tcp-opening, tcp-established"),
+        );
+        check(&[t, "udp=0"], Err("udp must be a number of seconds from 1 to 31536000"));
+        check(&[t, "udp=1h"], Err("udp must be a number of seconds from 1 to 31536000"));
+        check(&[t, "udp=1", t, "udp=2"], Err("--conntrack-timeout udp is given twice"));
+    }
 }

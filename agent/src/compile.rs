@@ -8,7 +8,7 @@ use abi::{
     Addr,
     addr::Prefix,
     pod::{EGRESS_LIMIT, HOST, Pod, PodId, QUEUED, READY},
-    route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, Node, NodeId, Route, SERVICE_RANGE},
+    route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, NOT_MASQUERADED, Node, NodeId, Route, SERVICE_RANGE},
 };
 use ipnetwork::IpNetwork;
 use objects::{Issue, Key};
@@ -134,6 +134,9 @@ fn nodes<'a>(snapshot: &'a Snapshot, slots: &Slots, out: &mut Compiled) -> BTree
 fn routes(snapshot: &Snapshot, nodes: &BTreeMap<&str, NodeId>, out: &mut Compiled) {
     let facts = &snapshot.node;
     let rows = &mut out.tables.routes;
+    for range in &facts.not_masqueraded {
+        rows.insert(prefix(range), Route { node: 0, flags: NOT_MASQUERADED });
+    }
     for range in &facts.cluster_cidrs {
         rows.insert(prefix(range), Route { node: 0, flags: CLUSTER_RANGE });
     }

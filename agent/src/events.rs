@@ -8,7 +8,7 @@ use std::{
 
 use abi::{
     DropReason,
-    event::{Event, Hook, KIND_DROP},
+    event::{Event, Hook, KIND_DROP, KIND_KEPT, Kept},
     policy::{EGRESS, INGRESS},
 };
 use agent_api::v1;
@@ -29,6 +29,8 @@ pub const BACKLOG: usize = 4_096;
 pub const DROP: &str = "drop";
 /// `Event.kind` of a new flow.
 pub const FLOW: &str = "flow";
+/// `Event.kind` of a flow that stays half-open.
+pub const HALF_OPEN: &str = "half-open";
 
 struct Ring(RingBuf<MapData>);
 
@@ -81,8 +83,11 @@ impl Shared {
 
 /// An event in people's words.
 pub fn named(event: &Event, namer: &Namer, device: String) -> v1::Event {
-    let reason = DropReason::from_number(event.reason);
     let drop = event.kind == KIND_DROP;
+    let reason = if drop { DropReason::from_number(event.reason) } else { None };
+    let kept = if event.kind == KIND_KEPT { Kept::from_number(event.reason) } else { None };
+    let why = reason.map(|reason| (reason.label(), reason.text()));
+    let (label, text) = why.or_else(|| kept.map(|kept| (kept.label(), kept.text()))).unwrap_or_default();
     let hook = Hook::ALL.iter().find(|hook| **hook as u8 == event.hook);
     let translated = (event.backend, event.backend_port) != (event.dst, event.dport);
     // The pod behind a service is the backend, not the address that was asked.
@@ -95,10 +100,17 @@ pub fn named(event: &Event, namer: &Namer, device: String) -> v1::Event {
     };
     v1::Event {
         time_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64),
-        kind: if drop { DROP } else { FLOW }.to_owned(),
+        kind: if drop {
+            DROP
+        } else if kept.is_some() {
+            HALF_OPEN
+        } else {
+            FLOW
+        }
+        .to_owned(),
         hook: hook.map(|hook| hook.name().to_owned()).unwrap_or_default(),
-        reason: reason.map(|reason| reason.label().to_owned()).unwrap_or_default(),
-        reason_text: reason.map(|reason| reason.text().to_owned()).unwrap_or_default(),
+        reason: label.to_owned(),
+        reason_text: text.to_owned(),
         proto: crate::text::proto(event.proto),
         source: Some(namer.endpoint(event.src, event.sport, event.src_pod)),
         destination: Some(namer.endpoint(event.dst, event.dport, dst_pod)),

@@ -1,14 +1,15 @@
 //! The flow tables as user space sees them: `weft flow list`, and the sweep of what has expired.
 //!
 //! An expired row is a miss for the datapath whether it is swept or not (`abi::timeout` decides); the sweep only
-//! makes room. It waits a little longer than the datapath, so that it never takes what is still in use.
-use std::{io, path::Path};
+//! makes room, and counts what each pod has of it. It waits a little longer than the datapath, so that it never takes what
+//! is still in use.
+use std::{collections::BTreeMap, io, path::Path};
 
 use abi::{
     flow::{FlowKey, FlowValue, PAIRED, PROMOTED, SIDE_STACK, SIDE_WIRE, TWIN_STACK},
     map,
-    pod::NONE,
-    timeout,
+    pod::{NONE, PodId},
+    timeout::{self, Timeouts},
 };
 use agent_api::v1;
 use nix::time::{ClockId, clock_getres, clock_gettime};
@@ -25,21 +26,26 @@ pub struct Flows {
     established: RawMap,
     half_open: RawMap,
     fragments: RawMap,
+    shares: RawMap,
+    timeouts: Timeouts,
     hz: u64,
 }
 
 /// Seconds that the sweep waits beyond the datapath: user space knows the kernel's clock only roughly.
 const MARGIN: u64 = 5;
+/// Bytes of keys that the sweep removes at once: no request to the kernel takes long, and none needs much memory.
+const AT_ONCE: usize = 4_096 * size_of::<FlowKey>();
 
 impl Flows {
-    /// Opens the pinned tables.
+    /// Opens the pinned tables. The timeouts are those that the programs go by.
     ///
     /// # Errors
     /// [`LoadError::Map`].
-    pub fn open(bpffs: &Path) -> Result<Flows, LoadError> {
+    pub fn open(bpffs: &Path, timeouts: Timeouts) -> Result<Flows, LoadError> {
         let (established, half_open) = (load::open(bpffs, &map::FLOWS)?, load::open(bpffs, &map::HALFOPEN)?);
         let fragments = load::open(bpffs, &map::FRAGS)?;
-        Ok(Flows { established, half_open, fragments, hz: u64::from(jiffies_per_second()) })
+        let shares = load::open(bpffs, &map::POD_FLOWS)?;
+        Ok(Flows { established, half_open, fragments, shares, timeouts, hz: u64::from(jiffies_per_second()) })
     }
 
     /// Rows of `FLOWS`, `HALFOPEN` and `FRAGS`. Those that have expired count until they are swept or displaced.
@@ -50,26 +56,52 @@ impl Flows {
         Ok([self.established.count()?, self.half_open.count()?, self.fragments.count()?])
     }
 
-    /// Removes expired rows; how many.
+    /// Removes expired rows, and counts anew what each pod has of the rest; how many it removed.
     ///
     /// # Errors
     /// What the kernel said.
     pub fn sweep(&self) -> io::Result<usize> {
         let now = jiffies(self.hz);
-        let mut expired = Vec::new();
+        let (mut expired, mut removed) = (Vec::new(), 0);
+        let mut shares = BTreeMap::<PodId, u64>::new();
+        let mut result = Ok(());
         self.established.for_each(|key, value| {
-            if let (Ok(key), Ok(value)) = (FlowKey::read_from_bytes(key), FlowValue::read_from_bytes(value))
-                && self.over(&key, &value, now)
-            {
-                expired.extend_from_slice(key.as_bytes());
+            let row = FlowKey::read_from_bytes(key).ok().zip(FlowValue::read_from_bytes(value).ok());
+            let Some((key, value)) = row else { return };
+            if !self.over(&key, &value, now) {
+                *shares.entry(value.owner()).or_default() += 1;
+                return;
+            }
+            expired.extend_from_slice(key.as_bytes());
+            removed += 1;
+            if expired.len() >= AT_ONCE && result.is_ok() {
+                result = self.established.delete_batch(&mut expired);
+                expired.clear();
             }
         })?;
+        result?;
         self.established.delete_batch(&mut expired)?;
-        Ok(expired.len() / size_of::<FlowKey>())
+        self.share(&shares)?;
+        Ok(removed)
+    }
+
+    /// Writes what each pod has, where that is not what the datapath has counted.
+    fn share(&self, shares: &BTreeMap<PodId, u64>) -> io::Result<()> {
+        let mut wrong = Vec::new();
+        self.shares.for_each(|id, counted| {
+            let row = PodId::read_from_bytes(id).ok().zip(u64::read_from_bytes(counted).ok());
+            let Some((id, counted)) = row else { return };
+            let share = if id == NONE { 0 } else { shares.get(&id).copied().unwrap_or(0) };
+            if share != counted {
+                wrong.push((id, share));
+            }
+        })?;
+        wrong.iter().try_for_each(|(id, share)| self.shares.put(id.as_bytes(), share.as_bytes()))
     }
 
     fn over(&self, key: &FlowKey, value: &FlowValue, now: u64) -> bool {
-        let limit = (timeout::seconds(value, key.proto) + MARGIN) * self.hz;
+        let seconds = timeout::of(value, key.proto, |timeout| self.timeouts.seconds(timeout));
+        let limit = (u64::from(seconds) + MARGIN) * self.hz;
         let idle = |last: u64| now.saturating_sub(last) > limit;
         // A translated flow lives as long as either half is used.
         idle(value.last) && self.twin(key, value).is_none_or(|twin| idle(twin.last))
@@ -99,7 +131,7 @@ impl Flows {
                 // Of a translated flow, the half of the first packet's direction; of a promoted one, the promoted row.
                 let forward = value.forward();
                 let shown = value.legs[forward].device != 0 && (state == "established" || value.flags & PROMOTED == 0);
-                // A promoted flow's half-open row stays until it is displaced.
+                // A flow that moves meanwhile is in both tables for a moment.
                 let twice = || state == "half-open" && matches!(self.established.get(key.as_bytes()), Ok(Some(_)));
                 if flows.len() < limit && shown && !twice() {
                     let flow = self.flow(&key, &value, namer, state, now);

@@ -52,6 +52,8 @@ pub use run::{RunError, run};
 pub struct Shared {
     /// The command line.
     pub args: Args,
+    /// How long flows live, as the command line says.
+    pub timeouts: abi::timeout::Timeouts,
     /// Objects and facts.
     pub inbox: Arc<engine::Inbox>,
     /// How the watches are.

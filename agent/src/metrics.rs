@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use abi::{
     DropReason,
-    event::{Counter, Hook, counter},
+    event::{Counter, Hook, Kept, counter},
     map::COUNTERS,
 };
 use agent_api::v1::status_reply::{Addresses, Table};
@@ -57,8 +57,17 @@ impl Collector for Scrape {
         let (used, all) = (of_families(|range| range.used), of_families(|range| range.capacity));
         gauges(&mut encoder, "weft_addresses_used", "Pod addresses of the node in use", "family", used)?;
         gauges(&mut encoder, "weft_addresses_capacity", "Pod addresses that the node has", "family", all)?;
+        gauge(
+            &mut encoder,
+            "weft_flows_per_pod_limit",
+            "Entries of FLOWS that the flows of one pod may have; 0: any number",
+            u64::from(status.flows_per_pod),
+        )?;
         match self.0.started.get() {
-            Some(started) => packets(&mut encoder, &started.counters),
+            Some(started) => {
+                packets(&mut encoder, &started.counters)?;
+                kept(&mut encoder, &started.counters)
+            }
             None => Ok(()),
         }
     }
@@ -106,6 +115,18 @@ fn packets(encoder: &mut DescriptorEncoder, counters: &RawMap) -> Result<(), std
             labels.extend(reason.map(|reason| ("reason", reason.label())));
             ConstCounter::new(value(row)).encode(family.encode_family(&labels)?)?;
         }
+    }
+    Ok(())
+}
+
+/// Packets of flows that stay where others may displace them, by reason.
+fn kept(encoder: &mut DescriptorEncoder, counters: &RawMap) -> Result<(), std::fmt::Error> {
+    let (name, help) =
+        ("weft_kept_half_open_packets", "Packets of flows that have proven themselves and stay half-open");
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for kept in Kept::ALL {
+        let packets: u64 = Hook::ALL.iter().map(|hook| read(counters, kept.counted(), *hook).packets).sum();
+        ConstCounter::new(packets).encode(family.encode_family(&[("reason", kept.label())])?)?;
     }
     Ok(())
 }

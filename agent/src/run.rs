@@ -71,9 +71,9 @@ pub enum RunError {
     /// The machine.
     #[error(transparent)]
     Preflight(#[from] PreflightError),
-    /// Ranges of addresses.
+    /// Flags that contradict each other.
     #[error("{0}")]
-    Ranges(String),
+    Flags(String),
     /// Devices and routes.
     #[error(transparent)]
     Devices(#[from] DevicesError),
@@ -115,7 +115,8 @@ pub enum RunError {
 /// [`RunError`]: it cannot start.
 pub async fn run(args: Args) -> Result<(), RunError> {
     preflight::check()?;
-    args.families().map_err(RunError::Ranges)?;
+    args.families().map_err(RunError::Flags)?;
+    let timeouts = args.timeouts().map_err(RunError::Flags)?;
     let client = client(args.kubeconfig.as_deref()).await?;
     let inbox = Arc::new(Inbox::default());
     let board = watch::start(&client, &inbox);
@@ -123,6 +124,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     let (sender, _) = broadcast::channel(events::BACKLOG);
     let shared = Arc::new(Shared {
         args,
+        timeouts,
         inbox,
         board,
         in_force,
@@ -175,7 +177,7 @@ async fn start(
     let own = addresses(shared).await;
     let ranges: Vec<_> = args.cluster_cidr.iter().chain(&args.service_cidr).copied().collect();
     let devices = devices::ensure(&netlink, &args.device, &own, &ranges).await?;
-    let mut programs = load::load(&args.bpffs, &settings(args, &own, &devices), args.attach)?;
+    let mut programs = load::load(&args.bpffs, &settings(shared, &own, &devices), args.attach)?;
     let ring = programs.events()?;
     if args.datapath_log {
         tokio::spawn(events::log(programs.log()?));
@@ -190,6 +192,7 @@ async fn start(
         host_ifindex: devices.host.index,
         cluster_cidrs: args.cluster_cidr.clone(),
         service_cidrs: args.service_cidr.clone(),
+        not_masqueraded: args.not_masqueraded(),
     };
     shared.inbox.change(|state| state.node = Arc::new(facts));
     let ledger = Ledger::open(&args.state_dir, &boot())?;
@@ -203,7 +206,7 @@ async fn start(
     attach(&programs, &devices)?;
     pods.attach_all()?;
     tokio::spawn(forget_old_stages(programs.clone()));
-    let (flows, counters) = (Flows::open(&args.bpffs)?, load::open(&args.bpffs, &abi::map::COUNTERS)?);
+    let (flows, counters) = (Flows::open(&args.bpffs, shared.timeouts)?, load::open(&args.bpffs, &abi::map::COUNTERS)?);
     let started = Started { devices: RwLock::new(devices), programs, pods, flows, counters };
     assert!(shared.started.set(started).is_ok(), "the start happens once");
     tracing::info!(pods = recovered, "hooks are attached");
@@ -255,7 +258,8 @@ async fn forget_old_stages(programs: Arc<Mutex<load::Programs>>) {
     }
 }
 
-fn settings(args: &Args, own: &[IpAddr], devices: &Devices) -> Settings {
+fn settings(shared: &Shared, own: &[IpAddr], devices: &Devices) -> Settings {
+    let args = &shared.args;
     let optional = [(args.flow_events, FEATURE_FLOW_EVENTS), (args.datapath_log, FEATURE_LOG)];
     let features = optional.iter().filter(|(on, _)| *on).fold(FEATURE_EVENTS, |all, (_, bit)| all | bit);
     Settings {
@@ -275,6 +279,8 @@ fn settings(args: &Args, own: &[IpAddr], devices: &Devices) -> Settings {
         gateway_mac: GATEWAY_MAC,
         features,
         jiffies_per_second: flows::jiffies_per_second(),
+        timeouts: shared.timeouts,
+        flows_per_pod: args.flows_per_pod,
     }
 }
 

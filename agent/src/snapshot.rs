@@ -41,6 +41,8 @@ pub struct NodeFacts {
     pub cluster_cidrs: Vec<IpNetwork>,
     /// Ranges of Services.
     pub service_cidrs: Vec<IpNetwork>,
+    /// Ranges outside the cluster that know the way to pods: what pods send there keeps its source.
+    pub not_masqueraded: Vec<IpNetwork>,
 }
 
 impl NodeFacts {

@@ -1,11 +1,11 @@
 //! `weft status` and the reasons why a node is not ready.
 use agent_api::v1::{
     StatusReply,
-    status_reply::{Addresses, Device, Hook, Issue, Table as TableRow, Watch},
+    status_reply::{Addresses, Device, Hook, Issue, Table as TableRow, Timeout as TimeoutRow, Watch},
 };
 use objects::Key;
 
-use abi::{map, service::ALIVE};
+use abi::{map, service::ALIVE, timeout::Timeout};
 
 use crate::{
     Shared, devices, ipam, slots,
@@ -47,6 +47,8 @@ pub fn status(shared: &Shared) -> StatusReply {
         ready: reasons.is_empty(),
         reasons,
         flow_events: shared.args.flow_events,
+        timeouts: timeouts(shared),
+        flows_per_pod: shared.args.flows_per_pod,
         epoch: in_force.tables.epoch(),
         rounds: in_force.rounds,
         last_round_micros: u64::try_from(in_force.took.as_micros()).unwrap_or(u64::MAX),
@@ -79,6 +81,12 @@ pub fn status(shared: &Shared) -> StatusReply {
         reply.hooks.sort_by(|a, b| (&a.device, &a.program).cmp(&(&b.device, &b.program)));
     }
     reply
+}
+
+fn timeouts(shared: &Shared) -> Vec<TimeoutRow> {
+    let row =
+        |timeout: Timeout| TimeoutRow { name: timeout.name().to_owned(), seconds: shared.timeouts.seconds(timeout) };
+    Timeout::ALL.map(row).into()
 }
 
 fn addresses((range, used, capacity): (ipnetwork::IpNetwork, u64, u64)) -> Addresses {

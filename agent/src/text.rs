@@ -6,7 +6,7 @@ use abi::{
     addr::Prefix,
     pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, Pod, READY},
     policy::{ALLOW, BITS_ANY_PORT, BITS_ANY_PROTO, DENY, INGRESS, PolicyKey, PolicyValue},
-    route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, Node, Route, SERVICE_RANGE},
+    route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, NOT_MASQUERADED, Node, Route, SERVICE_RANGE},
     service::{ALIVE, Backend, SCOPE_HOST_PORT, SCOPE_NODE_PORT, Service, ServiceKey},
 };
 
@@ -107,6 +107,7 @@ fn route(key: &Prefix, row: &Route) -> String {
         (row.flags & NODE_ADDRESS != 0, "node-address"),
         (row.flags & SERVICE_RANGE != 0, "service-range"),
         (row.flags & CLUSTER_RANGE != 0, "cluster-range"),
+        (row.flags & NOT_MASQUERADED != 0, "not-masqueraded"),
     ]);
     format!("{} -> node {}{words}", prefix(key), row.node)
 }

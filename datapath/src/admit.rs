@@ -12,7 +12,7 @@ use abi::{
     event::Hook,
     flow::{Leg, NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_PASS, NEXT_POD, SIDE_WIRE, Tuple},
     pod::{HOST, NONE, READY},
-    route::{LOCAL, NODE_ADDRESS, NodeId},
+    route::{LOCAL, NODE_ADDRESS, NOT_MASQUERADED, NodeId},
 };
 
 /// Admits the packet (`None`: go on), or passes it on as none of ours.
@@ -141,7 +141,7 @@ fn is_ours(tables: &impl Tables, addr: &Addr) -> bool {
     if tables.pod_of(addr) != NONE {
         return true;
     }
-    tables.route(addr).is_some_and(|route| route.flags & NODE_ADDRESS == 0)
+    tables.route(addr).is_some_and(|route| route.flags & (NODE_ADDRESS | NOT_MASQUERADED) == 0)
 }
 
 /// What the host's stack sends out: ours only if a pod's masqueraded flow holds its addresses and ports. Then the

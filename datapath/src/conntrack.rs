@@ -8,19 +8,20 @@ use crate::{
     hook::{device, side},
     limit,
     parse::{self, KIND_ERROR, TCP},
-    rewrite,
+    quota, rewrite,
     tables::Touch,
     timeout,
 };
 use abi::{
     Addr, DropReason,
-    event::Hook,
+    event::{Hook, Kept},
     flow::{
         FIN, FlowKey, FlowValue, Leg, NEXT_HOST, NEXT_NODE, NEXT_POD, PAIRED, PROMOTED, RST, SEEN, SIDE_STACK,
         SIDE_WIRE, TWIN_STACK, Tuple,
     },
     pod::{HOST, NONE, PodId, READY},
     service::ALIVE,
+    timeout::closed,
 };
 
 /// A packet of a flow in `FLOWS` that nothing has changed about: one look-up, and out.
@@ -110,7 +111,8 @@ pub fn twin_key(value: &FlowValue, proto: u8) -> FlowKey {
     value.to.reversed().key(proto, side).0
 }
 
-/// Look-up in both tables. Promotion does not delete from `HALFOPEN`, so a double miss asks `FLOWS` once more.
+/// Look-up in both tables. A row that moves is written to where it goes before it leaves where it was, either way; so a
+/// double miss asks `FLOWS` once more.
 #[inline(always)]
 fn find<T: Tables>(tables: &T, key: &FlowKey) -> Option<T::Entry> {
     if let Some(entry) = tables.flow(key) {
@@ -156,7 +158,7 @@ fn forget(tables: &impl Tables, key: &FlowKey, value: &FlowValue, proto: u8) {
     remove(tables, key);
 }
 
-/// Delete a row from both tables.
+/// Delete a row from both tables. What it counted in its pod's quota comes back with the next sweep.
 #[inline(always)]
 pub fn remove(tables: &impl Tables, key: &FlowKey) {
     tables.remove_flow(key);
@@ -203,7 +205,8 @@ pub fn resume(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> 
     }
     tables.touch(&entry, touch(&state.packet, direction, state.now));
     if entry.flags & PROMOTED == 0 && proven(tables, state, &entry, direction) {
-        promote(tables, state, &key);
+        state.key = key;
+        promote(tables, state);
     }
     Ok(rewrite::leave(state, entry.legs[direction & 1], entry.to, entry.flags))
 }
@@ -263,40 +266,74 @@ fn still_there(tables: &impl Tables, leg: &Leg, addr: &Addr) -> bool {
     }
 }
 
-/// Moves a flow into `FLOWS` once it has proven itself: TCP when the handshake is complete, others after packets both
-/// ways over two seconds. If the table is full, the flow stays where it can be evicted.
+/// Moves the flow of `state.key` into `FLOWS` once it has proven itself: TCP when the handshake is complete, others after
+/// packets both ways over two seconds. If the table is full or the flow's pod has its share, it stays where it can be
+/// evicted, and the last stage tells of it.
 #[inline(always)]
-fn promote(tables: &impl Tables, state: &mut State, key: &FlowKey) {
-    let Some(entry) = tables.half_open(key) else {
+fn promote(tables: &impl Tables, state: &mut State) {
+    let key = state.key;
+    if !copy(tables, &key, &mut state.value) {
         return;
-    };
-    state.value = *entry;
+    }
     state.value.flags |= PROMOTED;
-    if state.value.flags & PAIRED == 0 {
-        if state.value.seen & (SEEN | SEEN << 1) == SEEN | SEEN << 1 {
-            tables.put_flow(key, &state.value);
-        }
-        return;
-    }
+    let rows = state.value.rows();
     let twin_key = twin_key(&state.value, state.packet.proto);
-    let Some(twin) = tables.half_open(&twin_key) else {
+    if rows == 2 && !copy(tables, &twin_key, &mut state.twin) {
         return;
-    };
-    state.twin = *twin;
+    }
     state.twin.flags |= PROMOTED;
-    if state.twin.seen & (SEEN | SEEN << 1) == 0 || !tables.put_flow(&twin_key, &state.twin) {
-        return; // Nothing has come back yet, or there is no room.
+    let came_back = if rows == 2 { state.twin.seen != 0 } else { answered(state.value.seen) };
+    if !came_back {
+        return;
     }
-    if !tables.put_flow(key, &state.value) {
-        tables.remove_flow(&twin_key);
+    let owner = state.value.owner();
+    if !quota::has_room(tables, owner, rows) {
+        state.kept = Kept::PodQuota as u32;
+        return;
     }
+    if rows == 2 && !tables.put_flow(&twin_key, &state.twin) {
+        state.kept = Kept::TableFull as u32;
+        return;
+    }
+    if !tables.put_flow(&key, &state.value) {
+        if rows == 2 {
+            tables.remove_flow(&twin_key);
+        }
+        state.kept = Kept::TableFull as u32;
+        return;
+    }
+    quota::count(tables, owner, rows as i64);
+    // Or they would be in the way of new flows: whoever is looked up is evicted after whoever is new.
+    if rows == 2 {
+        tables.remove_half_open(&twin_key);
+    }
+    tables.remove_half_open(&key);
+}
+
+/// Packets of both directions.
+#[inline(always)]
+fn answered(seen: u32) -> bool {
+    seen & (SEEN | SEEN << 1) == SEEN | SEEN << 1
+}
+
+/// Copies a half-open row. Another CPU may evict it meanwhile and write another flow's in its place; then the key is met
+/// somewhere else afterwards or nowhere.
+#[inline(always)]
+fn copy(tables: &impl Tables, key: &FlowKey, into: &mut FlowValue) -> bool {
+    let Some(entry) = tables.half_open(key) else {
+        return false;
+    };
+    *into = *entry;
+    tables.half_open(key).is_some_and(|again| tables.same(&entry, &again))
 }
 
 #[inline(always)]
 fn proven(tables: &impl Tables, state: &State, value: &FlowValue, direction: usize) -> bool {
     let packet = &state.packet;
     if packet.proto == TCP {
-        return direction & 1 == value.forward() && packet.tcp & (parse::SYN | parse::RST | parse::ACK) == parse::ACK;
+        return !closed(value)
+            && direction & 1 == value.forward()
+            && packet.tcp & (parse::SYN | parse::RST | parse::ACK) == parse::ACK;
     }
     let hz = u64::from(tables.setting(|s| &s.jiffies_per_second));
     state.now.saturating_sub(value.created) >= timeout::DATAGRAM_PROMOTE * hz

@@ -6,11 +6,12 @@
 use crate::{
     State, Tables,
     parse::{FIRST, KIND_FLOW, LATER},
+    timeout,
 };
 use abi::{
     DropReason,
     fragment::{Fragment, FragmentKey},
-    timeout,
+    timeout::Timeout,
 };
 
 /// Remembers a first fragment, or gives a later one its ports.
@@ -27,8 +28,7 @@ pub fn follow(tables: &impl Tables, state: &mut State) -> Result<(), DropReason>
     };
     if packet.fragment == LATER {
         let first = tables.fragment(&key).ok_or(DropReason::Fragment)?;
-        let hz = u64::from(tables.setting(|s| &s.jiffies_per_second));
-        if state.now.saturating_sub(first.created) > timeout::FRAGMENTS * hz {
+        if state.now.saturating_sub(first.created) > timeout::jiffies(tables, Timeout::Fragments) {
             return Err(DropReason::Fragment); // Another packet's, which had this number before.
         }
         (packet.tuple.sport, packet.tuple.dport) = (first.sport, first.dport);

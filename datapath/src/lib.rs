@@ -21,6 +21,7 @@ pub mod limit;
 pub mod neighbour;
 pub mod parse;
 pub mod policy;
+pub mod quota;
 pub mod record;
 pub mod rewrite;
 pub mod route;

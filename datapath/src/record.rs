@@ -4,7 +4,7 @@
 //! reservation of the port. If the key is taken: another backend, else another source port.
 use crate::{
     Kernel, Stage, State, Step, Tables,
-    conntrack::{expired, remove, touch, twin_key},
+    conntrack::{expired, touch, twin_key},
     hook::side,
     parse::is_icmp,
     rewrite,
@@ -109,22 +109,27 @@ fn reserve(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> boo
         return false;
     }
     let (key, direction) = answer.key(proto, twin_side);
-    if let Some(entry) = tables.flow(&key) {
-        if !vacant(tables, state, &entry, proto) {
+    answer_half(state, direction);
+    if !tables.reserve_half_open(&key, &state.twin) {
+        let free = tables.half_open(&key).is_none_or(|entry| vacant(tables, state, &entry, proto));
+        if !free {
             return false;
         }
-        remove(tables, &key);
+        tables.remove_half_open(&key);
+        if !tables.reserve_half_open(&key, &state.twin) {
+            return false;
+        }
     }
-    answer_half(state, direction);
-    if tables.reserve_half_open(&key, &state.twin) {
+    // Asked after the insert: a promotion writes here before it leaves the other table.
+    let Some(entry) = tables.flow(&key) else {
+        return true;
+    };
+    if vacant(tables, state, &entry, proto) {
+        tables.remove_flow(&key);
         return true;
     }
-    let free = tables.half_open(&key).is_none_or(|entry| vacant(tables, state, &entry, proto));
-    if !free {
-        return false;
-    }
     tables.remove_half_open(&key);
-    tables.reserve_half_open(&key, &state.twin)
+    false
 }
 
 /// A candidate for the source port, from the masquerade range.

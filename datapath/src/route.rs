@@ -9,7 +9,7 @@ use abi::{
     event::Hook,
     flow::{DECREMENT, Leg, NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_PASS, NEXT_POD, STACK},
     pod::{HOST, NONE, READY},
-    route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, SERVICE_RANGE},
+    route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, NOT_MASQUERADED, SERVICE_RANGE},
 };
 
 /// The stage: sets both legs and the source address of the flow.
@@ -26,7 +26,7 @@ pub fn choose(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> 
     if state.source == state.dest && state.source != NONE {
         let v4 = state.flow.dst.is_v4();
         state.flow.src = if v4 { tables.setting(|s| &s.hairpin4) } else { tables.setting(|s| &s.hairpin6) };
-    } else if state.at(Hook::FromPod) && state.legs[0].next == NEXT_NIC {
+    } else if state.at(Hook::FromPod) && state.legs[0].next == NEXT_NIC && masqueraded(tables, &state.flow.dst) {
         state.flow.src = own_address(tables, &state.flow.dst);
         if state.flow.src == Addr::ANY {
             return Err(DropReason::NoRoute); // This node has no address of that family.
@@ -34,6 +34,12 @@ pub fn choose(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> 
         state.masquerade = 1;
     }
     Ok(Step::Slow(Stage::Record))
+}
+
+/// Out there nobody knows the way to a pod, unless the node is told otherwise.
+#[inline(always)]
+fn masqueraded(tables: &impl Tables, dst: &Addr) -> bool {
+    tables.route(dst).is_none_or(|route| route.flags & NOT_MASQUERADED == 0)
 }
 
 /// This node's address of the family of `like`.

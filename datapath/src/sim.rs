@@ -69,6 +69,8 @@ pub struct Node {
     pub fragments: RefCell<BTreeMap<FragmentKey, Fragment>>,
     /// `BUCKETS`.
     pub buckets: RefCell<BTreeMap<PodId, u64>>,
+    /// `POD_FLOWS`.
+    pub pod_flows: RefCell<BTreeMap<PodId, i64>>,
     /// Rows that fit into `FLOWS`; none: any number.
     pub flow_room: Option<usize>,
     /// Jiffies.

@@ -60,6 +60,8 @@ pub struct State {
     pub translate: u32,
     /// 1: a flow was recorded.
     pub recorded: u32,
+    /// An [`abi::event::Kept`], or 0: the packet's flow has proven itself and stays half-open all the same.
+    pub kept: u32,
     /// Room for a row on its way into a table.
     pub key: FlowKey,
     /// Room for a row on its way into a table.
@@ -82,6 +84,7 @@ impl State {
         self.attempt = 0;
         self.tries = 0;
         self.recorded = 0;
+        self.kept = 0;
         self.way = Leg::default();
         self.translate = 0;
         self.masquerade = 0;

@@ -64,10 +64,17 @@ pub trait Tables {
     /// Sets that, unless it is not `old` any more (then false).
     fn swap_bucket(&self, id: PodId, old: u64, new: u64) -> bool;
 
+    /// Rows of `FLOWS` that count against a pod's quota; may be below zero for a while.
+    fn pod_flows(&self, id: PodId) -> i64;
+    /// Counts so many more.
+    fn add_pod_flows(&self, id: PodId, more: i64);
+
     /// A row of `FLOWS`.
     fn flow(&self, key: &FlowKey) -> Option<Self::Entry>;
     /// A row of `HALFOPEN`.
     fn half_open(&self, key: &FlowKey) -> Option<Self::Entry>;
+    /// Whether two look-ups of one key in one table met the same row, with none in between that was another's.
+    fn same(&self, a: &Self::Entry, b: &Self::Entry) -> bool;
     /// The only write into a row in place.
     fn touch(&self, entry: &Self::Entry, touch: Touch);
     /// Write a row of `FLOWS`; false if the table is full.

@@ -1,15 +1,23 @@
-//! Whether a flow's time is over. The constants are `abi::timeout`'s: the agent's sweep goes by the same.
+//! Whether a flow's time is over. Which timeout a row goes by is `abi::timeout`'s; the agent's sweep goes by the same.
 use crate::Tables;
-use abi::flow::FlowValue;
-
-pub use abi::timeout::{
-    DATAGRAM, DATAGRAM_ESTABLISHED, DATAGRAM_PROMOTE, TCP_CLOSED, TCP_ESTABLISHED, TCP_HALF_CLOSED, TCP_OPENING,
-    seconds,
+use abi::{
+    flow::FlowValue,
+    timeout::{Timeout, of},
 };
+
+pub use abi::timeout::DATAGRAM_PROMOTE;
+
+/// A timeout of this node, in jiffies.
+#[inline(always)]
+pub fn jiffies(tables: &impl Tables, timeout: Timeout) -> u64 {
+    let hz = u64::from(tables.setting(|s| &s.jiffies_per_second));
+    u64::from(tables.setting(|s| &s.timeouts.0[timeout as usize])) * hz
+}
 
 /// Whether the row's time is over, by the given last packet.
 #[inline(always)]
 pub fn over(tables: &impl Tables, value: &FlowValue, proto: u8, last: u64, now: u64) -> bool {
     let hz = u64::from(tables.setting(|s| &s.jiffies_per_second));
-    now.saturating_sub(last) > seconds(value, proto) * hz
+    let seconds = of(value, proto, |timeout| tables.setting(|s| &s.timeouts.0[timeout as usize]));
+    now.saturating_sub(last) > u64::from(seconds) * hz
 }

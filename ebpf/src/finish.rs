@@ -130,8 +130,9 @@ pub fn discard(skb: &Skb, hook: u32, packet: &Packet, reason: DropReason, state:
     TC_ACT_SHOT
 }
 
+/// Counts a packet by hook: of a drop reason, of an [`abi::event::Kept`], or as passed (0).
 #[inline(always)]
-fn count(reason: u8, hook: u32, bytes: u32) {
+pub fn count(reason: u8, hook: u32, bytes: u32) {
     if let Some(row) = COUNTERS.get_ptr_mut(u32::from(reason) * HOOKS + hook) {
         // SAFETY: this CPU's own row.
         unsafe {

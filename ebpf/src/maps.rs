@@ -11,6 +11,7 @@ use abi::{
     policy::PolicyValue,
     route::{Node, Route},
     service::{Backend, BackendId, Service, ServiceKey},
+    timeout::Timeouts,
 };
 use aya_ebpf::{
     macros::map,
@@ -50,6 +51,8 @@ pub static HALFOPEN: LruHashMap<FlowKey, FlowValue> = LruHashMap::pinned(map::HA
 #[map]
 pub static FRAGS: LruHashMap<FragmentKey, Fragment> = LruHashMap::pinned(map::FRAGS.max_entries, 0);
 #[map]
+pub static POD_FLOWS: Array<u64> = Array::pinned(map::POD_FLOWS.max_entries, 0);
+#[map]
 pub static CONFIG: Array<Config> = Array::pinned(map::CONFIG.max_entries, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<Counter> = PerCpuArray::pinned(map::COUNTERS.max_entries, 0);
@@ -83,4 +86,6 @@ pub static SETTINGS: Settings = Settings {
     gateway_mac: [0; 6],
     features: 0,
     jiffies_per_second: 0,
+    timeouts: Timeouts::DEFAULT,
+    flows_per_pod: 0,
 };

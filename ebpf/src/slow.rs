@@ -2,17 +2,18 @@
 //! for every hook alike.
 use crate::{
     arp,
-    finish::{discard, finish},
+    finish::{count, discard, finish},
     hook::{go_on, scratch},
     kernel::setting,
     packet::Skb,
     tables::Maps,
-    tell::new_flow,
+    tell::{kept, new_flow},
 };
 use abi::{
     DropReason,
     config::FEATURE_LOG,
     event::{HOOKS, Hook},
+    verdict::REASONS,
 };
 use aya_ebpf::{
     bindings::{TC_ACT_OK, TC_ACT_SHOT},
@@ -24,7 +25,15 @@ use datapath::{Outcome, Stage, State, Step, conntrack, hook, neighbour, policy, 
 
 #[classifier]
 pub fn slow_flow(context: TcContext) -> i32 {
-    run(&context, |skb, state| conntrack::resume(&Maps, skb, state))
+    run(&context, |skb, state| {
+        let step = conntrack::resume(&Maps, skb, state);
+        if state.kept != 0 {
+            let at = state.hook & (HOOKS - 1);
+            count((REASONS - state.kept) as u8, at, state.packet.len);
+            kept(skb, at, state);
+        }
+        step
+    })
 }
 
 #[classifier]
@@ -44,7 +53,13 @@ pub fn slow_route(context: TcContext) -> i32 {
 
 #[classifier]
 pub fn slow_record(context: TcContext) -> i32 {
-    run(&context, |skb, state| record::keep(&Maps, skb, state))
+    run(&context, |skb, state| {
+        let step = record::keep(&Maps, skb, state);
+        if state.recorded != 0 {
+            new_flow(skb, state.hook & (HOOKS - 1), state);
+        }
+        step
+    })
 }
 
 #[classifier]
@@ -54,9 +69,6 @@ pub fn slow_finish(context: TcContext) -> i32 {
         return TC_ACT_SHOT;
     };
     let at = state.hook & (HOOKS - 1);
-    if state.recorded != 0 {
-        new_flow(&skb, at, state);
-    }
     let mut outcome = Outcome::default();
     match rewrite::finish(&Maps, state, &mut outcome) {
         Ok(()) => finish(&skb, at, &state.packet, &outcome),
@@ -93,28 +105,24 @@ fn run(context: &TcContext, body: impl FnOnce(&Skb, &mut State) -> Result<Step, 
     let Some(state) = scratch() else {
         return TC_ACT_SHOT;
     };
-    let reason = match body(&skb, state) {
-        Ok(Step::Slow(next)) if next != Stage::Finish => {
+    let step = body(&skb, state);
+    // Before the last stage, whose stack has no room for it.
+    if matches!(step, Err(_) | Ok(Step::Slow(Stage::Finish))) {
+        log(context, state, step.err().map_or(0, |reason| reason as u8));
+    }
+    let reason = match step {
+        Ok(Step::Done | Step::Unknown) => DropReason::TableMissing, // Only the last stage is done.
+        Ok(Step::Slow(next)) => {
             go_on(context, next);
             DropReason::TableMissing
         }
-        // Only the last stage is done.
-        Ok(Step::Done | Step::Unknown) => DropReason::TableMissing,
-        Ok(Step::Slow(_)) => {
-            log(context, state, 0);
-            go_on(context, Stage::Finish);
-            DropReason::TableMissing
-        }
-        Err(reason) => {
-            log(context, state, reason as u8);
-            reason
-        }
+        Err(reason) => reason,
     };
     discard(&skb, state.hook, &state.packet, reason, Some(state))
 }
 
-/// What is decided on a packet (reason 0: it goes), for people who debug the datapath itself. Not in `slow_finish`, whose
-/// stack has no room for it. Of an IPv6 address the last four bytes, as IPv4's are written: more would not fit into the stack.
+/// What becomes of a packet (reason 0: it goes), for people who debug the datapath itself. Of an IPv6
+/// address the last four bytes, as IPv4's are written: more would not fit into the stack.
 #[inline(always)]
 fn log(context: &TcContext, state: &State, reason: u8) {
     if setting(|s| &s.features) & FEATURE_LOG == 0 {

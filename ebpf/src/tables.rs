@@ -1,7 +1,7 @@
 //! `datapath::Tables` for the maps: one method, one map.
 use crate::maps::{
-    BACKENDS, BUCKETS, CIDRS, CONFIG, FLOWS, FRAGS, HALFOPEN, NODES, PEERS, POD, PODS, POLICY, ROUTES, SERVICES,
-    SETTINGS, SLOTS,
+    BACKENDS, BUCKETS, CIDRS, CONFIG, FLOWS, FRAGS, HALFOPEN, NODES, PEERS, POD, POD_FLOWS, PODS, POLICY, ROUTES,
+    SERVICES, SETTINGS, SLOTS,
 };
 use abi::{
     Addr,
@@ -143,6 +143,23 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn pod_flows(&self, id: PodId) -> i64 {
+        let Some(row) = POD_FLOWS.get_ptr(id) else {
+            return 0;
+        };
+        // SAFETY: a row of an array; one aligned load.
+        unsafe { core::ptr::read_volatile(row) as i64 }
+    }
+
+    #[inline(always)]
+    fn add_pod_flows(&self, id: PodId, more: i64) {
+        if let Some(row) = POD_FLOWS.get_ptr_mut(id) {
+            // SAFETY: a row of an array, aligned.
+            unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(row, more as u64) };
+        }
+    }
+
+    #[inline(always)]
     fn flow(&self, key: &FlowKey) -> Option<Entry> {
         FLOWS.get_ptr_mut(key).map(Entry)
     }
@@ -150,6 +167,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn half_open(&self, key: &FlowKey) -> Option<Entry> {
         HALFOPEN.get_ptr_mut(key).map(Entry)
+    }
+
+    #[inline(always)]
+    fn same(&self, a: &Entry, b: &Entry) -> bool {
+        a.0 == b.0
     }
 
     #[inline(always)]

@@ -8,8 +8,9 @@ use crate::{
 };
 use abi::{
     DropReason,
-    config::FEATURE_FLOW_EVENTS,
-    event::{Event, KIND_DROP, KIND_NEW_FLOW},
+    config::{FEATURE_EVENTS, FEATURE_FLOW_EVENTS},
+    event::{Event, KIND_DROP, KIND_KEPT, KIND_NEW_FLOW},
+    verdict::REASONS,
 };
 use datapath::{Frame, Kernel, Packet, State};
 
@@ -38,6 +39,15 @@ pub fn drop(skb: &Skb, hook: u32, packet: &Packet, reason: DropReason, state: Op
 pub fn new_flow(skb: &Skb, hook: u32, state: &State) {
     if setting(|s| &s.features) & FEATURE_FLOW_EVENTS != 0 && allowed(skb, 0) {
         send(skb, hook, &state.packet, KIND_NEW_FLOW, 0, Some(state));
+    }
+}
+
+/// A flow that stays where it can be evicted. Its budget is the row of the counter that it has, too.
+#[inline(always)]
+pub fn kept(skb: &Skb, hook: u32, state: &State) {
+    let row = REASONS.wrapping_sub(state.kept) & (REASONS - 1);
+    if setting(|s| &s.features) & FEATURE_EVENTS != 0 && allowed(skb, row) {
+        send(skb, hook, &state.packet, KIND_KEPT, state.kept as u8, Some(state));
     }
 }
 

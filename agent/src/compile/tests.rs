@@ -42,6 +42,7 @@ fn cluster() -> Snapshot {
         host_ifindex: 3,
         cluster_cidrs: vec!["10.244.0.0/16".parse().expect("a range")],
         service_cidrs: vec!["10.96.0.0/16".parse().expect("a range")],
+        not_masqueraded: Vec::new(),
     };
     Snapshot {
         pods: store(&[WEB, CLIENT]),

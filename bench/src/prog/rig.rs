@@ -86,10 +86,18 @@ impl Rig {
                 let (_, answer) = self.through(step.hook.name(), &step, &sample)?;
                 ensure!(answer == REDIRECT, "{}: flags {:#x} answered {answer}", way.name, step.flags);
             }
-            // Rows of promoted flows stay until they are pushed out, and new ones would be pushed out before them.
-            self.clear()?;
         }
+        let rows = usize::try_from(flows)? * if way.translated { 2 } else { 1 };
+        let there = self.flows()?;
+        ensure!(there == rows, "{}: {there} rows for {flows} flows opened in bursts of {AT_ONCE}", way.name);
         Ok(())
+    }
+
+    /// Rows of `FLOWS`.
+    fn flows(&self) -> anyhow::Result<usize> {
+        let name = map::FLOWS.name;
+        let table: HashMap<&MapData, [u8; 40], [u8; 152]> = self.node.bpf.map(name).context(name)?.try_into()?;
+        Ok(table.keys().filter(Result::is_ok).count())
     }
 
     /// Brings caches to the state that the samples find.

@@ -1,4 +1,4 @@
-//! `weft monitor`: drops and new flows of a node as they happen, one line each.
+//! `weft monitor`: drops, new flows, and flows without a safe place, of a node as they happen, one line each.
 //!
 //! Whoever reads it may go at any time (`| head -1`): then it ends without a word, also when nothing happens any more.
 
@@ -13,7 +13,7 @@ use super::{Format, Target, answer, ask, endpoint, pod_name, print};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Only these; new flows only of an agent with --flow-events
-    #[arg(long = "kind", value_name = "KIND", value_parser = ["drop", "flow"])]
+    #[arg(long = "kind", value_name = "KIND", value_parser = ["drop", "flow", "half-open"])]
     kinds: Vec<String>,
     /// Only events of this pod, as namespace/name
     #[arg(long, value_parser = pod_name)]

@@ -46,7 +46,8 @@ fn page(status: &StatusReply, reasons: &[String]) -> String {
         );
     }
     let last = f64::from(u32::try_from(status.last_round_micros).unwrap_or(u32::MAX)) / 1000.0;
-    page += &format!("tables     epoch {}, {} rounds, the last took {last:.1} ms\n\n", status.epoch, status.rounds);
+    page += &format!("tables     epoch {}, {} rounds, the last took {last:.1} ms\n", status.epoch, status.rounds);
+    page += &flows(status);
     page += &columns(["TABLE", "USED", "ROOM", "PRESSURE"], &status.tables.iter().map(table).collect::<Vec<_>>());
     let watches = status.watches.iter().map(|watch| {
         let state = match (watch.synced, watch.error.as_str()) {
@@ -67,6 +68,16 @@ fn page(status: &StatusReply, reasons: &[String]) -> String {
         page += &format!("\n{}", columns(["ISSUE", "OBJECT", "MESSAGE"], &issues.collect::<Vec<_>>()));
     }
     page
+}
+
+fn flows(status: &StatusReply) -> String {
+    let share = match status.flows_per_pod {
+        0 => "any number".to_owned(),
+        share => share.to_string(),
+    };
+    let timeouts = status.timeouts.iter().map(|timeout| format!("{} {} s", timeout.name, timeout.seconds));
+    let timeouts = or_dash(timeouts.collect::<Vec<_>>().join(", "));
+    format!("flows      {share} of FLOWS per pod; timeouts: {timeouts}\n\n")
 }
 
 fn table(table: &Table) -> [String; 4] {

@@ -112,12 +112,24 @@ impl Tables for Node {
         true
     }
 
+    fn pod_flows(&self, id: PodId) -> i64 {
+        self.pod_flows.borrow().get(&id).copied().unwrap_or(0)
+    }
+
+    fn add_pod_flows(&self, id: PodId, more: i64) {
+        *self.pod_flows.borrow_mut().entry(id).or_default() += more;
+    }
+
     fn flow(&self, key: &FlowKey) -> Option<Entry> {
         look(&self.flows, key, true)
     }
 
     fn half_open(&self, key: &FlowKey) -> Option<Entry> {
         look(&self.half_open, key, false)
+    }
+
+    fn same(&self, a: &Entry, b: &Entry) -> bool {
+        a.key == b.key && a.established == b.established
     }
 
     fn touch(&self, entry: &Entry, touch: Touch) {

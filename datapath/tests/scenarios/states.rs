@@ -8,6 +8,7 @@ use abi::{
     DropReason,
     config::VNI_POD,
     pod::{HOST as HOST_POD, READY},
+    route::{NOT_MASQUERADED, Route},
     service::ALIVE,
 };
 use datapath::{
@@ -110,6 +111,32 @@ pub(crate) fn a_socket_keeps_its_port<T: Bench>() {
     });
     t.tcp(From::Pod(A), "10.244.1.2:1 > 172.31.0.2:80", SYN).drops(DropReason::NoPort);
     t.udp(From::Pod(A), "10.244.1.2:1 > 172.31.0.2:80").drops(DropReason::NoPort);
+}
+
+/// One port to choose from: the second flow to the same server is refused, and says why; one to another server is not.
+pub(crate) fn ports_run_out<T: Bench>() {
+    let mut t = Test::<T>::new();
+    t.change(|node| (node.settings.masquerade_first, node.settings.masquerade_last) = (61_000, 61_000));
+    t.tcp(From::Pod(A), "10.244.1.2:1 > 172.31.0.2:80", SYN).gives(Seen::Nic(NIC), "172.31.0.11:61000 > 172.31.0.2:80");
+    t.tcp(From::Pod(A), "10.244.1.2:2 > 172.31.0.2:80", SYN).drops(DropReason::NoPort);
+    t.tcp(From::Pod(B), "10.244.1.3:1 > 172.31.0.2:80", SYN).drops(DropReason::NoPort);
+    t.tcp(From::Pod(B), "10.244.1.3:1 > 172.31.0.2:81", SYN).gives(Seen::Nic(NIC), "172.31.0.11:61000 > 172.31.0.2:81");
+    t.ping(From::Pod(A), "10.244.1.2:7 > 172.31.0.2:7").gives(Seen::Nic(NIC), "172.31.0.11:61000 > 172.31.0.2:61000");
+    t.ping(From::Pod(B), "10.244.1.3:7 > 172.31.0.2:7").drops(DropReason::NoPort);
+    // The first one is not disturbed.
+    t.tcp(From::Nic, "172.31.0.2:80 > 172.31.0.11:61000", SYN_ACK).gives(Seen::Pod(A), "172.31.0.2:80 > 10.244.1.2:1");
+}
+
+/// Where the way to pods is known, they keep their addresses; that alone makes nobody one of ours.
+pub(crate) fn some_keep_their_source<T: Bench>() {
+    let mut t = Test::<T>::new();
+    t.change(|node| node.route(world::prefix("172.31.0.2/32"), Route { node: 0, flags: NOT_MASQUERADED }));
+    let (there, back) = ("10.244.1.2:1 > 172.31.0.2:80", "172.31.0.2:80 > 10.244.1.2:1");
+    t.connect((From::Pod(A), there, Seen::Nic(NIC), there), (From::Nic, back, Seen::Pod(A), back));
+    t.ping(From::Pod(A), "10.244.1.2:7 > 172.31.0.2:7").gives(Seen::Nic(NIC), "10.244.1.2:7 > 172.31.0.2:7");
+    t.tcp(From::Pod(A), "10.244.1.2:1 > 172.31.0.3:80", SYN).gives(Seen::Nic(NIC), "172.31.0.11:* > 172.31.0.3:80");
+    let ssh = "172.31.0.2:1 > 172.31.0.11:22";
+    t.tcp(From::Nic, ssh, SYN).gives(Seen::Pass, ssh);
 }
 
 pub(crate) fn masqueraded_ports_differ<T: Bench>() {
@@ -234,16 +261,7 @@ pub(crate) fn error_about(make: &Make, quoted: &[u8]) -> Vec<u8> {
 /// And what they quote is translated back.
 pub(crate) fn errors_about_translated_flows<T: Bench>() {
     let mut t = Test::<T>::new();
-    let quotes = |got: &Got, source: &str, quoted: &str| {
-        let expected = unreachable::<T>(source, quoted);
-        let outer = layout(&expected, ETHERNET);
-        let (from, to) = (outer.src.start, outer.dst.end);
-        assert_eq!(got.bytes[from..to], expected[from..to], "outer addresses");
-        let ports = layout(&expected, quoted_at()).l4 + 4;
-        let header = if v6() { quoted_at() } else { quoted_at() + 10 };
-        assert_eq!(got.bytes[header..ports], expected[header..ports], "quoted header and ports");
-        assert!(sums_right(&got.bytes));
-    };
+    let quotes = |got: &Got, source: &str, quoted: &str| quotes(got, &unreachable::<T>(source, quoted));
     t.udp(From::Pod(A), "10.244.1.2:9 > 10.96.0.14:53");
     let got = t.raw(From::Pod(B), &unreachable::<T>("10.244.1.3", "10.244.1.2:9 > 10.244.1.3:5353"));
     assert_eq!(got.seen, Seen::Pod(A));
@@ -253,6 +271,35 @@ pub(crate) fn errors_about_translated_flows<T: Bench>() {
     let got = t.raw(From::Nic, &unreachable::<T>("172.31.0.1", &format!("172.31.0.11:{port} > 8.8.8.8:53")));
     assert_eq!(got.seen, Seen::Pod(A));
     quotes(&got, "172.31.0.1", "10.244.1.2:9 > 8.8.8.8:53");
+}
+
+/// Outer addresses, and of the quoted packet header and ports, are as expected.
+#[track_caller]
+fn quotes(got: &Got, expected: &[u8]) {
+    let outer = layout(expected, ETHERNET);
+    let (from, to) = (outer.src.start, outer.dst.end);
+    assert_eq!(got.bytes[from..to], expected[from..to], "outer addresses");
+    let ports = layout(expected, quoted_at()).l4 + 4;
+    let header = if v6() { quoted_at() } else { quoted_at() + 10 };
+    assert_eq!(got.bytes[header..ports], expected[header..ports], "quoted header and ports");
+    assert!(sums_right(&got.bytes));
+}
+
+/// The other way: what a pod says of a masqueraded flow's answers, and of what came by a node port.
+pub(crate) fn errors_leave_translated<T: Bench>() {
+    let mut t = Test::<T>::new();
+    let port = t.udp(From::Pod(A), "10.244.1.2:9 > 8.8.8.8:53").sport();
+    let answer = format!("8.8.8.8:53 > 172.31.0.11:{port}");
+    t.udp(From::Nic, &answer).gives(Seen::Pod(A), "8.8.8.8:53 > 10.244.1.2:9");
+    let got = t.raw(From::Pod(A), &unreachable::<T>("10.244.1.2", "8.8.8.8:53 > 10.244.1.2:9"));
+    assert_eq!(got.seen, Seen::Nic(NIC));
+    quotes(&got, &unreachable::<T>("172.31.0.11", &answer));
+    // A node port's client is told by the node, and never hears of the pod.
+    t.change(|node| service(node, 17, "30090", UDP, &[("10.244.1.3:5353", POD_B, 1)]));
+    t.udp(From::Nic, "172.31.0.2:9 > 172.31.0.11:30090").gives(Seen::Pod(B), "172.31.0.2:9 > 10.244.1.3:5353");
+    let got = t.raw(From::Pod(B), &unreachable::<T>("10.244.1.3", "172.31.0.2:9 > 10.244.1.3:5353"));
+    assert_eq!(got.seen, Seen::Nic(NIC));
+    quotes(&got, &unreachable::<T>("172.31.0.11", "172.31.0.2:9 > 172.31.0.11:30090"));
 }
 
 pub(crate) fn to_pod_from_the_stack<T: Bench>() {

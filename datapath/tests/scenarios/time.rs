@@ -2,9 +2,9 @@
 use super::{
     Model,
     bench::{ACK, Bench, From, SYN, SYN_ACK, Seen, Test},
-    world::{A, B, POD_B, service},
+    world::{A, B, POD_A, POD_B, service},
 };
-use abi::flow::PROMOTED;
+use abi::{flow::PROMOTED, timeout::Timeout};
 use datapath::parse::TCP;
 
 const HZ: u64 = 250;
@@ -34,7 +34,7 @@ fn tcp_is_promoted_by_the_handshake() {
     t.tcp(BACK.0, BACK.1, SYN_ACK);
     tables(&t, 0, 2);
     t.tcp(THERE.0, THERE.1, ACK);
-    tables(&t, 2, 2); // It ages out of the other table.
+    tables(&t, 2, 0);
 }
 
 #[test]
@@ -43,6 +43,44 @@ fn a_full_table_promotes_nobody_and_drops_nothing() {
     t.change(|node| node.flow_room = Some(1));
     t.connect(THERE, BACK);
     tables(&t, 0, 2);
+}
+
+/// Four rows for pod A: two translated connections, or four that are not.
+#[test]
+fn a_pod_with_its_share_keeps_no_other_out() {
+    let mut t = Test::<Model>::new();
+    t.change(|node| node.settings.flows_per_pod = 4);
+    let open = |t: &mut Test<Model>, text: &str, from: u32, to: u32| {
+        let (source, destination) = text.split_once(" > ").unwrap();
+        let back = format!("{destination} > {source}");
+        t.tcp(From::Pod(from), text, SYN).gives(Seen::Pod(to), text);
+        t.tcp(From::Pod(to), &back, SYN_ACK).gives(Seen::Pod(from), &back);
+        t.tcp(From::Pod(from), text, ACK).gives(Seen::Pod(to), text);
+    };
+    t.connect(THERE, BACK);
+    for client in 2..6 {
+        open(&mut t, &format!("10.244.1.2:{client} > 10.244.1.3:80"), A, B);
+    }
+    tables(&t, 4, 2); // The last two are served all the same.
+    open(&mut t, "10.244.1.3:1 > 10.244.1.2:80", B, A);
+    tables(&t, 5, 2);
+    assert_eq!(*t.0.0.pod_flows.borrow(), [(POD_A, 4), (POD_B, 1)].into());
+    // With room again, the next packet of a connection that waits for it is enough.
+    t.0.0.pod_flows.borrow_mut().insert(POD_A, 3);
+    t.tcp(From::Pod(A), "10.244.1.2:5 > 10.244.1.3:80", ACK);
+    tables(&t, 6, 1);
+}
+
+#[test]
+fn timeouts_are_the_nodes_own() {
+    let mut t = Test::<Model>::new();
+    t.change(|node| node.settings.timeouts.0[Timeout::TcpEstablished as usize] = 100);
+    t.connect(THERE, BACK);
+    t.change(|node| service(node, 20, "10.96.0.10:80", TCP, &[("10.244.1.3:9090", POD_B, 1)]));
+    later(&mut t, 99);
+    t.tcp(THERE.0, THERE.1, ACK).gives(THERE.2, THERE.3);
+    later(&mut t, 101);
+    t.tcp(THERE.0, THERE.1, ACK).gives(Seen::Pod(B), "10.244.1.2:1 > 10.244.1.3:9090");
 }
 
 #[test]
@@ -54,10 +92,10 @@ fn udp_is_promoted_by_packets_both_ways_over_two_seconds() {
     t.udp(From::Pod(A), there);
     tables(&t, 0, 1);
     t.udp(From::Pod(B), back);
-    tables(&t, 1, 1);
+    tables(&t, 1, 0);
     t.udp(From::Pod(A), "10.244.1.2:2 > 10.244.1.3:53");
     t.udp(From::Pod(B), "10.244.1.3:53 > 10.244.1.2:2");
-    tables(&t, 1, 2);
+    tables(&t, 1, 1);
 }
 
 #[test]

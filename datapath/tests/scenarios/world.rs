@@ -63,6 +63,7 @@ pub(crate) fn settings() -> Settings {
         gateway_mac: GATEWAY,
         features: FEATURE_EVENTS | FEATURE_TRACE,
         jiffies_per_second: 250,
+        ..Settings::default()
     }
 }
 

@@ -45,6 +45,7 @@ fn snapshot(world: &World, node: usize) -> Snapshot {
         host_ifindex: HOST_SIDE,
         cluster_cidrs: vec!["10.244.0.0/16".parse().unwrap()],
         service_cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+        not_masqueraded: Vec::new(),
         ..NodeFacts::default()
     };
     Snapshot {
