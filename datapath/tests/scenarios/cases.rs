@@ -17,12 +17,15 @@ use datapath::{
 mod families;
 #[path = "fragments.rs"]
 mod fragments;
+#[path = "native.rs"]
+mod native;
 #[path = "policies.rs"]
 mod policies;
 #[path = "states.rs"]
 mod states;
 pub(crate) use families::*;
 pub(crate) use fragments::*;
+pub(crate) use native::*;
 pub(crate) use policies::*;
 pub(crate) use states::*;
 
