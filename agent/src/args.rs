@@ -3,6 +3,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use ipnetwork::IpNetwork;
 
+use crate::routing::Routing;
+
 /// Flags of `weft agent`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -45,6 +47,14 @@ pub struct Args {
     /// Ports that Services of type NodePort may have
     #[arg(long, default_value = "30000-32767", value_parser = port_range)]
     pub service_node_port_range: (u16, u16),
+    /// How packets go to the pods of other nodes: with a VXLAN header, as they are (one segment, or routers that know the
+    /// pods' ranges), or as they are where the nodes share a segment
+    #[arg(long, default_value = "vxlan")]
+    pub routing: Routing,
+    /// Take what other nodes send without a VXLAN header also from those that this node does not send to so: the first
+    /// step of a change of --routing, on every node
+    #[arg(long)]
+    pub accept_native: bool,
     /// How programs are attached: tcx from Linux 6.6, else clsact
     #[arg(long, default_value = "auto")]
     pub attach: Attach,

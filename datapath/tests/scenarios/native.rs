@@ -46,7 +46,10 @@ pub(crate) fn native_pods<T: Bench>() {
     t.connect((From::Pod(A), there, bare(), there), (From::Nic, back, Seen::Pod(A), back));
     let (there, back) = ("10.244.2.2:1 > 10.244.1.3:80", "10.244.1.3:80 > 10.244.2.2:1");
     t.connect((From::Nic, there, Seen::Pod(B), there), (From::Pod(B), back, bare(), back));
-    assert_eq!(t.ping(From::Pod(A), "10.244.1.2:7 > 10.244.2.2:7").gives(bare(), "10.244.1.2:7 > 10.244.2.2:7").ttl(), 63);
+    assert_eq!(
+        t.ping(From::Pod(A), "10.244.1.2:7 > 10.244.2.2:7").gives(bare(), "10.244.1.2:7 > 10.244.2.2:7").ttl(),
+        63
+    );
     t.pong(From::Nic, "10.244.2.2:7 > 10.244.1.2:7").gives(Seen::Pod(A), "10.244.2.2:7 > 10.244.1.2:7");
     // A pod that is not there, and one of a third node: nothing goes round.
     t.udp(From::Nic, "10.244.2.2:1 > 10.244.1.99:9").drops(DropReason::UnknownPod);
