@@ -96,8 +96,8 @@ fn addresses_and_ranges_of_other_nodes_are_followed() {
     let before = round(&snapshot, &Tables::default());
     let all = Arc::make_mut(&mut snapshot.nodes);
     let mut moved = (*all[&Key::cluster("n2")]).clone();
-    moved.internal_ips = vec!["172.31.0.42".parse().expect("an address")];
-    moved.pod_cidrs = vec!["10.244.7.0/24".parse().expect("a range")];
+    moved.internal_ips = ["172.31.0.42".parse().expect("an address")].into();
+    moved.pod_cidrs = ["10.244.7.0/24".parse().expect("a range")].into();
     all.insert(moved.key.clone(), Arc::new(moved));
     let after = round(&snapshot, &before);
     let text = text::all(&after);
