@@ -19,7 +19,7 @@ use crate::{
 pub struct Way {
     /// Without an outer header, handed to this address.
     pub next: Option<Addr>,
-    /// The next hop is the node itself.
+    /// What comes from there without an outer header has the node's own link address.
     pub segment: bool,
     /// What comes from there without an outer header is taken.
     pub takes: bool,
@@ -43,7 +43,8 @@ pub(super) fn decide(snapshot: &Snapshot, ids: &BTreeMap<&str, NodeId>, out: &mu
             let Some((way, issue)) = way(&snapshot.node, node, v4) else { continue };
             let flags = [(way.next.is_some(), NATIVE), (way.takes, TAKES_NATIVE), (way.segment, SEGMENT)];
             row.flags |= flags.iter().filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag[family]);
-            row.next[family] = way.next.or(segment(&snapshot.node, node, v4)).unwrap_or(Addr::ANY);
+            let near = segment(&snapshot.node, node, v4).filter(|_| way.takes);
+            row.next[family] = way.next.or(near).unwrap_or(Addr::ANY);
             out.issues.extend(issue.map(|message| Issue {
                 kind: "Node",
                 key: key.clone(),
@@ -82,5 +83,5 @@ fn way(facts: &NodeFacts, node: &Node, v4: bool) -> Option<(Way, Option<String>)
         }
     };
     let takes = facts.accept_native || facts.routing == Routing::Native || next.is_some();
-    Some((Way { next, segment: near.is_some(), takes, reason }, issue))
+    Some((Way { next, segment: takes && near.is_some(), takes, reason }, issue))
 }
