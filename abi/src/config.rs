@@ -61,6 +61,9 @@ pub const FEATURE_EVENTS: u32 = 1;
 
 /// Emit an event for each new flow too.
 pub const FEATURE_FLOW_EVENTS: u32 = 2;
+/// Some nodes are reached, or reach this one, without an outer header. Off, it costs nothing.
+pub const FEATURE_NATIVE: u32 = 256;
+
 /// Leave the verdict in the packet's control block, where BPF_PROG_TEST_RUN shows it (tests only).
 pub const FEATURE_TRACE: u32 = 4;
 

@@ -24,15 +24,18 @@ pub const CLUSTER_RANGE: u32 = 4;
 /// Outside the cluster, and knows the way to pods: what a pod sends there keeps its source.
 pub const NOT_MASQUERADED: u32 = 8;
 
-/// A row of `NODES`. 32 bytes.
+/// A row of `NODES`. 64 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Node {
     /// Outer address of the overlay; what comes from this node must have it as outer source.
     pub tunnel: Addr,
+    /// Whom packets of IPv4 and of IPv6 go to without an outer header, where [`NATIVE`] says so: the node itself or a
+    /// router.
+    pub next: [Addr; 2],
     /// Raised when the slot is reused or the tunnel address changes.
     pub generation: u32,
-    /// [`LOCAL`].
+    /// [`LOCAL`], and by family [`NATIVE`], [`TAKES_NATIVE`] and [`SEGMENT`].
     pub flags: u32,
     /// Zero; key index of encrypted underlays.
     pub key: u32,
@@ -42,5 +45,25 @@ pub struct Node {
 
 /// This very node.
 pub const LOCAL: u32 = 1;
+/// What goes to the node goes without an outer header: packets of IPv4, of IPv6.
+pub const NATIVE: [u32; 2] = [2, 4];
+/// What comes from the node without an outer header is expected.
+pub const TAKES_NATIVE: [u32; 2] = [8, 16];
+/// The node is on a segment with this one: `next` is its own address, and the link address is asked for.
+pub const SEGMENT: [u32; 2] = [32, 64];
 
-const _: () = assert!(size_of::<Route>() == 8 && size_of::<Node>() == 32);
+impl Node {
+    /// One of the flags by family, for a packet of that family.
+    #[inline(always)]
+    pub const fn says(&self, flags: [u32; 2], v4: bool) -> bool {
+        self.flags & (if v4 { flags[0] } else { flags[1] }) != 0
+    }
+
+    /// Whom a packet of that family goes to without an outer header.
+    #[inline(always)]
+    pub const fn next(&self, v4: bool) -> Addr {
+        if v4 { self.next[0] } else { self.next[1] }
+    }
+}
+
+const _: () = assert!(size_of::<Route>() == 8 && size_of::<Node>() == 64);

@@ -56,6 +56,7 @@ drop_reasons! {
     RogueDhcp = 24, "rogue_dhcp", "A DHCP server's packet from a pod that nobody asked.";
     WrongMac = 25, "wrong_mac", "The source MAC address is not the pod's that sent it.";
     EgressLimit = 26, "egress_limit", "The pod sends more than its limit (kubernetes.io/egress-bandwidth) allows.";
+    NativeSource = 27, "native_source", "A packet without an outer header carries the source of another node's pod, and its link address is not that node's.";
 }
 
 /// Counters per reason: one past the highest number, so that the array is indexed without a branch.

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, pin::Pin, sync::Arc};
 use abi::{
     Addr,
     pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, Pod, READY},
-    route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, NOT_MASQUERADED, Node, Route, SERVICE_RANGE},
+    route::{CLUSTER_RANGE, LOCAL, NATIVE, NODE_ADDRESS, NOT_MASQUERADED, Node, Route, SERVICE_RANGE},
 };
 use agent_api::v1::{
     self, Event, Flow, FlowListRequest, HealthReply, HealthRequest, MonitorRequest, PodListReply, PodListRequest,
@@ -110,6 +110,7 @@ impl Agent for AgentService {
         let (tables, names) = (&in_force.tables, &in_force.compiled.names);
         let route = |(prefix, row): (&abi::addr::Prefix, &abi::route::Route)| {
             let node = tables.nodes.get(&row.node);
+            let (way, via) = way(node, prefix);
             v1::route_list_reply::Route {
                 prefix: text::prefix(prefix),
                 node_id: row.node,
@@ -119,6 +120,8 @@ impl Agent for AgentService {
                     .map(|node| node.tunnel.to_string())
                     .unwrap_or_default(),
                 flags: words(row, node),
+                way,
+                via,
             }
         };
         // Keys sort by memory order, which is not people's.
@@ -140,6 +143,16 @@ impl Agent for AgentService {
         });
         let flows = flows.await.unwrap_or(Err("listing ended early")).map_err(Status::unavailable)?;
         Ok(Response::new(Box::pin(tokio_stream::iter(flows.into_iter().map(Ok)))))
+    }
+}
+
+/// How packets to an address of this prefix go to the node, and natively through whom.
+fn way(node: Option<&Node>, prefix: &abi::addr::Prefix) -> (String, String) {
+    let v4 = prefix.prefix_len >= 96 && prefix.addr.is_v4();
+    match node.filter(|node| node.flags & LOCAL == 0) {
+        None => (String::new(), String::new()),
+        Some(node) if node.says(NATIVE, v4) => ("native".to_owned(), node.next(v4).to_string()),
+        Some(_) => ("vxlan".to_owned(), String::new()),
     }
 }
 

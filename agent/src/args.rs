@@ -7,6 +7,8 @@ use abi::{
 };
 use ipnetwork::IpNetwork;
 
+use crate::routing::Routing;
+
 /// Flags of `weft agent`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -59,6 +61,14 @@ pub struct Args {
     /// Entries of the table of established flows that the flows of one pod may have (a translated flow has two); 0: any number
     #[arg(long, value_name = "N", default_value_t = map::FLOWS.max_entries / 2)]
     pub flows_per_pod: u32,
+    /// How packets go to the pods of other nodes: with a VXLAN header, as they are (one segment, or routers that know the
+    /// pods' ranges), or as they are where the nodes share a segment
+    #[arg(long, default_value = "vxlan")]
+    pub routing: Routing,
+    /// Take what other nodes send without a VXLAN header also from those that this node does not send to so: the first
+    /// step of a change of --routing, on every node
+    #[arg(long)]
+    pub accept_native: bool,
     /// How programs are attached: tcx from Linux 6.6, else clsact
     #[arg(long, default_value = "auto")]
     pub attach: Attach,

@@ -24,8 +24,10 @@ use crate::{
 mod apiserver;
 mod host_ports;
 mod memo;
+mod ways;
 
 pub use memo::Memo;
+pub use ways::{Way, Ways};
 
 /// What a snapshot comes to.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +40,8 @@ pub struct Compiled {
     pub issues: Vec<Issue>,
     /// Attachments whose policy these tables carry, by container id and interface.
     pub ready: BTreeSet<(Box<str>, Box<str>)>,
+    /// By which way other nodes are reached, and why.
+    pub ways: Ways,
 }
 
 /// What ids in rows and events stand for.
@@ -64,6 +68,7 @@ pub fn compile(snapshot: &Snapshot, slots: &Slots) -> Compiled {
 pub fn compile_again(snapshot: &Snapshot, slots: &Slots, memo: &mut Memo) -> Compiled {
     let mut out = Compiled::default();
     let nodes = nodes(snapshot, slots, &mut out);
+    ways::decide(snapshot, &nodes, &mut out);
     routes(snapshot, &nodes, &mut out);
     policies(snapshot, slots, &mut out);
     services(snapshot, slots, (&nodes, memo.wanted(snapshot)), &mut out);
@@ -78,7 +83,7 @@ fn nodes<'a>(snapshot: &'a Snapshot, slots: &Slots, out: &mut Compiled) -> BTree
     let own = if facts.own4() == Addr::ANY { facts.own6() } else { facts.own4() };
     let local = slots.nodes.get(&LOCAL_NODE).filter(|row| row.tunnel == own);
     let generation = local.map_or(1, |row| row.generation);
-    out.tables.nodes.insert(LOCAL_NODE, Node { tunnel: own, generation, flags: LOCAL, key: 0, pad: 0 });
+    out.tables.nodes.insert(LOCAL_NODE, Node { tunnel: own, generation, flags: LOCAL, ..Node::default() });
     let mut ids = BTreeMap::from([(&*facts.name, LOCAL_NODE)]);
     let mut places = Places::new(&slots.nodes, LOCAL_NODE + 1, Table::Nodes.spec().max_entries);
     let mut wanted: BTreeMap<Addr, &str> = BTreeMap::new();
@@ -121,7 +126,7 @@ fn nodes<'a>(snapshot: &'a Snapshot, slots: &Slots, out: &mut Compiled) -> BTree
             continue;
         };
         let generation = row.map_or(1, |row| row.generation.wrapping_add(1));
-        out.tables.nodes.insert(id, Node { tunnel, generation, flags: 0, key: 0, pad: 0 });
+        out.tables.nodes.insert(id, Node { tunnel, generation, ..Node::default() });
         ids.insert(name, id);
     }
     for (id, row) in &slots.nodes {

@@ -47,8 +47,21 @@ pub struct Devices {
     pub nic: Link,
     /// Why this NIC.
     pub reason: String,
+    /// What else could have been the NIC.
+    pub others: Vec<Other>,
     /// MTU of pods.
     pub pod_mtu: u32,
+}
+
+/// A device that leads out of the node and is not its NIC.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Other {
+    /// The device.
+    pub link: Link,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Why it is not the NIC.
+    pub reason: String,
 }
 
 /// The node's devices cannot be made.
@@ -103,7 +116,8 @@ pub async fn ensure(
             netlink.set_route(&host, range, next_hop, Some(*address)).await?;
         }
     }
-    Ok(Devices { host, net, vxlan, nic, reason, pod_mtu })
+    let others = others(netlink, &nic, device, own).await?;
+    Ok(Devices { host, net, vxlan, nic, reason, others, pod_mtu })
 }
 
 /// Removes the devices; the routes go with them.
@@ -133,6 +147,25 @@ pub async fn nic(netlink: &Netlink, device: &str, own: &[IpAddr]) -> Result<(Lin
     let address = own.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let link = netlink.link_of(address).await?.ok_or(DevicesError::NoDevice(address))?;
     Ok((link, format!("has the node's address {address}")))
+}
+
+/// Devices with addresses that are up and not the NIC, loopback and our own apart.
+///
+/// # Errors
+/// What the kernel said.
+pub async fn others(netlink: &Netlink, nic: &Link, device: &str, own: &[IpAddr]) -> Result<Vec<Other>, NetlinkError> {
+    let addresses = netlink.addresses_by_device().await?;
+    let links = netlink.links().await?.into_iter().filter(|link| link.up && link.index != nic.index);
+    let other = |link: Link| {
+        let addresses = addresses.get(&link.index).cloned()?;
+        let why = match addresses.iter().find(|address| own.contains(address)) {
+            Some(address) if device != "auto" => format!("has the node's address {address}, but --device is {device}"),
+            Some(address) => format!("has the node's address {address}, but its first one is on {}", nic.name),
+            None => "has no address of the Node's InternalIPs".to_owned(),
+        };
+        (![HOST, NET, VXLAN].contains(&&*link.name)).then_some(Other { link, addresses, reason: why })
+    };
+    Ok(links.filter_map(other).collect())
 }
 
 async fn pair(netlink: &Netlink, mtu: u32) -> Result<Link, DevicesError> {

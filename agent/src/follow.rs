@@ -6,11 +6,14 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use futures::StreamExt;
+use objects::{Node, Store};
 
 use crate::{
     Shared, Started,
     devices::{self, Devices},
+    engine::InForce,
     netlink::{self, Netlink, NetlinkError},
+    routing::{self, Routing},
     snapshot::NodeFacts,
 };
 
@@ -49,14 +52,42 @@ pub enum FollowError {
 /// [`FollowError`]: a fresh start is needed.
 pub async fn run(shared: &Arc<Shared>) -> Result<(), FollowError> {
     let netlink = Netlink::open()?;
-    let mut changes = netlink::changes()?;
+    let args = &shared.args;
+    let mut changes = netlink::changes(args.routing != Routing::Vxlan || args.accept_native)?;
+    let mut nodes = Nodes { in_force: shared.in_force.clone(), known: shared.inbox.snapshot().nodes };
     loop {
-        // The end of the stream is the end of its socket: then only the clock is left.
-        let _ = tokio::time::timeout(ANYWAY, changes.next()).await;
+        tokio::select! {
+            // The end of the stream is the end of its socket: then the clock and the objects are left.
+            Some(()) = changes.next() => {}
+            () = nodes.change(shared) => {}
+            () = tokio::time::sleep(ANYWAY) => {}
+        }
         tokio::time::sleep(GATHER).await;
         while let Ok(Some(())) = tokio::time::timeout(Duration::ZERO, changes.next()).await {}
         if let Some(started) = shared.started.get() {
             look(shared, started, &netlink).await?;
+        }
+    }
+}
+
+/// The Node objects as they were looked at last.
+struct Nodes {
+    in_force: tokio::sync::watch::Receiver<InForce>,
+    known: Arc<Store<Node>>,
+}
+
+impl Nodes {
+    /// Returns when they are others: every change of an object makes a round.
+    async fn change(&mut self, shared: &Shared) {
+        loop {
+            let now = shared.inbox.snapshot().nodes;
+            if !Arc::ptr_eq(&now, &self.known) {
+                self.known = now;
+                return;
+            }
+            if self.in_force.changed().await.is_err() {
+                std::future::pending::<()>().await; // The engine has ended, and whoever waits for it says so.
+            }
         }
     }
 }
@@ -79,7 +110,10 @@ async fn look(shared: &Shared, started: &Started, netlink: &Netlink) -> Result<(
             Err(FollowError::OtherDevice { was, now })
         }
         Ok((nic, _)) => {
-            mtu(shared, started, netlink, Devices { nic, ..devices }).await;
+            routing::look(shared, netlink, &nic).await;
+            let others = devices::others(netlink, &nic, &shared.args.device, &facts.own).await;
+            let others = others.unwrap_or_else(|_| devices.others.clone());
+            mtu(shared, started, netlink, Devices { nic, others, ..devices }).await;
             Ok(())
         }
         // It is away for now, as while it is configured anew; the kernel tells when it is back.

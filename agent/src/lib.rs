@@ -36,6 +36,7 @@ pub mod netlink;
 pub mod netns;
 pub mod pods;
 pub mod preflight;
+pub mod routing;
 mod run;
 pub mod slots;
 pub mod snapshot;

@@ -2,6 +2,7 @@
 //!
 //! A [`Netlink`] speaks for the network namespace of the thread that made it, for ever.
 use std::{
+    collections::BTreeMap,
     io,
     net::IpAddr,
     os::fd::{AsRawFd, BorrowedFd},
@@ -13,10 +14,14 @@ use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
     link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage},
-    route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope},
+    route::{RouteMessage, RouteProtocol, RouteScope},
     tc::TcHandle,
 };
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, MulticastGroup, RouteMessageBuilder};
+
+mod routes;
+
+pub use routes::Hop;
 
 /// `rtm_protocol` of our routes ("weft" has no number of its own): how cleanup knows them.
 pub const PROTOCOL: RouteProtocol = RouteProtocol::Other(87);
@@ -126,13 +131,27 @@ impl Netlink {
     /// # Errors
     /// What the kernel said.
     pub async fn addresses(&self) -> Result<Vec<IpAddr>, NetlinkError> {
+        Ok(self.addresses_by_device().await?.into_values().flatten().collect())
+    }
+
+    /// The same by interface index.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn addresses_by_device(&self) -> Result<BTreeMap<u32, Vec<IpAddr>>, NetlinkError> {
         let rows = self.handle.address().get().execute().try_collect::<Vec<_>>().await;
         let rows = rows.map_err(refused("list", "addresses"))?;
         let local = |address: &IpAddr| match address {
             IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local(),
             IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local(),
         };
-        Ok(rows.iter().filter_map(own).filter(|address| !local(address)).collect())
+        let mut devices: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
+        for row in &rows {
+            let address = own(row).filter(|address| !local(address));
+            devices.entry(row.header.index).or_default().extend(address);
+        }
+        devices.retain(|_, addresses| !addresses.is_empty());
+        Ok(devices)
     }
 
     /// Adds a veth pair, the peer in another network namespace if one is given.
@@ -276,32 +295,6 @@ impl Netlink {
         request.execute().await.map_err(refused("set the route to", &to.to_string()))
     }
 
-    /// True if the device has a route there through that gateway.
-    ///
-    /// # Errors
-    /// What the kernel said.
-    pub async fn has_route(&self, link: &Link, to: IpNetwork, gateway: IpAddr) -> Result<bool, NetlinkError> {
-        let mut all = RouteMessageBuilder::<IpAddr>::new().build();
-        all.header.address_family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        let family = all.header.address_family;
-        let routes = self.handle.route().get(all).execute().try_collect::<Vec<_>>().await;
-        let is_ip = |address: &RouteAddress, ip: IpAddr| match address {
-            RouteAddress::Inet(v4) => IpAddr::V4(*v4) == ip,
-            RouteAddress::Inet6(v6) => IpAddr::V6(*v6) == ip,
-            _ => false,
-        };
-        let is = |route: &RouteMessage| {
-            let has = |test: &dyn Fn(&RouteAttribute) -> bool| route.attributes.iter().any(test);
-            let leads_there = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::Destination(ip) if is_ip(ip, to.network()));
-            route.header.address_family == family
-                && route.header.destination_prefix_length == to.prefix()
-                && (to.prefix() == 0 || has(&leads_there))
-                && has(&|attribute| matches!(attribute, RouteAttribute::Oif(index) if *index == link.index))
-                && has(&|attribute| matches!(attribute, RouteAttribute::Gateway(ip) if is_ip(ip, gateway)))
-        };
-        Ok(routes.map_err(refused("list", "routes"))?.iter().any(is))
-    }
-
     /// How many filters hang on a device's clsact qdisc, both ways.
     ///
     /// # Errors
@@ -335,13 +328,17 @@ impl Netlink {
     }
 }
 
-/// Tells whenever a device or an address of this namespace changes; several changes may come as one.
+/// Tells whenever a device or an address of this namespace changes, or with `routes` a route; several changes may come as
+/// one.
 ///
 /// # Errors
 /// No socket.
-pub fn changes() -> Result<impl futures::Stream<Item = ()> + Unpin, NetlinkError> {
+pub fn changes(routes: bool) -> Result<impl futures::Stream<Item = ()> + Unpin, NetlinkError> {
     let failed = |source| NetlinkError { operation: "listen to", object: "rtnetlink".into(), source };
-    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+    let mut groups = vec![MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+    if routes {
+        groups.extend([MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route]);
+    }
     let (connection, _, messages) = rtnetlink::new_multicast_connection(&groups).map_err(failed)?;
     tokio::spawn(connection);
     Ok(messages.map(|_| ()))

@@ -11,7 +11,7 @@ use std::{
 };
 
 use abi::{
-    config::{FEATURE_EVENTS, FEATURE_FLOW_EVENTS, FEATURE_LOG, GATEWAY_MAC, Settings},
+    config::{FEATURE_EVENTS, FEATURE_FLOW_EVENTS, FEATURE_LOG, FEATURE_NATIVE, GATEWAY_MAC, Settings},
     event::Hook,
 };
 use kube::{
@@ -42,6 +42,7 @@ use crate::{
     netlink::{Netlink, NetlinkError},
     pods::{PodError, Pods},
     preflight::{self, PreflightError},
+    routing::{self, Routing},
     slots::LOCAL_NODE,
     snapshot::{NodeFacts, of_family},
     socket::{self, SocketError},
@@ -193,6 +194,10 @@ async fn start(
         cluster_cidrs: args.cluster_cidr.clone(),
         service_cidrs: args.service_cidr.clone(),
         not_masqueraded: args.not_masqueraded(),
+        routing: args.routing,
+        accept_native: args.accept_native,
+        nic: devices.nic.name.as_str().into(),
+        ..NodeFacts::default()
     };
     shared.inbox.change(|state| state.node = Arc::new(facts));
     let ledger = Ledger::open(&args.state_dir, &boot())?;
@@ -201,6 +206,7 @@ async fn start(
     let recovered = pods.recover().await?;
     // Nothing is compiled on half the truth, so nothing is deleted that is only not known yet.
     shared.board.wait().await;
+    routing::look(shared, &Netlink::open()?, &devices.nic).await;
     let engine = tokio::spawn(engine::run(shared.inbox.clone(), store, have, publish));
     wait_for_first_round(shared).await;
     attach(&programs, &devices)?;
@@ -260,7 +266,9 @@ async fn forget_old_stages(programs: Arc<Mutex<load::Programs>>) {
 
 fn settings(shared: &Shared, own: &[IpAddr], devices: &Devices) -> Settings {
     let args = &shared.args;
-    let optional = [(args.flow_events, FEATURE_FLOW_EVENTS), (args.datapath_log, FEATURE_LOG)];
+    let native = args.routing != Routing::Vxlan || args.accept_native;
+    let optional =
+        [(args.flow_events, FEATURE_FLOW_EVENTS), (args.datapath_log, FEATURE_LOG), (native, FEATURE_NATIVE)];
     let features = optional.iter().filter(|(on, _)| *on).fold(FEATURE_EVENTS, |all, (_, bit)| all | bit);
     Settings {
         host4: of_family(own, true),

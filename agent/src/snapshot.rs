@@ -1,9 +1,11 @@
 //! What `compile` looks at: the objects that the API server tells, and what only this node knows.
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use abi::Addr;
 use ipnetwork::IpNetwork;
 use objects::{EndpointSlice, Key, Namespace, NetworkPolicy, Node, Pod, Service, Store};
+
+use crate::{netlink::Hop, routing::Routing};
 
 /// Objects of the cluster and facts of this node at one moment. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +45,14 @@ pub struct NodeFacts {
     pub service_cidrs: Vec<IpNetwork>,
     /// Ranges outside the cluster that know the way to pods: what pods send there keeps its source.
     pub not_masqueraded: Vec<IpNetwork>,
+    /// `--routing`.
+    pub routing: Routing,
+    /// `--accept-native`.
+    pub accept_native: bool,
+    /// Name of the NIC.
+    pub nic: Box<str>,
+    /// The kernel's next hops by the NIC: to addresses of other nodes, and to the first addresses of their pods' ranges.
+    pub hops: BTreeMap<IpAddr, Hop>,
 }
 
 impl NodeFacts {

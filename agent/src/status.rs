@@ -1,14 +1,16 @@
 //! `weft status` and the reasons why a node is not ready.
 use agent_api::v1::{
     StatusReply,
-    status_reply::{Addresses, Device, Hook, Issue, Table as TableRow, Timeout as TimeoutRow, Watch},
+    status_reply::{Addresses, Device, Hook, Issue, Peer, Table as TableRow, Timeout as TimeoutRow, Watch},
 };
 use objects::Key;
 
 use abi::{map, service::ALIVE, timeout::Timeout};
 
 use crate::{
-    Shared, devices, ipam, slots,
+    Shared, devices,
+    engine::InForce,
+    ipam, slots,
     tables::{Table, Tables},
 };
 
@@ -49,6 +51,9 @@ pub fn status(shared: &Shared) -> StatusReply {
         flow_events: shared.args.flow_events,
         timeouts: timeouts(shared),
         flows_per_pod: shared.args.flows_per_pod,
+        routing: shared.args.routing.name().to_owned(),
+        accept_native: shared.args.accept_native,
+        peers: peers(&in_force),
         epoch: in_force.tables.epoch(),
         rounds: in_force.rounds,
         last_round_micros: u64::try_from(in_force.took.as_micros()).unwrap_or(u64::MAX),
@@ -68,6 +73,7 @@ pub fn status(shared: &Shared) -> StatusReply {
             address: snapshot.node.own.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             reason: devices.reason.clone(),
         });
+        reply.other_devices = devices.others.iter().map(other).collect();
         reply.pod_mtu = devices.pod_mtu;
         let (entries, ranges) = (started.pods.entries(), started.pods.ranges().unwrap_or_default());
         reply.pods = u32::try_from(entries.len()).unwrap_or(u32::MAX);
@@ -87,6 +93,37 @@ fn timeouts(shared: &Shared) -> Vec<TimeoutRow> {
     let row =
         |timeout: Timeout| TimeoutRow { name: timeout.name().to_owned(), seconds: shared.timeouts.seconds(timeout) };
     Timeout::ALL.map(row).into()
+}
+
+fn other(device: &devices::Other) -> Device {
+    let list: Vec<String> = device.addresses.iter().map(ToString::to_string).collect();
+    Device {
+        name: device.link.name.clone(),
+        ifindex: device.link.index,
+        mtu: device.link.mtu,
+        address: list.join(", "),
+        reason: device.reason.clone(),
+    }
+}
+
+/// How other nodes are reached: what the tables in force say.
+fn peers(in_force: &InForce) -> Vec<Peer> {
+    let compiled = &in_force.compiled;
+    let peer = |((id, v4), way): (&(abi::route::NodeId, bool), &crate::compile::Way)| Peer {
+        node: compiled.names.nodes.get(id).map(ToString::to_string).unwrap_or_default(),
+        family: if *v4 { "ipv4" } else { "ipv6" }.to_owned(),
+        way: if way.next.is_some() { "native" } else { "vxlan" }.to_owned(),
+        via: way
+            .next
+            .or(in_force.tables.nodes.get(id).map(|row| row.tunnel))
+            .map(|ip| ip.to_string())
+            .unwrap_or_default(),
+        takes_native: way.takes,
+        reason: way.reason.clone(),
+    };
+    let mut peers: Vec<Peer> = compiled.ways.iter().map(peer).collect();
+    peers.sort_by(|a, b| (&a.node, &a.family).cmp(&(&b.node, &b.family)));
+    peers
 }
 
 fn addresses((range, used, capacity): (ipnetwork::IpNetwork, u64, u64)) -> Addresses {

@@ -6,7 +6,7 @@ use abi::{
     addr::Prefix,
     pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, Pod, READY},
     policy::{ALLOW, BITS_ANY_PORT, BITS_ANY_PROTO, DENY, INGRESS, PolicyKey, PolicyValue},
-    route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, NOT_MASQUERADED, Node, Route, SERVICE_RANGE},
+    route::{CLUSTER_RANGE, LOCAL, NATIVE, NODE_ADDRESS, NOT_MASQUERADED, Node, Route, SERVICE_RANGE, TAKES_NATIVE},
     service::{ALIVE, Backend, SCOPE_HOST_PORT, SCOPE_NODE_PORT, Service, ServiceKey},
 };
 
@@ -113,7 +113,15 @@ fn route(key: &Prefix, row: &Route) -> String {
 }
 
 fn node(id: u32, row: &Node) -> String {
-    format!("{id} tunnel {} generation {}{}", row.tunnel, row.generation, flags(&[(row.flags & LOCAL != 0, "local")]))
+    let mut text = format!("{id} tunnel {} generation {}", row.tunnel, row.generation);
+    text += &flags(&[(row.flags & LOCAL != 0, "local")]);
+    for (family, name) in ["ipv4", "ipv6"].into_iter().enumerate() {
+        if row.flags & NATIVE[family] != 0 {
+            let _ = write!(text, " {name} native via {}", row.next[family]);
+        }
+        text += if row.flags & TAKES_NATIVE[family] != 0 { [" takes-ipv4", " takes-ipv6"][family] } else { "" };
+    }
+    text
 }
 
 fn policy(key: &PolicyKey, row: &PolicyValue) -> String {

@@ -46,6 +46,9 @@ pub(crate) struct Args {
     /// Families of pods, Services and nodes [default: ipv4]
     #[arg(long, value_enum)]
     ip_family: Option<IpFamily>,
+    /// A flag for every node's agent, such as --agent-arg=--routing=native
+    #[arg(long = "agent-arg", value_name = "FLAG", allow_hyphen_values = true)]
+    agent_args: Vec<String>,
     /// A NodePort to reach on 127.0.0.1 [default host port: 18080, or from the name]
     #[arg(long, value_name = "[HOSTPORT:]NODEPORT")]
     publish: Vec<String>,
@@ -105,6 +108,9 @@ fn cluster(args: &Args, progress: &mut Progress) -> anyhow::Result<Cluster> {
             if let (Status::Stopped(earlier), None) = (&absent, args.ip_family) {
                 spec.ip_family = earlier.spec.ip_family;
             }
+            if let (Status::Stopped(earlier), true) = (&absent, args.agent_args.is_empty()) {
+                spec.agent_args.clone_from(&earlier.spec.agent_args);
+            }
             progress.step(format!("starting {} nodes", spec.nodes));
             let cni_plugin = std::env::current_exe()?.with_file_name("weft-cni");
             Ok(local_cluster::start(spec, &cni_plugin)?)
@@ -117,6 +123,7 @@ fn spec(args: &Args) -> anyhow::Result<Spec> {
     spec.nodes = args.nodes.unwrap_or(spec.nodes);
     spec.ip_family = args.ip_family.unwrap_or_default();
     spec.api_port = args.api_port.unwrap_or(default_ports(&args.name).0);
+    spec.agent_args.clone_from(&args.agent_args);
     let publish = (0..).zip(&args.publish).map(|(position, text)| parse_publish(text, &args.name, position));
     spec.publish = publish.collect::<Result<Vec<Publish>, _>>()?;
     spec.validate()?;
@@ -134,6 +141,10 @@ fn matches_running(args: &Args, wanted: &Spec, cluster: &Cluster) -> anyhow::Res
             "cluster {name} runs with --ip-family {}: run weft down --name {name} first to change that",
             has.ip_family
         );
+    }
+    if !args.agent_args.is_empty() && args.agent_args != has.agent_args {
+        let flags = has.agent_args.join(" ");
+        bail!("cluster {name} runs its agents with \"{flags}\": run weft down --name {name} first to change that");
     }
     if args.api_port.is_some_and(|port| port != 0 && port != has.api_port) {
         bail!("cluster {name} has its API on port {}: run weft down --name {name} first to change that", has.api_port);

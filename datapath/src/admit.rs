@@ -4,6 +4,7 @@
 use crate::{
     Kernel, Stage, State, Step, Tables,
     conntrack::expired,
+    native,
     parse::{KIND_ERROR, TCP, UDP},
 };
 use abi::{
@@ -29,7 +30,7 @@ pub fn admit(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> R
     } else if state.at(Hook::FromOverlay) {
         from_overlay(tables, kernel, state)?;
     } else if state.at(Hook::FromNetdev) {
-        return from_netdev(tables, state);
+        return from_netdev(tables, kernel, state);
     } else if state.at(Hook::ToNetdev) {
         return Ok(Some(to_netdev(tables, state)));
     } else {
@@ -123,9 +124,12 @@ pub fn tunnel_agrees(tables: &impl Tables, kernel: &impl Kernel, back: &Leg) -> 
 }
 
 #[inline(always)]
-fn from_netdev(tables: &impl Tables, state: &mut State) -> Result<Option<Step>, DropReason> {
+fn from_netdev(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Result<Option<Step>, DropReason> {
     if state.packet.kind == KIND_ERROR {
         return Ok(Some(Step::Slow(Stage::Finish)));
+    }
+    if native::admit(tables, kernel, state)? {
+        return Ok(None);
     }
     if is_ours(tables, &state.packet.tuple.src) {
         return Err(DropReason::OwnAddressFromOutside);
@@ -135,7 +139,7 @@ fn from_netdev(tables: &impl Tables, state: &mut State) -> Result<Option<Step>, 
     Ok(None)
 }
 
-/// An address that never comes by the NIC bare: a pod's, a service's, or one of this node's own.
+/// An address that nobody outside may have: a pod's, a service's, or one of this node's own.
 #[inline(always)]
 fn is_ours(tables: &impl Tables, addr: &Addr) -> bool {
     if tables.pod_of(addr) != NONE {

@@ -6,7 +6,7 @@
 use crate::{
     Kernel, Outcome, Packet, Stage, State, Step, Tables, admit,
     hook::{device, side},
-    limit,
+    limit, native,
     parse::{self, KIND_ERROR, TCP},
     quota, rewrite,
     tables::Touch,
@@ -40,7 +40,7 @@ pub fn established(
     };
     let now = kernel.now();
     let known = !packet.opens()
-        && entry.legs[direction & 1].device == device(tables, hook, packet.ifindex)
+        && comes_by(tables, (hook as u32, device(tables, hook, packet.ifindex)), packet, &entry.legs, direction)
         && current(tables, &entry, epoch)
         && backend_current(tables, &entry)
         && !timeout::over(tables, &entry, packet.proto, entry.last, now)
@@ -54,6 +54,21 @@ pub fn established(
     tables.touch(&entry, touch(packet, direction, now));
     rewrite::plan(tables, &entry, direction, packet, outcome)?;
     Ok(Step::Done)
+}
+
+/// The packet came by the device that the row names. Another node's packets come by the overlay or, if that is expected
+/// of it, without an outer header; a row names the overlay for both, so that a node may change its ways at any time.
+#[inline(always)]
+fn comes_by(
+    tables: &impl Tables,
+    (hook, device): (u32, u32),
+    packet: &Packet,
+    legs: &[Leg; 2],
+    direction: usize,
+) -> bool {
+    let named = legs[direction & 1].device;
+    let bare = hook == Hook::FromNetdev as u32;
+    named == device || (bare && native::agrees(tables, named, &legs[1 - (direction & 1)], &packet.tuple.src))
 }
 
 /// The pod behind the way back of a packet: at `from_pod` the one that sent it.
@@ -176,7 +191,7 @@ pub fn resume(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> 
         return Ok(Step::Slow(Stage::New));
     };
     state.missed = 0;
-    if entry.legs[direction & 1].device != state.device {
+    if !comes_by(tables, (state.hook, state.device), packet, &entry.legs, direction) {
         return Ok(Step::Slow(Stage::New));
     }
     if state.at(Hook::FromPod) {

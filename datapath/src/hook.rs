@@ -76,7 +76,7 @@ pub fn begin(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> R
         return Ok(step);
     }
     let found = service::translate(tables, kernel, state)?;
-    if !found && state.at(Hook::FromNetdev) {
+    if !found && state.at(Hook::FromNetdev) && !state.from_node() {
         return Ok(Step::Slow(Stage::Finish)); // Nothing of ours: on its way.
     }
     state.judged = state.flow;

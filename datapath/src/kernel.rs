@@ -18,6 +18,8 @@ pub trait Kernel {
     fn random(&self) -> u32;
     /// The device by which the routing table sends a packet of this node to `dst`; none if there is no route.
     fn fib(&self, src: Addr, dst: Addr) -> Option<u32>;
+    /// The link address that a machine on the NIC's segment has, as far as it is known.
+    fn neighbour(&self, addr: Addr) -> Option<[u8; 6]>;
     /// The link address that the packet claims to come from.
     fn sender(&self) -> [u8; 6];
     /// The outer header that the overlay device took off this packet.

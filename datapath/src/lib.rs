@@ -18,6 +18,7 @@ pub mod fragment;
 pub mod hook;
 pub mod kernel;
 pub mod limit;
+pub mod native;
 pub mod neighbour;
 pub mod parse;
 pub mod policy;

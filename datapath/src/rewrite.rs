@@ -1,9 +1,11 @@
 //! The last stage of every way: a flow's row → verdict and edits.
-use crate::{Outcome, Packet, Stage, State, Step, Tables, limit};
+use crate::{Outcome, Packet, Stage, State, Step, Tables, limit, native};
 use abi::{
     Addr, DropReason,
+    config::VNI_POD,
     flow::{DECREMENT, FlowValue, Leg, NEXT_NIC, NEXT_NODE, NEXT_POD, PAIRED, Tuple},
     pod::QUEUED,
+    route::NATIVE,
 };
 
 /// What the row says about a packet of this direction.
@@ -17,7 +19,7 @@ pub fn plan(
 ) -> Result<(), DropReason> {
     outcome.edits.to = value.to;
     outcome.edits.translate = value.flags & PAIRED != 0;
-    go(tables, &value.legs[direction & 1], packet.ttl, outcome)
+    go(tables, &value.legs[direction & 1], packet, outcome)
 }
 
 /// The same on the slow path: leaves it to [`finish`].
@@ -35,14 +37,14 @@ pub fn finish(tables: &impl Tables, state: &State, outcome: &mut Outcome) -> Res
     limit::spend(tables, state.sender, state.packet.len, state.now)?;
     outcome.edits.to = state.to;
     outcome.edits.translate = state.translate != 0;
-    go(tables, &state.way, state.packet.ttl, outcome)
+    go(tables, &state.way, &state.packet, outcome)
 }
 
 #[inline(always)]
-fn go(tables: &impl Tables, leg: &Leg, ttl: u8, outcome: &mut Outcome) -> Result<(), DropReason> {
+fn go(tables: &impl Tables, leg: &Leg, packet: &Packet, outcome: &mut Outcome) -> Result<(), DropReason> {
     let missing = DropReason::TableMissing;
     outcome.edits.decrement = leg.flags & DECREMENT != 0;
-    if outcome.edits.decrement && ttl <= 1 {
+    if outcome.edits.decrement && packet.ttl <= 1 {
         return Err(DropReason::TtlExceeded);
     }
     outcome.next = leg.next;
@@ -60,6 +62,15 @@ fn go(tables: &impl Tables, leg: &Leg, ttl: u8, outcome: &mut Outcome) -> Result
             }
             outcome.tunnel = node.tunnel;
             outcome.vni = u32::from(leg.vni);
+            // Asked of the node's row for each packet: flows change over as soon as the row does.
+            if native::in_use(tables) && outcome.vni == VNI_POD {
+                let v4 = packet.tuple.src.is_v4();
+                if node.says(NATIVE, v4) {
+                    outcome.next = NEXT_NIC;
+                    outcome.ifindex = tables.setting(|s| &s.nic_ifindex);
+                    outcome.tunnel = node.next(v4);
+                }
+            }
         }
         NEXT_NIC => outcome.ifindex = leg.target,
         _ => {}

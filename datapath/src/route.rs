@@ -52,7 +52,7 @@ fn own_address(tables: &impl Tables, like: &Addr) -> Addr {
 #[inline(always)]
 fn near(tables: &impl Tables, state: &State) -> Result<Leg, DropReason> {
     if state.dest == HOST {
-        let next = if state.at(Hook::FromNetdev) { NEXT_PASS } else { NEXT_HOST };
+        let next = if state.at(Hook::FromNetdev) && !state.from_node() { NEXT_PASS } else { NEXT_HOST };
         return Ok(Leg { next, ..Leg::default() });
     }
     let pod = tables.pod(state.dest).ok_or(DropReason::TableMissing)?;
@@ -77,7 +77,7 @@ fn far(tables: &impl Tables, kernel: &impl Kernel, state: &State) -> Result<Leg,
         });
     }
     let node = tables.node(route.node).ok_or(DropReason::TableMissing)?;
-    if node.flags & LOCAL != 0 || state.at(Hook::FromOverlay) {
+    if node.flags & LOCAL != 0 || state.from_node() {
         return Err(DropReason::UnknownPod); // Ours by its range, but no pod has it; and nothing goes round twice.
     }
     if state.source == HOST && route.flags & NODE_ADDRESS != 0 {
@@ -90,7 +90,7 @@ fn far(tables: &impl Tables, kernel: &impl Kernel, state: &State) -> Result<Leg,
 #[inline(always)]
 fn outside(kernel: &impl Kernel, state: &State) -> Result<Leg, DropReason> {
     // The host's own packets to outside do not come by `weft_host`, unless a service led there.
-    if state.at(Hook::FromOverlay) || (!state.at(Hook::FromPod) && state.backend == 0) {
+    if state.from_node() || (!state.at(Hook::FromPod) && state.backend == 0) {
         return Err(DropReason::NoRoute);
     }
     let target = kernel.fib(state.flow.src, state.flow.dst).ok_or(DropReason::NoRoute)?;

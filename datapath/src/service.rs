@@ -36,14 +36,14 @@ pub fn translate(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) 
 #[inline(always)]
 fn find<'a>(tables: &'a impl Tables, state: &State) -> Option<&'a Service> {
     let (flow, proto) = (&state.flow, state.packet.proto);
-    let overlay = state.at(Hook::FromOverlay);
-    let near = !overlay && !state.at(Hook::FromNetdev);
+    let by_node = state.from_node();
+    let near = !by_node && !state.at(Hook::FromNetdev);
     // To those who come from outside, cluster addresses are no services; our own pods' host ports are.
     let scope = if near { SCOPE_CLUSTER } else { SCOPE_HOST_PORT };
     if let Some(service) = tables.service(&ServiceKey { addr: flow.dst, port: flow.dport, proto, scope }) {
         return Some(service);
     }
-    if overlay {
+    if by_node {
         return None; // All else the sending node has done.
     }
     let port = u16::from_be(flow.dport);

@@ -79,6 +79,8 @@ pub struct Node {
     pub random: Cell<u32>,
     /// The kernel's routing table: prefix → interface index.
     pub fib: Lpm<16, u32>,
+    /// Link addresses on the NIC's segment.
+    pub neighbours: BTreeMap<Addr, [u8; 6]>,
     /// Tuples that a socket of the host takes.
     pub sockets: HashSet<(Tuple, u8)>,
 }
@@ -172,7 +174,7 @@ impl Node {
             Verdict::Pod { mac, .. } => frame::relink(bytes, mac, gateway),
             Verdict::Host => frame::relink(bytes, gateway, gateway),
             Verdict::Encap { .. } => frame::relink(bytes, gateway, OVERLAY_SOURCE_MAC),
-            Verdict::Pass | Verdict::Reply | Verdict::Nic { .. } => {}
+            Verdict::Pass | Verdict::Reply | Verdict::Nic { .. } | Verdict::Native { .. } => {}
         }
         frame::edit(bytes, packet, &outcome.edits);
     }
@@ -198,6 +200,10 @@ impl Kernel for Lent<'_> {
 
     fn fib(&self, _src: Addr, dst: Addr) -> Option<u32> {
         self.node.fib.get(&dst.bytes()).copied()
+    }
+
+    fn neighbour(&self, addr: Addr) -> Option<[u8; 6]> {
+        self.node.neighbours.get(&addr).copied()
     }
 
     fn sender(&self) -> [u8; 6] {

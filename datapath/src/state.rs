@@ -2,7 +2,7 @@
 use crate::{Kernel, Packet, Tables};
 use abi::{
     event::Hook,
-    flow::{FlowKey, FlowValue, Leg, Tuple},
+    flow::{FlowKey, FlowValue, Leg, NEXT_NODE, Tuple},
     pod::PodId,
     policy::RuleId,
     service::{BackendId, ServiceId},
@@ -101,6 +101,12 @@ impl State {
     #[inline(always)]
     pub fn at(&self, hook: Hook) -> bool {
         self.hook == hook as u32
+    }
+
+    /// Sent by another node, which has done already what comes before: through the overlay, or without an outer header.
+    #[inline(always)]
+    pub fn from_node(&self) -> bool {
+        self.at(Hook::FromOverlay) || (self.at(Hook::FromNetdev) && self.legs[1].next == NEXT_NODE)
     }
 
     /// Hooks of the NIC let pass what is not ours.

@@ -34,6 +34,11 @@ pub enum Verdict {
         /// Interface index.
         ifindex: u32,
     },
+    /// Out by the NIC as it is, towards another node.
+    Native {
+        /// Whose link address it gets.
+        next: Addr,
+    },
 }
 
 /// What changes in the packet's headers, applied once with the verdict.
@@ -61,7 +66,7 @@ pub struct Outcome {
     pub mac: [u8; 6],
     /// The pod's device has a queue, which the packet must go through.
     pub queued: bool,
-    /// Outer destination.
+    /// Outer destination; of what leaves by the NIC its next hop, if that is not for the kernel to find.
     pub tunnel: Addr,
     /// VNI.
     pub vni: u32,
@@ -84,6 +89,7 @@ impl Outcome {
             NEXT_POD => Verdict::Pod { ifindex: self.ifindex, mac: self.mac },
             NEXT_HOST => Verdict::Host,
             NEXT_NODE => Verdict::Encap { tunnel: self.tunnel, vni: self.vni },
+            NEXT_NIC if self.tunnel != Addr::ANY => Verdict::Native { next: self.tunnel },
             NEXT_NIC => Verdict::Nic { ifindex: self.ifindex },
             _ => Verdict::Pass,
         }

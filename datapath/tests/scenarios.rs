@@ -37,6 +37,7 @@ impl Bench for Model {
             Ok(Verdict::Host) => Seen::Host,
             Ok(Verdict::Encap { tunnel, vni }) => Seen::Encap(tunnel, vni),
             Ok(Verdict::Nic { ifindex }) => Seen::Nic(ifindex),
+            Ok(Verdict::Native { next }) => Seen::Native(next),
             Ok(Verdict::Reply) => Seen::Reply,
             Err(reason) => Seen::Drop(reason),
         };

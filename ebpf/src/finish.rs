@@ -7,12 +7,12 @@ use crate::{
 };
 use abi::{
     DropReason,
-    config::{FEATURE_EVENTS, FEATURE_TRACE, MARK_SEEN, OVERLAY_SOURCE_MAC},
+    config::{FEATURE_EVENTS, FEATURE_NATIVE, FEATURE_TRACE, MARK_SEEN, OVERLAY_SOURCE_MAC},
     event::{HOOKS, Hook},
     flow::{NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_POD},
 };
 use aya_ebpf::{
-    bindings::{BPF_F_INGRESS, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_OK, TC_ACT_SHOT, bpf_tunnel_key},
+    bindings::{BPF_F_INGRESS, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_OK, TC_ACT_SHOT, bpf_redir_neigh, bpf_tunnel_key},
     helpers::generated::{
         bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_set_tunnel_key,
     },
@@ -22,6 +22,9 @@ use datapath::{Frame, Outcome, Packet, State};
 
 /// `skb->pkt_type` of packets for this host.
 const PACKET_HOST: u32 = 0;
+/// Address family numbers.
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
 /// Time to live of outer headers.
 const TUNNEL_TTL: u8 = 64;
 
@@ -50,8 +53,7 @@ pub fn finish(skb: &Skb, hook: u32, packet: &Packet, outcome: &Outcome) -> i32 {
         }
         NEXT_NIC => {
             skb.set_mark(MARK_SEEN);
-            // SAFETY: no next hop is given, so the kernel finds it.
-            unsafe { bpf_redirect_neigh(outcome.ifindex, core::ptr::null_mut(), 0, 0) as i32 }
+            to_wire(outcome)
         }
         _ => TC_ACT_OK,
     }
@@ -93,6 +95,26 @@ fn to_pod(skb: &Skb, hook: u32, outcome: &Outcome) -> i32 {
         }
         bpf_redirect_peer(ifindex, 0) as i32
     }
+}
+
+/// Out by the NIC, to the next hop of the outcome; without one the kernel finds it.
+#[inline(always)]
+fn to_wire(outcome: &Outcome) -> i32 {
+    if setting(|s| &s.features) & FEATURE_NATIVE == 0 || outcome.tunnel == abi::Addr::ANY {
+        // SAFETY: no next hop is given.
+        return unsafe { bpf_redirect_neigh(outcome.ifindex, core::ptr::null_mut(), 0, 0) as i32 };
+    }
+    // SAFETY: all zeros is a valid value of this C struct.
+    let mut next: bpf_redir_neigh = unsafe { MaybeUninit::zeroed().assume_init() };
+    if outcome.tunnel.is_v4() {
+        next.nh_family = AF_INET;
+        next.__bindgen_anon_1.ipv4_nh = outcome.tunnel.v4_word();
+    } else {
+        next.nh_family = AF_INET6;
+        next.__bindgen_anon_1.ipv6_nh = outcome.tunnel.0;
+    }
+    // SAFETY: the struct lives on the stack and has its own size.
+    unsafe { bpf_redirect_neigh(outcome.ifindex, &raw mut next, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
 }
 
 #[inline(always)]
@@ -147,7 +169,7 @@ pub fn count(reason: u8, hook: u32, bytes: u32) {
 fn trace(skb: &Skb, outcome: &Outcome) {
     if setting(|s| &s.features) & FEATURE_TRACE != 0 {
         let next = u32::from(outcome.next) | 0x200;
-        if outcome.next == NEXT_NODE {
+        if outcome.next == NEXT_NODE || (outcome.next == NEXT_NIC && outcome.tunnel != abi::Addr::ANY) {
             let [a, b, c, d] = outcome.tunnel.0;
             skb.set_cb([next | outcome.vni << 16, a, b, c, d]);
         } else {

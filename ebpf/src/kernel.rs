@@ -2,7 +2,7 @@
 use crate::{maps::SETTINGS, packet::Skb, tables::Maps};
 use abi::{Addr, flow::Tuple};
 use aya_ebpf::{
-    bindings::{BPF_F_TUNINFO_IPV6, bpf_fib_lookup as FibParams, bpf_sock, bpf_sock_tuple, bpf_tunnel_key},
+    bindings::{BPF_F_TUNINFO_IPV6, BPF_FIB_LOOKUP_OUTPUT, bpf_fib_lookup as FibParams, bpf_sock, bpf_sock_tuple, bpf_tunnel_key},
     helpers::generated::{
         bpf_fib_lookup, bpf_get_prandom_u32, bpf_jiffies64, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_get_tunnel_key,
         bpf_skc_lookup_tcp,
@@ -54,6 +54,25 @@ impl Kernel for Skb {
         // SAFETY: the context is the packet's, the struct lives on the stack with its own size.
         let answer = unsafe { bpf_fib_lookup(self.skb().cast(), &raw mut params, size_of::<FibParams>() as i32, 0) };
         (answer == 0 || answer == FIB_NO_NEIGHBOUR).then_some(params.ifindex)
+    }
+
+    #[inline(always)]
+    fn neighbour(&self, addr: Addr) -> Option<[u8; 6]> {
+        // SAFETY: all zeros is a valid value of this C struct.
+        let mut params: FibParams = unsafe { MaybeUninit::zeroed().assume_init() };
+        params.ifindex = setting(|s| &s.nic_ifindex);
+        if addr.is_v4() {
+            params.family = AF_INET;
+            params.__bindgen_anon_4.ipv4_dst = addr.v4_word();
+        } else {
+            params.family = AF_INET6;
+            params.__bindgen_anon_4.ipv6_dst = addr.0;
+        }
+        let (size, flags) = (size_of::<FibParams>() as i32, BPF_FIB_LOOKUP_OUTPUT);
+        // SAFETY: the context is the packet's, the struct lives on the stack with its own size.
+        let answer = unsafe { bpf_fib_lookup(self.skb().cast(), &raw mut params, size, flags) };
+        // Before 6.6 an entry that is not resolved is told too, with no address.
+        (answer == 0 && params.ifindex == setting(|s| &s.nic_ifindex) && params.dmac != [0; 6]).then_some(params.dmac)
     }
 
     #[inline(always)]

@@ -94,6 +94,7 @@ pub fn agent(spec: &Spec, paths: &Paths, node: &str) -> Vec<OsString> {
     if spec.ip_family.has(Family::V6) {
         line.flag("--metrics-listen", METRICS_OF_ALL_FAMILIES);
     }
+    line.0.extend(spec.agent_args.iter().map(OsString::from));
     line.0
 }
 
@@ -204,6 +205,12 @@ mod tests {
             let foreign = |word: &OsString| word.to_string_lossy().contains("fd00") || word == "--metrics-listen";
             assert!(!line.iter().any(foreign), "{line:?}");
         }
+    }
+
+    #[test]
+    fn agents_get_the_flags_of_the_cluster() {
+        let spec = Spec { agent_args: vec!["--routing=auto".into(), "--accept-native".into()], ..Spec::new("c") };
+        check(&agent(&spec, &Paths::new("c"), "node-1"), " --routing=auto --accept-native");
     }
 
     #[test]

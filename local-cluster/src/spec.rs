@@ -37,6 +37,9 @@ pub struct Spec {
     /// Families of pods, Services and nodes. Files of earlier builds do not say: IPv4.
     #[serde(default)]
     pub ip_family: IpFamily,
+    /// Flags that every node's agent gets besides. Files of earlier builds have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agent_args: Vec<String>,
 }
 
 /// What is wrong with a `Spec`.
@@ -60,7 +63,14 @@ impl Spec {
     /// An IPv4 cluster of three nodes with the ports that its name gives, nothing published.
     pub fn new(name: &str) -> Spec {
         let api_port = default_ports(name).0;
-        Spec { name: name.to_owned(), nodes: 3, api_port, publish: Vec::new(), ip_family: IpFamily::default() }
+        Spec {
+            name: name.to_owned(),
+            nodes: 3,
+            api_port,
+            publish: Vec::new(),
+            ip_family: IpFamily::default(),
+            agent_args: Vec::new(),
+        }
     }
 
     /// Refuses what cannot be started.

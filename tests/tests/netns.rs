@@ -8,6 +8,8 @@ mod bench;
 mod exchange;
 #[path = "netns/lab.rs"]
 mod lab;
+#[path = "netns/native.rs"]
+mod native;
 #[path = "prog_run/rows.rs"]
 mod rows;
 #[path = "../../datapath/tests/scenarios/world.rs"]

@@ -6,6 +6,9 @@ use objects::{Object, Store};
 use super::*;
 use crate::{diff::diff, snapshot::NodeFacts, text};
 
+#[path = "tests/ways.rs"]
+mod ways;
+
 fn store<T: Object>(objects: &[&str]) -> Arc<Store<T>> {
     let parse = |json: &&str| {
         let object: T = serde_json::from_str(json).expect("an object");
@@ -43,6 +46,8 @@ fn cluster() -> Snapshot {
         cluster_cidrs: vec!["10.244.0.0/16".parse().expect("a range")],
         service_cidrs: vec!["10.96.0.0/16".parse().expect("a range")],
         not_masqueraded: Vec::new(),
+        nic: "eth0".into(),
+        ..NodeFacts::default()
     };
     Snapshot {
         pods: store(&[WEB, CLIENT]),

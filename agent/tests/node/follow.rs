@@ -1,10 +1,13 @@
 //! What changes on the node while the agent runs: its MTU and its addresses.
 use agent_api::{
     AgentClient,
-    v1::{StatusReply, StatusRequest},
+    v1::{RouteListRequest, StatusReply, StatusRequest, route_list_reply::Route},
 };
+use serde_json::json;
 
-use crate::{Namespace, Node, SECOND, namespaces::sh, on_a_node, reaches, serve};
+use crate::{Api, Namespace, Node, SECOND, namespaces::sh, on_a_node, reaches, serve};
+
+const NODES: &str = "/api/v1/nodes";
 
 async fn status(node: &Node) -> StatusReply {
     AgentClient::new(node.channel().await).status(StatusRequest {}).await.expect("served").into_inner()
@@ -51,5 +54,89 @@ fn mtu_and_addresses_are_followed() {
         reaches(&a, b_address, 8080, a_address);
         sh("ip addr del 192.168.77.1/24 dev nic0");
         until("the address to go", async || !node.table("PODS").await.contains("192.168.77.1")).await;
+    });
+}
+
+async fn routes(node: &Node) -> Vec<Route> {
+    AgentClient::new(node.channel().await).route_list(RouteListRequest {}).await.expect("served").into_inner().routes
+}
+
+fn other_node(api: &Api, ip: &str, range: &str) {
+    let addresses = json!([{ "type": "InternalIP", "address": ip }]);
+    let status = json!({ "addresses": addresses });
+    api.put(NODES, json!({ "metadata": { "name": "n2" }, "spec": { "podCIDR": range }, "status": status }));
+}
+
+/// Waits until the way to the other node is this one.
+async fn goes(node: &Node, way: &str, via: &str, why: &str) {
+    until(&format!("{way} via {via}, since {why}"), async || {
+        let status = status(node).await;
+        let peer = status.peers.iter().find(|peer| peer.node == "n2" && peer.family == "ipv4");
+        peer.is_some_and(|peer| (&*peer.way, &*peer.via) == (way, via) && peer.reason.contains(why))
+    })
+    .await;
+}
+
+/// The other node is on the segment, then beyond a router, then nowhere; its range becomes another.
+#[test]
+fn ways_to_other_nodes_are_followed() {
+    on_a_node(|directory, _outside| async move {
+        let node = Node::start(&directory, &["--routing", "native"]).await;
+        other_node(&node.api, "172.31.0.2", "10.244.1.0/24");
+        goes(&node, "native", "172.31.0.2", "on a segment with this node by nic0").await;
+        let list = routes(&node).await;
+        let row = list.iter().find(|row| row.prefix == "10.244.1.0/24").expect("a row");
+        assert_eq!((&*row.node, &*row.way, &*row.via), ("n2", "native", "172.31.0.2"));
+        other_node(&node.api, "172.31.7.2", "10.244.1.0/24");
+        goes(&node, "native", "172.31.0.2", "the kernel's route to 10.244.1.0/24").await; // The default route.
+        sh("ip route add 10.244.1.0/24 via 172.31.0.9 dev nic0");
+        goes(&node, "native", "172.31.0.9", "the kernel's route").await;
+        sh("ip route del 10.244.1.0/24");
+        sh("ip route del default");
+        goes(&node, "vxlan", "172.31.7.2", "no route to 10.244.1.0/24").await;
+        let issue = status(&node).await.issues.into_iter().find(|issue| issue.name == "n2").expect("an issue");
+        assert!(issue.message.starts_with("NoRoute: ") && issue.message.contains("--routing auto"), "{issue:?}");
+        sh("ip route add default via 172.31.0.2");
+        other_node(&node.api, "172.31.7.2", "10.244.9.0/24");
+        goes(&node, "native", "172.31.0.2", "the kernel's route to 10.244.9.0/24").await;
+        assert!(routes(&node).await.iter().all(|row| row.prefix != "10.244.1.0/24"), "the old range is gone");
+    });
+}
+
+/// A second NIC is told of; when the node's address moves there, or becomes another, the agent ends, and the next one
+/// has the node as it is.
+#[test]
+fn another_nic_and_another_address_are_followed() {
+    on_a_node(|directory, _outside| async move {
+        let mut node = Node::start(&directory, &["--routing", "auto"]).await;
+        let (a, a_address) = node.pod("a").await;
+        let (b, b_address) = node.pod("b").await;
+        serve(&b, b_address, 8080);
+        sh("ip link add nic1 type veth peer name wire1");
+        sh("ip addr add 192.168.9.1/24 dev nic1");
+        sh("ip link set wire1 up");
+        sh("ip link set nic1 up");
+        until("the other device", async || {
+            let status = status(&node).await;
+            let other = status.other_devices.iter().find(|device| device.name == "nic1");
+            other.is_some_and(|device| device.address == "192.168.9.1" && device.reason.contains("InternalIPs"))
+        })
+        .await;
+        assert_eq!(status(&node).await.device.expect("a device").reason, "has the node's address 172.31.0.11");
+        sh("ip addr del 172.31.0.11/24 dev nic0");
+        sh("ip addr add 172.31.0.11/24 dev nic1");
+        until("the end of the agent", async || node.agent.is_finished()).await;
+        reaches(&a, b_address, 8080, a_address);
+        node.restart().await;
+        assert_eq!(status(&node).await.device.expect("a device").name, "nic1");
+        reaches(&a, b_address, 8080, a_address);
+        sh("ip addr add 172.31.0.44/24 dev nic1");
+        let addresses = json!([{ "type": "InternalIP", "address": "172.31.0.44" }]);
+        let (spec, status_now) = (json!({ "podCIDR": "10.244.0.0/24" }), json!({ "addresses": addresses }));
+        node.api.put(NODES, json!({ "metadata": { "name": "n1" }, "spec": spec, "status": status_now }));
+        until("the end of the agent", async || node.agent.is_finished()).await;
+        node.restart().await;
+        assert_eq!(status(&node).await.device.expect("a device").address, "172.31.0.44");
+        reaches(&a, b_address, 8080, a_address);
     });
 }

@@ -66,6 +66,8 @@ impl Lab {
         }
         lab.paths.push(rules.beside(Bare::Nic));
         lab.paths.push(nodes::bare_nic(args, &mut lab.bare)?.beside(Bare::Nic).featureless());
+        let native = weft::two_nodes_native(args, &mut lab.weft)?;
+        lab.paths.extend(native.into_iter().map(|path| path.beside(Bare::Nic)));
         lab.paths.push(plain::two_nodes_vxlan()?.beside(Bare::Device));
         lab.paths.push(nodes::bare_device(args, &mut lab.bare)?.beside(Bare::Device).featureless());
         let two = weft::two_nodes(args, &mut lab.weft)?;

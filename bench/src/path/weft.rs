@@ -8,13 +8,13 @@ use std::{
 use abi::{
     Addr, DropReason,
     addr::Prefix,
-    config::{FEATURE_EVENTS, GATEWAY_MAC, Settings},
+    config::{FEATURE_EVENTS, FEATURE_NATIVE, GATEWAY_MAC, Settings},
     event::{Counter, Hook, counter},
     map,
     peer::ANY,
     pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, Pod, READY},
     policy::{ALLOW, BITS_ANY_PROTO, EGRESS, INGRESS, PolicyKey, PolicyValue},
-    route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, Node as NodeRow, Route, SERVICE_RANGE},
+    route::{CLUSTER_RANGE, LOCAL, NATIVE, NODE_ADDRESS, Node as NodeRow, Route, SEGMENT, SERVICE_RANGE, TAKES_NATIVE},
     service::{ALIVE, Backend, SCOPE_CLUSTER, Service, ServiceKey},
 };
 use anyhow::Context as _;
@@ -85,6 +85,23 @@ pub(crate) fn two_nodes(args: &Args, nodes: &mut Vec<Node>) -> anyhow::Result<[P
     ))
 }
 
+/// The same without an outer header.
+pub(crate) fn two_nodes_native(args: &Args, nodes: &mut Vec<Node>) -> anyhow::Result<[Path; 2]> {
+    let [client, server] = plain::two_nodes("weftn", 1_500)?;
+    nodes.push(native(node(args, "weftn-1", 1, &[CLIENT], &[client])?, 2)?);
+    nodes.push(native(node(args, "weftn-2", 2, &[FAR], &[server])?, 1)?);
+    Ok(paths("two nodes: Weft, native", "two nodes: Weft, native, by ClusterIP", "weftn", FAR))
+}
+
+/// The other node's row as `--routing native` has it on one segment.
+fn native(mut node: Node, other: u8) -> anyhow::Result<Node> {
+    let address = v4(node_address(other));
+    let flags = NATIVE[0] | TAKES_NATIVE[0] | SEGMENT[0];
+    let row = NodeRow { tunnel: address, next: [address; 2], generation: 1, flags, ..NodeRow::default() };
+    array(&mut node.bpf, map::NODES.name, [(u32::from(other), raw::<64>(&row))])?;
+    Ok(node)
+}
+
 fn paths(name: &'static str, by_service: &'static str, prefix: &str, server: Ipv4Addr) -> [Path; 2] {
     let service = Some(SocketAddrV4::new(service_of(server), SERVICE_PORT));
     [Path::new(name, prefix, server), Path { service, ..Path::new(by_service, prefix, server) }]
@@ -116,7 +133,7 @@ fn node(
         masquerade_first: 32_768,
         masquerade_last: 65_535,
         gateway_mac: GATEWAY_MAC,
-        features: FEATURE_EVENTS,
+        features: FEATURE_EVENTS | if name.starts_with("weftn") { FEATURE_NATIVE } else { 0 },
         jiffies_per_second: 250,
         ..Settings::default()
     };
@@ -154,7 +171,7 @@ fn fill(bpf: &mut Ebpf, number: u8, pods: &[Ipv4Addr]) -> anyhow::Result<()> {
     let others = [1_u8, 2].map(|id| {
         let flags = if id == number { LOCAL } else { 0 };
         let row = NodeRow { tunnel: v4(node_address(id)), generation: 1, flags, ..NodeRow::default() };
-        (u32::from(id), raw::<32>(&row))
+        (u32::from(id), raw::<64>(&row))
     });
     array(bpf, map::NODES.name, others)?;
     let prefix = |octets: [u8; 4], bits: u32| Prefix { prefix_len: 96 + bits, addr: Addr::from_octets(octets) };

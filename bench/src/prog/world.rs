@@ -108,7 +108,7 @@ fn nodes(bpf: &mut Ebpf) -> anyhow::Result<()> {
     let tunnel = |id: u32| offset([172, 31, 0, 10], id);
     let node = |id: u32| {
         let flags = if id == 1 { LOCAL } else { 0 };
-        (id, raw::<32>(&Node { tunnel: tunnel(id), generation: 1, flags, ..Node::default() }))
+        (id, raw::<64>(&Node { tunnel: tunnel(id), generation: 1, flags, ..Node::default() }))
     };
     array(bpf, map::NODES.name, (1..=NODES + 1).map(node))?;
     let prefix = |addr: Addr, bits: u32| Prefix { prefix_len: 96 + bits, addr };

@@ -28,11 +28,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     ask(target, async |mut agent| {
         let reply = answer(agent.route_list(RouteListRequest {}).await)?;
         let rows = || reply.routes.iter().map(row).collect::<Vec<_>>();
-        print(format.of(&reply, || columns(["PREFIX", "NODE", "TUNNEL", "FLAGS"], &rows()))?)
+        print(format.of(&reply, || columns(["PREFIX", "NODE", "WAY", "VIA", "TUNNEL", "FLAGS"], &rows()))?)
     })
 }
 
-fn row(route: &Route) -> [String; 4] {
+fn row(route: &Route) -> [String; 6] {
     let node = or_dash(route.node.clone());
-    [route.prefix.clone(), node, or_dash(route.tunnel.clone()), route.flags.join(",")]
+    let (way, via) = (or_dash(route.way.clone()), or_dash(route.via.clone()));
+    [route.prefix.clone(), node, way, via, or_dash(route.tunnel.clone()), route.flags.join(",")]
 }

@@ -1,9 +1,15 @@
 //! `weft status`: one page about a node's agent.
 
-use agent_api::v1::{HealthRequest, StatusReply, StatusRequest, status_reply::Table};
+use agent_api::v1::{
+    HealthRequest, StatusReply, StatusRequest,
+    status_reply::{Peer, Table},
+};
 
 use super::{Format, Target, answer, ask, or_dash, print};
 use crate::columns::columns;
+
+/// Ways to other nodes that the page shows.
+const PEERS: usize = 20;
 
 /// Flags of `weft status`.
 #[derive(Debug, clap::Args)]
@@ -31,6 +37,11 @@ fn page(status: &StatusReply, reasons: &[String]) -> String {
     if let Some(device) = &status.device {
         page += &format!("device     {} (MTU {}, {}): {}\n", device.name, device.mtu, device.address, device.reason);
     }
+    for device in &status.other_devices {
+        let address = or_dash(device.address.clone());
+        page += &format!("not used   {} (MTU {}, {address}): {}\n", device.name, device.mtu, device.reason);
+    }
+    page += &routing(status);
     page += &format!(
         "pods       {} (MTU {}), room for {} in {}\n",
         status.pods,
@@ -60,6 +71,13 @@ fn page(status: &StatusReply, reasons: &[String]) -> String {
     page += &format!("\n{}", columns(["WATCH", "OBJECTS", "STATE"], &watches.collect::<Vec<_>>()));
     let hooks: Vec<_> = status.hooks.iter().map(|hook| [hook.program.clone(), hook.device.clone()]).collect();
     page += &format!("\n{}", columns(["HOOK", "DEVICE"], &hooks));
+    if !status.peers.is_empty() {
+        let peers = status.peers.iter().take(PEERS).map(peer).collect::<Vec<_>>();
+        page += &format!("\n{}", columns(["PEER", "FAMILY", "WAY", "VIA", "TAKES", "WHY"], &peers));
+        if status.peers.len() > PEERS {
+            page += &format!("and {} more; -o json has all\n", status.peers.len() - PEERS);
+        }
+    }
     if !status.issues.is_empty() {
         let issues = status
             .issues
@@ -78,6 +96,23 @@ fn flows(status: &StatusReply) -> String {
     let timeouts = status.timeouts.iter().map(|timeout| format!("{} {} s", timeout.name, timeout.seconds));
     let timeouts = or_dash(timeouts.collect::<Vec<_>>().join(", "));
     format!("flows      {share} of FLOWS per pod; timeouts: {timeouts}\n\n")
+}
+
+/// The mode, and how many ways to other nodes are which.
+fn routing(status: &StatusReply) -> String {
+    if status.routing.is_empty() {
+        return String::new(); // An agent of before there were modes.
+    }
+    let native = status.peers.iter().filter(|peer| peer.way == "native").count();
+    let taken = if status.accept_native { ", native packets are taken from every node" } else { "" };
+    let (mode, vxlan) = (&status.routing, status.peers.len() - native);
+    format!("routing    {mode}: {native} ways to other nodes are native, {vxlan} by VXLAN{taken}\n")
+}
+
+fn peer(peer: &Peer) -> [String; 6] {
+    let takes = if peer.takes_native { "vxlan,native" } else { "vxlan" };
+    let (node, family, way) = (peer.node.clone(), peer.family.clone(), peer.way.clone());
+    [node, family, way, or_dash(peer.via.clone()), takes.to_owned(), peer.reason.clone()]
 }
 
 fn table(table: &Table) -> [String; 4] {
@@ -100,6 +135,16 @@ mod tests {
         let status = StatusReply { node: "n".to_owned(), ..StatusReply::default() };
         let page = page(&status, &["no device".to_owned(), "no API server".to_owned()]);
         assert!(page.contains("ready      no: no device; no API server\n"), "{page}");
+    }
+
+    #[test]
+    fn says_which_way_and_why() {
+        let peer =
+            |way: &str| Peer { node: "n2".into(), way: way.into(), reason: "it is so".into(), ..Peer::default() };
+        let peers = vec![peer("native"), peer("vxlan")];
+        let page = page(&StatusReply { routing: "auto".into(), peers, ..StatusReply::default() }, &[]);
+        assert!(page.contains("routing    auto: 1 ways to other nodes are native, 1 by VXLAN\n"), "{page}");
+        assert!(page.contains("it is so"), "{page}");
     }
 
     #[track_caller]

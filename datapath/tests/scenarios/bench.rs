@@ -51,6 +51,8 @@ pub(crate) enum Seen {
     Encap(Addr, u32),
     Reply,
     Nic(u32),
+    /// Out by the NIC to this next hop.
+    Native(Addr),
     Drop(DropReason),
 }
 

@@ -19,6 +19,8 @@ mod families;
 mod fragments;
 #[path = "host_ports.rs"]
 mod host_ports;
+#[path = "native.rs"]
+mod native;
 #[path = "policies.rs"]
 mod policies;
 #[path = "states.rs"]
@@ -26,6 +28,7 @@ mod states;
 pub(crate) use families::*;
 pub(crate) use fragments::*;
 pub(crate) use host_ports::*;
+pub(crate) use native::*;
 pub(crate) use policies::*;
 pub(crate) use states::*;
 

@@ -15,5 +15,6 @@ macro_rules! scenarios {
         taken_answers_move_the_port a_host_flow_gives_way a_socket_keeps_its_port host_port_from_everywhere masquerade_leaves_promised_ports masqueraded_ports_differ
         nic_passes_the_hosts_own own_addresses_from_outside fragments_and_nonsense time_to_live
         errors_about_flows errors_about_translated_flows errors_leave_translated ports_run_out some_keep_their_source to_pod_from_the_stack pod_to_overlay_port reopened_connection forged_senders fragments_follow_the_first fragments_leave_the_node fragments_of_a_refused_packet overlay_over_either_family
+        native_pods native_hosts native_services native_forgeries native_changes_over native_policy native_generations
     ); };
 }

@@ -21,7 +21,7 @@ fn classes(node: &mut Node) {
     node.cidr(prefix("172.31.0.0/24"), 6);
 }
 
-fn isolated<T: Bench>(pod: u32, way: u8, rules: impl FnOnce(&mut Node)) -> Test<T> {
+pub(crate) fn isolated<T: Bench>(pod: u32, way: u8, rules: impl FnOnce(&mut Node)) -> Test<T> {
     let mut t = Test::<T>::new();
     t.change(|node| {
         classes(node);

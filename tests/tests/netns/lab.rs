@@ -4,7 +4,7 @@
 use crate::{
     bench::{addr, v6},
     exchange::within,
-    rows, world,
+    native, rows, world,
 };
 use abi::{
     DropReason,
@@ -16,7 +16,7 @@ use abi::{
 };
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{PerCpuArray, ProgramArray},
+    maps::{Array, PerCpuArray, ProgramArray},
     programs::{
         SchedClassifier, TcAttachType,
         tc::{NlOptions, TcAttachOptions, qdisc_add_clsact},
@@ -80,6 +80,13 @@ impl Lab {
         }
         let nodes = vec![node("node-1", 1, PODS_1, attach), node("node-2", 2, PODS_2, attach)];
         Lab { nodes }
+    }
+
+    /// Writes one row of `NODES` of a running node.
+    pub(crate) fn node_row(&mut self, number: u32, (id, row): (u32, abi::route::Node)) {
+        let node = &mut self.nodes[number as usize - 1];
+        let mut rows: Array<_, [u8; 64]> = node.ebpf.map_mut(map::NODES.name).unwrap().try_into().unwrap();
+        rows.set(id, <[u8; 64]>::try_from(row.as_bytes()).unwrap(), 0).unwrap();
     }
 
     /// What the programs dropped, for a failing test's report.
@@ -234,6 +241,7 @@ fn tables(number: u32, pods: &[PodAt]) -> Node {
         key.proto = UDP;
         node.services.insert(key, service);
     }
+    native::change(&mut node, number);
     node
 }
 

@@ -40,6 +40,12 @@ fn make() {
     ip("route add default via fd00::ac1f:1");
 }
 
+/// A machine on the NIC's segment.
+pub(crate) fn neighbour(addr: abi::Addr, mac: [u8; 6]) {
+    let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+    ip(&format!("neigh replace {addr} lladdr {mac} dev eth0 nud permanent"));
+}
+
 fn pair(name: &str, index: u32, peer: &str, peer_index: u32) {
     ip(&format!("link add {name} index {index} type veth peer name {peer} index {peer_index}"));
     ip(&format!("link set {name} up"));

@@ -6,7 +6,7 @@ use crate::{
 };
 use abi::{
     Addr, DropReason,
-    config::Settings,
+    config::{Settings, VNI_POD},
     event::Hook,
     flow::{NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_POD},
     map,
@@ -137,6 +137,7 @@ impl Bench for KernelNode {
             self.node = node;
         }
         rows::write(&mut self.ebpf, &self.node);
+        self.node.neighbours.iter().for_each(|(addr, mac)| devices::neighbour(*addr, *mac));
         self.sockets = self.node.sockets.iter().map(open).collect();
     }
 
@@ -165,6 +166,7 @@ impl Bench for KernelNode {
             (_, NEXT_POD) => Seen::Pod(word(1)),
             (_, NEXT_HOST) => Seen::Host,
             (_, NEXT_NODE) => Seen::Encap(outer, word(0) >> 16),
+            (_, NEXT_NIC) if word(0) >> 16 == VNI_POD => Seen::Native(outer),
             (_, NEXT_NIC) => Seen::Nic(word(1)),
             _ => Seen::Pass,
         };

@@ -17,7 +17,7 @@ pub(crate) fn write(ebpf: &mut Ebpf, node: &Node) {
     hash(ebpf, map::PODS.name, node.pods.iter().map(|(k, v)| (raw::<16>(k), raw::<4>(v))));
     array(ebpf, map::POD.name, node.pod.iter().map(|(k, v)| (*k, raw::<88>(v))));
     lpm(ebpf, map::ROUTES.name, &node.routes, raw::<8>);
-    array(ebpf, map::NODES.name, node.nodes.iter().map(|(k, v)| (*k, raw::<32>(v))));
+    array(ebpf, map::NODES.name, node.nodes.iter().map(|(k, v)| (*k, raw::<64>(v))));
     hash(ebpf, map::PEERS.name, node.peers.iter().map(|(k, v)| (raw::<16>(k), raw::<4>(v))));
     lpm(ebpf, map::CIDRS.name, &node.cidrs, raw::<4>);
     lpm(ebpf, map::POLICY.name, &node.policy, raw::<16>);
