@@ -30,15 +30,19 @@ pub struct Node {
     pub tunnel: Addr,
     /// Raised when the slot is reused or the tunnel address changes.
     pub generation: u32,
-    /// [`LOCAL`].
+    /// [`LOCAL`], [`SPLITS`].
     pub flags: u32,
     /// Zero; key index of encrypted underlays.
     pub key: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Bytes from the network header on that fit the way there, outer headers taken off already, never fewer than 1,280;
+    /// of [`LOCAL`] what the NIC carries. 0: nothing is known, and nothing is refused.
+    pub mtu: u32,
 }
 
 /// This very node.
 pub const LOCAL: u32 = 1;
+/// What is larger than `mtu` and may be split can be handed to the overlay device: the kernel splits the outer packet, and
+/// the other end puts it together again.
+pub const SPLITS: u32 = 0x100;
 
 const _: () = assert!(size_of::<Route>() == 8 && size_of::<Node>() == 32);

@@ -56,6 +56,7 @@ drop_reasons! {
     RogueDhcp = 24, "rogue_dhcp", "A DHCP server's packet from a pod that nobody asked.";
     WrongMac = 25, "wrong_mac", "The source MAC address is not the pod's that sent it.";
     EgressLimit = 26, "egress_limit", "The pod sends more than its limit (kubernetes.io/egress-bandwidth) allows.";
+    TooBig = 27, "packet_too_big", "The packet is larger than its way carries, and cannot be split; its sender is told (at most 1,000 times a second).";
 }
 
 /// Counters per reason: one past the highest number, so that the array is indexed without a branch.

@@ -60,6 +60,10 @@ pub struct State {
     pub translate: u32,
     /// 1: a flow was recorded.
     pub recorded: u32,
+    /// For [`crate::too_big`]: bytes from the network header on that would fit.
+    pub mtu: u32,
+    /// Zero.
+    pub pad: u32,
     /// Room for a row on its way into a table.
     pub key: FlowKey,
     /// Room for a row on its way into a table.
@@ -85,6 +89,7 @@ impl State {
         self.way = Leg::default();
         self.translate = 0;
         self.masquerade = 0;
+        self.mtu = 0;
         self.source = 0;
         self.dest = 0;
         self.sender = 0;

@@ -1,7 +1,7 @@
 //! `datapath::Tables` for the maps: one method, one map.
 use crate::maps::{
-    BACKENDS, BUCKETS, CIDRS, CONFIG, FLOWS, FRAGS, HALFOPEN, NODES, PEERS, POD, PODS, POLICY, ROUTES, SERVICES,
-    SETTINGS, SLOTS,
+    BACKENDS, BUCKETS, CIDRS, CONFIG, FLOWS, FRAGS, HALFOPEN, NODES, PEERS, POD, PODS, POLICY, REPLIES, ROUTES,
+    SERVICES, SETTINGS, SLOTS,
 };
 use abi::{
     Addr,
@@ -136,6 +136,24 @@ impl Tables for Maps {
     #[inline(always)]
     fn swap_bucket(&self, id: PodId, old: u64, new: u64) -> bool {
         let Some(row) = BUCKETS.get_ptr_mut(id) else {
+            return true;
+        };
+        // SAFETY: a row of an array, aligned.
+        unsafe { atomic_cxchg::<u64, { AtomicOrdering::Relaxed }, { AtomicOrdering::Relaxed }>(row, old, new).1 }
+    }
+
+    #[inline(always)]
+    fn replies(&self, id: PodId) -> u64 {
+        let Some(row) = REPLIES.get_ptr(id) else {
+            return 0;
+        };
+        // SAFETY: a row of an array; one aligned load, so old or new and never half of each.
+        unsafe { core::ptr::read_volatile(row) }
+    }
+
+    #[inline(always)]
+    fn swap_replies(&self, id: PodId, old: u64, new: u64) -> bool {
+        let Some(row) = REPLIES.get_ptr_mut(id) else {
             return true;
         };
         // SAFETY: a row of an array, aligned.

@@ -19,11 +19,14 @@ mod families;
 mod fragments;
 #[path = "policies.rs"]
 mod policies;
+#[path = "sizes.rs"]
+mod sizes;
 #[path = "states.rs"]
 mod states;
 pub(crate) use families::*;
 pub(crate) use fragments::*;
 pub(crate) use policies::*;
+pub(crate) use sizes::*;
 pub(crate) use states::*;
 
 pub(super) const HOST: From = From::Host;

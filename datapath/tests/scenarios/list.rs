@@ -14,6 +14,8 @@ macro_rules! scenarios {
         policy_change_stops_a_flow answers_outlive_an_epoch generations a_pod_that_is_replaced a_backend_that_goes
         taken_answers_move_the_port a_host_flow_gives_way a_socket_keeps_its_port masqueraded_ports_differ
         nic_passes_the_hosts_own own_addresses_from_outside fragments_and_nonsense time_to_live
-        errors_about_flows errors_about_translated_flows to_pod_from_the_stack pod_to_overlay_port reopened_connection forged_senders fragments_follow_the_first fragments_leave_the_node fragments_of_a_refused_packet overlay_over_either_family
+        errors_about_flows errors_about_translated_flows to_pod_from_the_stack pod_to_overlay_port reopened_connection forged_senders fragments_follow_the_first fragments_leave_the_node fragments_of_a_refused_packet
+        too_big_for_the_overlay too_big_for_the_nic too_big_from_outside too_big_from_the_host segments_are_measured
+        what_may_be_split what_is_never_answered a_queue_takes_what_its_device_takes overlay_over_either_family
     ); };
 }
