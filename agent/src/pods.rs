@@ -202,26 +202,30 @@ impl Pods {
         Ok((entry, made))
     }
 
-    /// Gives every interface, and those that come, another MTU. Best effort: what refuses is said and goes on as it is.
-    pub async fn set_mtu(&self, mtu: u32) {
+    /// Gives every interface, and those that come, this MTU. Those that could not be made as small, with theirs.
+    pub async fn fit(&self, mtu: u32) -> BTreeMap<objects::Key, u32> {
         self.mtu.store(mtu, Ordering::Relaxed);
+        let links = self.netlink.links().await.unwrap_or_default();
+        let links: BTreeMap<&str, &Link> = links.iter().map(|link| (link.name.as_str(), link)).collect();
+        let mut larger = BTreeMap::new();
         for entry in self.entries() {
+            let Some(link) = links.get(entry.device.as_str()).filter(|link| link.mtu != mtu) else { continue };
             let _held = self.hold(&entry.container_id, &entry.ifname).await;
-            if let Err(error) = self.resize(&entry, mtu).await {
-                let pod = format!("{}/{}", entry.namespace, entry.name);
-                tracing::warn!(
-                    pod,
-                    mtu,
-                    error = crate::chain(&error),
-                    "the MTU of a pod's interface cannot be changed"
-                );
+            let Err(error) = self.resize(&entry, link, mtu).await else { continue };
+            let pod = objects::Key::new(entry.namespace.as_str(), entry.name.as_str());
+            tracing::warn!(%pod, mtu, error = crate::chain(&error), "the MTU of a pod's interface cannot be changed");
+            if link.mtu > mtu {
+                larger.insert(pod, link.mtu);
             }
         }
+        larger
     }
 
-    async fn resize(&self, entry: &Entry, mtu: u32) -> Result<(), PodError> {
-        if let Some(link) = self.netlink.link(&entry.device).await? {
-            self.netlink.set_mtu(&link, mtu).await?;
+    /// Both ends, the smaller one never the receiver of what the larger one sends: it would drop that without a word. The
+    /// host's end is the last to shrink, so it tells whether all went well.
+    async fn resize(&self, entry: &Entry, near: &Link, mtu: u32) -> Result<(), PodError> {
+        if mtu > near.mtu {
+            self.netlink.set_mtu(near, mtu).await?;
         }
         let ifname = entry.ifname.clone();
         let inside = move |netlink: Netlink| async move {
@@ -230,7 +234,11 @@ impl Pods {
                 None => Ok(()),
             }
         };
-        Ok(netns::within(Path::new(&entry.netns), inside).await?)
+        netns::within(Path::new(&entry.netns), inside).await?;
+        if mtu < near.mtu {
+            self.netlink.set_mtu(near, mtu).await?;
+        }
+        Ok(())
     }
 
     /// Everyone who has an address.
@@ -327,7 +335,7 @@ impl Pods {
         netlink.set_up(&link).await?;
         // It may have changed since the pair was made.
         if self.mtu() != mtu {
-            self.resize(entry, self.mtu()).await?;
+            self.resize(entry, &Link { mtu, ..link.clone() }, self.mtu()).await?;
         }
         Ok(link)
     }

@@ -5,6 +5,8 @@ use abi::Addr;
 use ipnetwork::IpNetwork;
 use objects::{EndpointSlice, Key, Namespace, NetworkPolicy, Node, Pod, Service, Store};
 
+use crate::mtu::Paths;
+
 /// Objects of the cluster and facts of this node at one moment. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -24,6 +26,8 @@ pub struct Snapshot {
     pub attachments: Arc<Vec<Attachment>>,
     /// This node.
     pub node: Arc<NodeFacts>,
+    /// How large packets may be.
+    pub paths: Arc<Paths>,
 }
 
 /// What does not change while the agent runs.

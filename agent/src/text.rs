@@ -6,7 +6,7 @@ use abi::{
     addr::Prefix,
     pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, Pod, READY},
     policy::{ALLOW, BITS_ANY_PORT, BITS_ANY_PROTO, DENY, INGRESS, PolicyKey, PolicyValue},
-    route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, Node, Route, SERVICE_RANGE},
+    route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, Node, Route, SERVICE_RANGE, SPLITS},
     service::{ALIVE, Backend, SCOPE_HOST_PORT, SCOPE_NODE_PORT, Service, ServiceKey},
 };
 
@@ -112,7 +112,9 @@ fn route(key: &Prefix, row: &Route) -> String {
 }
 
 fn node(id: u32, row: &Node) -> String {
-    format!("{id} tunnel {} generation {}{}", row.tunnel, row.generation, flags(&[(row.flags & LOCAL != 0, "local")]))
+    let words = flags(&[(row.flags & LOCAL != 0, "local"), (row.flags & SPLITS != 0, "splits")]);
+    let mtu = if row.mtu == 0 { String::new() } else { format!(" mtu {}", row.mtu) };
+    format!("{id} tunnel {} generation {}{mtu}{words}", row.tunnel, row.generation)
 }
 
 fn policy(key: &PolicyKey, row: &PolicyValue) -> String {
