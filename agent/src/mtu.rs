@@ -245,16 +245,20 @@ pub fn issues(snapshot: &Snapshot) -> Vec<Issue> {
 /// What is wrong with the way to a node, if it carries less than pods send.
 fn narrow(paths: &Paths, address: IpAddr, way: Way, path: Path) -> Option<String> {
     let (fits, _) = paths.towards(address, way);
-    let (route, pods) = (path.route, paths.pods);
+    let (route, pods, takes) = (path.route, paths.pods, way.overhead());
+    if fits >= pods {
+        return None;
+    }
     if let Some(measured) = path.measured.filter(|measured| *measured < route) {
+        let found = format!("Packets of {measured} bytes get through to it ({address}) and larger ones do not");
+        let remedy = format!("give its device, and every one on the way, MTU {route}");
         return Some(format!(
-            "Packets of {measured} bytes get through to it ({address}) and larger ones do not, though this node sends up to {route}: give its device, and every one on the way, MTU {route}, or start the agent of this node with --mtu {fits}"
+            "{found}, though this node sends up to {route}: {remedy}, or start the agent of this node with --mtu {fits}"
         ));
     }
-    (fits < pods).then(|| format!(
-        "The route to it ({address}) has MTU {route}, of which {} are taken, and pods of this node have MTU {pods}: raise the route's to {}, or start the agent with --mtu {fits} or auto",
-        way.overhead(), pods + way.overhead()
-    ))
+    let found = format!("The route to it ({address}) has MTU {route}, of which {takes} are taken");
+    let remedy = format!("raise the route's to {}, or start the agent with --mtu {fits} or auto", pods + takes);
+    Some(format!("{found}, and pods of this node have MTU {pods}: {remedy}"))
 }
 
 #[cfg(test)]
