@@ -235,9 +235,11 @@ pub fn issues(snapshot: &Snapshot) -> Vec<Issue> {
         issues.push(issue("Node", &Key::cluster(facts.name.clone()), message));
     }
     for (key, mtu) in &paths.larger {
-        issues.push(issue("Pod", key, format!(
-            "Its interface has MTU {mtu}, from before the node's pods had {}, and could not be changed: large packets of it may be refused; delete the pod, so that it is made anew", paths.pods
-        )));
+        let found = format!("Its interface has MTU {mtu}, from before the node's pods had {}", paths.pods);
+        let message = format!(
+            "{found}, and could not be changed: large packets of it may be refused; delete the pod, so that it is made anew"
+        );
+        issues.push(issue("Pod", key, message));
     }
     issues
 }

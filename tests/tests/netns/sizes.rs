@@ -29,7 +29,8 @@ fn works(lab: &Lab, client: &'static str, server: &'static str, at: &str, to: &s
 
 /// What a namespace's kernel has been told of the way there.
 fn told(namespace: &str, to: &str) -> Option<u32> {
-    let output = Command::new("ip").args(["-n", namespace, "route", "get", &place(to)]).output().expect("the ip command");
+    let output =
+        Command::new("ip").args(["-n", namespace, "route", "get", &place(to)]).output().expect("the ip command");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.split(" mtu ").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok())
 }
