@@ -33,8 +33,8 @@ pub struct Pod {
     pub mac: [u8; 6],
     /// [`READY`] and later flags.
     pub flags: u32,
-    /// Zero.
-    pub pad: u32,
+    /// With [`QUEUED`]: bytes from the network header on that the device takes out of its queue; 0 if nothing is known.
+    pub mtu: u32,
     /// With [`EGRESS_LIMIT`]: bytes per second, and how many nanoseconds of sending may be ahead of time. Else zero.
     pub limit: [u64; 2],
     /// Zero.

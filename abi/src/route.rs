@@ -35,12 +35,13 @@ pub struct Node {
     pub next: [Addr; 2],
     /// Raised when the slot is reused or the tunnel address changes.
     pub generation: u32,
-    /// [`LOCAL`], and by family [`NATIVE`], [`TAKES_NATIVE`] and [`SEGMENT`].
+    /// [`LOCAL`], [`SPLITS`], and by family [`NATIVE`], [`TAKES_NATIVE`] and [`SEGMENT`].
     pub flags: u32,
     /// Zero; key index of encrypted underlays.
     pub key: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Bytes from the network header on that fit the way there, outer headers taken off already, never fewer than 1,280;
+    /// of [`LOCAL`] what the NIC carries. 0: nothing is known, and nothing is refused.
+    pub mtu: u32,
 }
 
 /// This very node.
@@ -51,8 +52,22 @@ pub const NATIVE: [u32; 2] = [2, 4];
 pub const TAKES_NATIVE: [u32; 2] = [8, 16];
 /// The node is on a segment with this one: `next` is its own address, and the link address is asked for.
 pub const SEGMENT: [u32; 2] = [32, 64];
+/// What is larger than `mtu` and may be split can be handed to the overlay device: the kernel splits the outer packet, and
+/// the other end puts it together again.
+pub const SPLITS: u32 = 0x100;
+
+/// Bytes that the overlay takes of the underlay's MTU, over IPv4 and over IPv6: the outer IP, UDP and VXLAN headers and the
+/// inner link header.
+pub const OVERHEAD: [u32; 2] = [50, 70];
 
 impl Node {
+    /// What fits towards the node without an outer header, bytes from the network header on; 0 if that is not known.
+    #[inline(always)]
+    pub const fn bare_mtu(&self) -> u32 {
+        let taken = if self.tunnel.is_v4() { OVERHEAD[0] } else { OVERHEAD[1] };
+        if self.mtu == 0 { 0 } else { self.mtu + taken }
+    }
+
     /// One of the flags by family, for a packet of that family.
     #[inline(always)]
     pub const fn says(&self, flags: [u32; 2], v4: bool) -> bool {

@@ -57,6 +57,7 @@ drop_reasons! {
     WrongMac = 25, "wrong_mac", "The source MAC address is not the pod's that sent it.";
     EgressLimit = 26, "egress_limit", "The pod sends more than its limit (kubernetes.io/egress-bandwidth) allows.";
     NativeSource = 27, "native_source", "A packet without an outer header carries the source of another node's pod, and its link address is not that node's.";
+    TooBig = 28, "packet_too_big", "The packet is larger than its way carries, and cannot be split; its sender is told (at most 1,000 times a second).";
 }
 
 /// Counters per reason: one past the highest number, so that the array is indexed without a branch.

@@ -42,6 +42,9 @@ pub struct Args {
     /// Name of the network device that carries the node's address, or `auto`
     #[arg(long, default_value = "auto")]
     pub device: String,
+    /// MTU of pods: `auto` for what the underlay leaves, or a number of bytes
+    #[arg(long, default_value = "auto")]
+    pub mtu: crate::mtu::Setting,
     /// Address range of all pods; two, one per family, separated by a comma
     #[arg(long, default_value = "10.244.0.0/16", value_delimiter = ',')]
     pub cluster_cidr: Vec<IpNetwork>,

@@ -8,7 +8,7 @@ use abi::{
     Addr,
     addr::Prefix,
     pod::{EGRESS_LIMIT, HOST, Pod, PodId, QUEUED, READY},
-    route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, NOT_MASQUERADED, Node, NodeId, Route, SERVICE_RANGE},
+    route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, NOT_MASQUERADED, Node, NodeId, Route, SERVICE_RANGE, SPLITS},
 };
 use ipnetwork::IpNetwork;
 use objects::{Issue, Key};
@@ -16,6 +16,7 @@ use policy::LocalPod;
 
 use crate::{
     cni::wishes::Rate,
+    mtu::{self, Way},
     slots::{self, LOCAL_NODE, Places, Slots, node_is_free, pod_is_free},
     snapshot::{Attachment, Snapshot, of_family},
     tables::{Table, Tables, masked},
@@ -73,6 +74,7 @@ pub fn compile_again(snapshot: &Snapshot, slots: &Slots, memo: &mut Memo) -> Com
     policies(snapshot, slots, &mut out);
     services(snapshot, slots, (&nodes, memo.wanted(snapshot)), &mut out);
     out.names.nodes = nodes.into_iter().map(|(name, id)| (id, name.into())).collect();
+    out.issues.extend(mtu::issues(snapshot));
     out.issues.sort_unstable();
     out
 }
@@ -83,15 +85,14 @@ fn nodes<'a>(snapshot: &'a Snapshot, slots: &Slots, out: &mut Compiled) -> BTree
     let own = if facts.own4() == Addr::ANY { facts.own6() } else { facts.own4() };
     let local = slots.nodes.get(&LOCAL_NODE).filter(|row| row.tunnel == own);
     let generation = local.map_or(1, |row| row.generation);
-    out.tables.nodes.insert(LOCAL_NODE, Node { tunnel: own, generation, flags: LOCAL, ..Node::default() });
+    let mtu = snapshot.paths.own();
+    out.tables.nodes.insert(LOCAL_NODE, Node { tunnel: own, generation, flags: LOCAL, mtu, ..Node::default() });
     let mut ids = BTreeMap::from([(&*facts.name, LOCAL_NODE)]);
     let mut places = Places::new(&slots.nodes, LOCAL_NODE + 1, Table::Nodes.spec().max_entries);
     let mut wanted: BTreeMap<Addr, &str> = BTreeMap::new();
     for (key, node) in snapshot.nodes.iter().filter(|(key, _)| key.name != facts.name) {
-        // One overlay for both families: by IPv4 where both ends have it, as the other end decides too.
-        let (v4, v6) = (of_family(&node.internal_ips, true), of_family(&node.internal_ips, false));
-        let common = [(facts.own4(), v4), (facts.own6(), v6)];
-        let Some((_, tunnel)) = common.into_iter().find(|(near, far)| *near != Addr::ANY && *far != Addr::ANY) else {
+        // One overlay for both families.
+        let Some(tunnel) = mtu::tunnel(&facts.own, node) else {
             if !node.internal_ips.is_empty() {
                 let message = "It has no address of a family that this node has: its pods cannot be reached".to_owned();
                 out.issues.push(Issue { kind: "Node", key: key.clone(), reason: "NoCommonFamily", message });
@@ -110,9 +111,11 @@ fn nodes<'a>(snapshot: &'a Snapshot, slots: &Slots, out: &mut Compiled) -> BTree
             wanted.insert(tunnel, &key.name);
         }
     }
+    let fits = |to: &Addr| snapshot.paths.towards((*to).into(), Way::overlay(to));
     for (tunnel, name) in &wanted {
         if let Some((id, row)) = places.kept(|row| row.tunnel == *tunnel && row.flags & LOCAL == 0) {
-            out.tables.nodes.insert(id, *row);
+            let (mtu, splits) = fits(tunnel);
+            out.tables.nodes.insert(id, Node { mtu, flags: row.flags & !SPLITS | splits, ..*row });
             ids.insert(name, id);
         }
     }
@@ -126,7 +129,8 @@ fn nodes<'a>(snapshot: &'a Snapshot, slots: &Slots, out: &mut Compiled) -> BTree
             continue;
         };
         let generation = row.map_or(1, |row| row.generation.wrapping_add(1));
-        out.tables.nodes.insert(id, Node { tunnel, generation, ..Node::default() });
+        let (mtu, flags) = fits(&tunnel);
+        out.tables.nodes.insert(id, Node { tunnel, generation, flags, mtu, ..Node::default() });
         ids.insert(name, id);
     }
     for (id, row) in &slots.nodes {
@@ -202,6 +206,7 @@ fn policies(snapshot: &Snapshot, slots: &Slots, out: &mut Compiled) {
             mac: attachment.mac,
             flags: flags | if policy.is_some() { READY } else { 0 },
             limit,
+            mtu: snapshot.paths.pods,
             ..Pod::default()
         };
         if policy.is_some() {

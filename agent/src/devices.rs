@@ -12,7 +12,10 @@ use std::{
 use abi::config::GATEWAY_MAC;
 use ipnetwork::IpNetwork;
 
-use crate::netlink::{End, Link, Netlink, NetlinkError};
+use crate::{
+    mtu::DoesNotFit,
+    netlink::{End, Link, Netlink, NetlinkError},
+};
 
 /// The host's side of the pair that leads to pods and Services.
 pub const HOST: &str = "weft_host";
@@ -22,10 +25,6 @@ pub const NET: &str = "weft_net";
 pub const VXLAN: &str = "weft_vxlan";
 /// UDP port of the overlay, as flannel and Cilium use it on Linux.
 pub const VXLAN_PORT: u16 = 8472;
-/// Outer Ethernet, IPv4, UDP and VXLAN headers.
-pub const VXLAN_OVERHEAD: u32 = 50;
-/// The same with an outer IPv6 header.
-pub const VXLAN_OVERHEAD_V6: u32 = 70;
 /// Sources of flows that come back to where they started. IPv6 has no link-local form of it: such an address needs a device
 /// beside it. So it is a local one (RFC 4193) with the same digits.
 pub const HAIRPIN: [IpAddr; 2] =
@@ -78,12 +77,15 @@ pub enum DevicesError {
     /// The kernel says that a device which was just made is not there.
     #[error("the device {0} is gone again")]
     Gone(&'static str),
+    /// `--mtu` does not go with the NIC.
+    #[error(transparent)]
+    Mtu(#[from] DoesNotFit),
     /// A request failed.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
 }
 
-/// Makes what is missing.
+/// Makes what is missing; `pod_mtu` says what the NIC leaves for pods.
 ///
 /// # Errors
 /// [`DevicesError`].
@@ -92,9 +94,10 @@ pub async fn ensure(
     device: &str,
     own: &[IpAddr],
     ranges: &[IpNetwork],
+    pod_mtu: impl Fn(&Link) -> Result<u32, DoesNotFit>,
 ) -> Result<Devices, DevicesError> {
     let (nic, reason) = nic(netlink, device, own).await?;
-    let pod_mtu = pod_mtu(&nic, own);
+    let pod_mtu = pod_mtu(&nic)?;
     let host = pair(netlink, pod_mtu).await?;
     let net = found(netlink, NET).await?;
     let vxlan = vxlan(netlink, pod_mtu).await?;
@@ -127,12 +130,6 @@ pub async fn ensure(
 pub async fn remove(netlink: &Netlink) -> Result<(), NetlinkError> {
     netlink.remove(HOST).await?;
     netlink.remove(VXLAN).await
-}
-
-/// What is left for pods behind a NIC of a node with these addresses: overlays go by IPv4 where both ends have it.
-pub fn pod_mtu(nic: &Link, own: &[IpAddr]) -> u32 {
-    let overhead = if own.iter().any(IpAddr::is_ipv4) { VXLAN_OVERHEAD } else { VXLAN_OVERHEAD_V6 };
-    nic.mtu.saturating_sub(overhead).max(1_280)
 }
 
 /// The device that carries the node's address, and why it is that one.

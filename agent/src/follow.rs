@@ -1,9 +1,14 @@
 //! The node's devices and addresses as they change: what the kernel tells over rtnetlink is looked at anew.
 //!
-//! Addresses of the host go into the tables, the NIC's MTU goes onto our devices and the pods'. A NIC that is another one
+//! Addresses of the host go into the tables; what the NIC and the routes to other nodes leave goes onto our devices and the
+//! pods' as their MTU, which their routes take from them. A NIC that is another one
 //! than at the start, and a node whose address is another, need programs with other settings: the agent says so and ends,
 //! and whoever keeps it starts one that reads them afresh. Traffic goes on meanwhile.
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::StreamExt;
 use objects::{Node, Store};
@@ -12,15 +17,18 @@ use crate::{
     Shared, Started,
     devices::{self, Devices},
     engine::InForce,
+    mtu::{self, Paths, Peer},
     netlink::{self, Netlink, NetlinkError},
-    routing::{self, Routing},
-    snapshot::NodeFacts,
+    routing,
+    snapshot::{NodeFacts, Snapshot},
 };
 
 /// Changes come in bursts: a device that comes up tells several times.
 const GATHER: Duration = Duration::from_millis(200);
 /// Also without being told: the kernel drops messages for a listener that is slow.
 const ANYWAY: Duration = Duration::from_secs(60);
+/// Where something could not be looked at yet.
+const SOON: Duration = Duration::from_secs(1);
 
 /// What the agent cannot follow while it runs.
 #[derive(Debug, thiserror::Error)]
@@ -52,21 +60,41 @@ pub enum FollowError {
 /// [`FollowError`]: a fresh start is needed.
 pub async fn run(shared: &Arc<Shared>) -> Result<(), FollowError> {
     let netlink = Netlink::open()?;
-    let args = &shared.args;
-    let mut changes = netlink::changes(args.routing != Routing::Vxlan || args.accept_native)?;
+    let mut changes = netlink::changes()?;
+    let mut underlay = Underlay::default();
     let mut nodes = Nodes { in_force: shared.in_force.clone(), known: shared.inbox.snapshot().nodes };
     loop {
+        if let Some(started) = shared.started.get() {
+            look(shared, started, &netlink, &mut underlay).await?;
+        }
         tokio::select! {
             // The end of the stream is the end of its socket: then the clock and the objects are left.
             Some(()) = changes.next() => {}
             () = nodes.change(shared) => {}
-            () = tokio::time::sleep(ANYWAY) => {}
+            () = tokio::time::sleep(underlay.patience(shared)) => {}
         }
         tokio::time::sleep(GATHER).await;
         while let Ok(Some(())) = tokio::time::timeout(Duration::ZERO, changes.next()).await {}
-        if let Some(started) = shared.started.get() {
-            look(shared, started, &netlink).await?;
-        }
+    }
+}
+
+/// What was read of the routes to other nodes. Their number is the cluster's, so reading takes at most a fiftieth of the time.
+#[derive(Default)]
+struct Underlay {
+    peers: Vec<Peer>,
+    nic: u32,
+    read: Option<(Instant, Duration)>,
+    owed: bool,
+}
+
+impl Underlay {
+    fn patience(&self, shared: &Shared) -> Duration {
+        if self.owed || shared.started.get().is_none() { SOON } else { ANYWAY }
+    }
+
+    fn is_due(&self, peers: &[Peer], nic: u32) -> bool {
+        let rested = self.read.is_none_or(|(at, took)| at.elapsed() >= 50 * took);
+        rested || self.peers != peers || self.nic != nic
     }
 }
 
@@ -92,7 +120,16 @@ impl Nodes {
     }
 }
 
-async fn look(shared: &Shared, started: &Started, netlink: &Netlink) -> Result<(), FollowError> {
+fn peers(snapshot: &Snapshot) -> Vec<Peer> {
+    mtu::peers(&snapshot.node.own, &snapshot.node.name, &snapshot.nodes)
+}
+
+async fn look(
+    shared: &Shared,
+    started: &Started,
+    netlink: &Netlink,
+    underlay: &mut Underlay,
+) -> Result<(), FollowError> {
     let facts = shared.inbox.snapshot().node;
     let now = shared.own_addresses();
     if !now.is_empty() && now != facts.own {
@@ -113,7 +150,7 @@ async fn look(shared: &Shared, started: &Started, netlink: &Netlink) -> Result<(
             routing::look(shared, netlink, &nic).await;
             let others = devices::others(netlink, &nic, &shared.args.device, &facts.own).await;
             let others = others.unwrap_or_else(|_| devices.others.clone());
-            mtu(shared, started, netlink, Devices { nic, others, ..devices }).await;
+            sizes(shared, started, netlink, (Devices { nic, others, ..devices }, underlay)).await;
             Ok(())
         }
         // It is away for now, as while it is configured anew; the kernel tells when it is back.
@@ -131,18 +168,43 @@ fn addresses(shared: &Shared, facts: &NodeFacts, now: Vec<IpAddr>) {
     }
 }
 
-/// Our devices and the pods' get what the NIC leaves them.
-async fn mtu(shared: &Shared, started: &Started, netlink: &Netlink, devices: Devices) {
-    let facts = shared.inbox.snapshot().node;
-    let pod_mtu = devices::pod_mtu(&devices.nic, &facts.own);
+/// Our devices and the pods' get what the underlay leaves them.
+async fn sizes(shared: &Shared, started: &Started, netlink: &Netlink, (devices, underlay): (Devices, &mut Underlay)) {
+    let snapshot = shared.inbox.snapshot();
+    let peers = peers(&snapshot);
+    underlay.owed = !underlay.is_due(&peers, devices.nic.mtu);
+    if underlay.owed {
+        *started.devices.write().expect("no holder panics") = devices;
+        return;
+    }
+    let begun = Instant::now();
+    let paths = match mtu::routes::read(netlink, &devices.nic, &snapshot, shared.args.mtu).await {
+        Ok(paths) => paths,
+        Err(error) => {
+            tracing::warn!(error = crate::chain(&error), "the routes to other nodes cannot be read");
+            return;
+        }
+    };
+    *underlay = Underlay { peers, nic: devices.nic.mtu, read: Some((begun, begun.elapsed())), owed: false };
+    let pod_mtu = paths.pods;
     if pod_mtu != devices.pod_mtu {
-        tracing::info!(nic = devices.nic.mtu, pods = pod_mtu, "the MTU of the node's network device has changed");
+        tracing::info!(nic = devices.nic.mtu, pods = pod_mtu, "the MTU that the underlay leaves has changed");
         for link in [&devices.host, &devices.net, &devices.vxlan] {
             if let Err(error) = netlink.set_mtu(link, pod_mtu).await {
                 tracing::warn!(error = crate::chain(&error), "the MTU of our own device cannot be changed");
             }
         }
-        started.pods.set_mtu(pod_mtu).await;
     }
+    let larger = started.pods.fit(pod_mtu).await;
     *started.devices.write().expect("no holder panics") = Devices { pod_mtu, ..devices };
+    let paths = Paths { larger, ..paths };
+    let known = shared.inbox.snapshot().paths;
+    let mut now = paths.clone();
+    now.remember(&known);
+    if *known != now {
+        shared.inbox.change(|state| {
+            now.remember(&state.paths); // What was measured meanwhile.
+            state.paths = Arc::new(now);
+        });
+    }
 }

@@ -31,6 +31,7 @@ pub mod ipam;
 pub mod issues;
 pub mod load;
 pub mod metrics;
+pub mod mtu;
 pub mod names;
 pub mod netlink;
 pub mod netns;

@@ -328,17 +328,19 @@ impl Netlink {
     }
 }
 
-/// Tells whenever a device or an address of this namespace changes, or with `routes` a route; several changes may come as
-/// one.
+/// Tells whenever a device, an address or a route of this namespace changes; several changes may come as one.
 ///
 /// # Errors
 /// No socket.
-pub fn changes(routes: bool) -> Result<impl futures::Stream<Item = ()> + Unpin, NetlinkError> {
+pub fn changes() -> Result<impl futures::Stream<Item = ()> + Unpin, NetlinkError> {
     let failed = |source| NetlinkError { operation: "listen to", object: "rtnetlink".into(), source };
-    let mut groups = vec![MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
-    if routes {
-        groups.extend([MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route]);
-    }
+    let groups = [
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+    ];
     let (connection, _, messages) = rtnetlink::new_multicast_connection(&groups).map_err(failed)?;
     tokio::spawn(connection);
     Ok(messages.map(|_| ()))

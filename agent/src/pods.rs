@@ -31,6 +31,7 @@ use crate::{
 mod error;
 mod interface;
 mod leftovers;
+mod size;
 mod wishes;
 
 pub use error::PodError;
@@ -183,37 +184,6 @@ impl Pods {
         Ok((entry, made))
     }
 
-    /// Gives every interface, and those that come, another MTU. Best effort: what refuses is said and goes on as it is.
-    pub async fn set_mtu(&self, mtu: u32) {
-        self.mtu.store(mtu, Ordering::Relaxed);
-        for entry in self.entries() {
-            let _held = self.hold(&entry.container_id, &entry.ifname).await;
-            if let Err(error) = self.resize(&entry, mtu).await {
-                let pod = format!("{}/{}", entry.namespace, entry.name);
-                tracing::warn!(
-                    pod,
-                    mtu,
-                    error = crate::chain(&error),
-                    "the MTU of a pod's interface cannot be changed"
-                );
-            }
-        }
-    }
-
-    async fn resize(&self, entry: &Entry, mtu: u32) -> Result<(), PodError> {
-        if let Some(link) = self.netlink.link(&entry.device).await? {
-            self.netlink.set_mtu(&link, mtu).await?;
-        }
-        let ifname = entry.ifname.clone();
-        let inside = move |netlink: Netlink| async move {
-            match netlink.link(&ifname).await? {
-                Some(link) => Ok(netlink.set_mtu(&link, mtu).await?),
-                None => Ok(()),
-            }
-        };
-        Ok(netns::within(Path::new(&entry.netns), inside).await?)
-    }
-
     /// Everyone who has an address.
     pub fn entries(&self) -> Vec<Entry> {
         self.ledger().entries().to_vec()
@@ -308,7 +278,7 @@ impl Pods {
         netlink.set_up(&link).await?;
         // It may have changed since the pair was made.
         if self.mtu() != mtu {
-            self.resize(entry, self.mtu()).await?;
+            self.resize(entry, &Link { mtu, ..link.clone() }, self.mtu()).await?;
         }
         Ok(link)
     }

@@ -38,8 +38,9 @@ use crate::{
     ipam::{IpamError, Ledger},
     issues,
     load::{self, LoadError},
+    mtu,
     names::Addresses,
-    netlink::{Netlink, NetlinkError},
+    netlink::{Link, Netlink, NetlinkError},
     pods::{PodError, Pods},
     preflight::{self, PreflightError},
     routing::{self, Routing},
@@ -177,7 +178,9 @@ async fn start(
     let netlink = Netlink::open()?;
     let own = addresses(shared).await;
     let ranges: Vec<_> = args.cluster_cidr.iter().chain(&args.service_cidr).copied().collect();
-    let devices = devices::ensure(&netlink, &args.device, &own, &ranges).await?;
+    let peers = mtu::peers(&own, &args.node_name, &shared.inbox.snapshot().nodes);
+    let pod_mtu = |nic: &Link| mtu::at_start(args.mtu, nic, &own, &peers);
+    let devices = devices::ensure(&netlink, &args.device, &own, &ranges, pod_mtu).await?;
     let mut programs = load::load(&args.bpffs, &settings(shared, &own, &devices), args.attach)?;
     let ring = programs.events()?;
     if args.datapath_log {
@@ -218,6 +221,7 @@ async fn start(
     tracing::info!(pods = recovered, "hooks are attached");
     tokio::spawn(events::read(ring, shared.clone(), shared.events.clone()));
     tokio::spawn(sweep(shared.clone()));
+    tokio::spawn(mtu::probe::run(shared.clone()));
     let (node, inbox, in_force) = (args.node_name.clone(), shared.inbox.clone(), shared.in_force.clone());
     tokio::spawn(issues::tell(client.clone(), node, inbox, in_force));
     tokio::spawn(condition::keep(client.clone(), shared.clone()));

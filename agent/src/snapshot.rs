@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use objects::{EndpointSlice, Key, Namespace, NetworkPolicy, Node, Pod, Service, Store};
 
 use crate::{netlink::Hop, routing::Routing};
+use crate::mtu::Paths;
 
 /// Objects of the cluster and facts of this node at one moment. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub attachments: Arc<Vec<Attachment>>,
     /// This node.
     pub node: Arc<NodeFacts>,
+    /// How large packets may be.
+    pub paths: Arc<Paths>,
 }
 
 /// What does not change while the agent runs.

@@ -99,6 +99,7 @@ pub fn run_stage(
         Stage::Policy => policy::judge(tables, state),
         Stage::Route => route::choose(tables, kernel, state),
         Stage::Record => record::keep(tables, kernel, state),
-        Stage::Finish => rewrite::finish(tables, state, outcome).map(|()| Step::Done),
+        Stage::Finish => rewrite::finish(tables, kernel, state, outcome).map(|()| Step::Done),
+        Stage::TooBig => Err(DropReason::TooBig), // Wants the bytes: [`crate::too_big::answer`].
     }
 }

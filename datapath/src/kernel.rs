@@ -1,4 +1,5 @@
 //! What the kernel lends to the stages, apart from the tables.
+use crate::Packet;
 use abi::{Addr, flow::Tuple};
 
 /// Where an overlay packet came from, as its outer header said.
@@ -24,6 +25,11 @@ pub trait Kernel {
     fn sender(&self) -> [u8; 6];
     /// The outer header that the overlay device took off this packet.
     fn tunnel(&self) -> Option<Tunnel>;
+    /// Bytes of the longest packet that this one becomes on a wire, link header included: stacks hand down many segments
+    /// as one packet, which is cut up at the very end.
+    fn segment(&self, packet: &Packet) -> u32;
+    /// IPv4's flag that forbids to split the packet.
+    fn dont_fragment(&self) -> bool;
     /// True if a socket of the host would take a packet of this tuple.
     fn socket_takes(&self, tuple: &Tuple, proto: u8) -> bool;
 }

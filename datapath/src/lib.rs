@@ -33,6 +33,7 @@ pub mod state;
 pub mod step;
 pub mod tables;
 pub mod timeout;
+pub mod too_big;
 
 pub use kernel::Kernel;
 pub use parse::{Frame, Packet};

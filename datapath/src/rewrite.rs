@@ -1,5 +1,5 @@
 //! The last stage of every way: a flow's row → verdict and edits.
-use crate::{Outcome, Packet, Stage, State, Step, Tables, limit, native};
+use crate::{Kernel, Outcome, Packet, Stage, State, Step, Tables, limit, native, too_big};
 use abi::{
     Addr, DropReason,
     config::VNI_POD,
@@ -12,6 +12,7 @@ use abi::{
 #[inline(always)]
 pub fn plan(
     tables: &impl Tables,
+    kernel: &impl Kernel,
     value: &FlowValue,
     direction: usize,
     packet: &Packet,
@@ -19,7 +20,7 @@ pub fn plan(
 ) -> Result<(), DropReason> {
     outcome.edits.to = value.to;
     outcome.edits.translate = value.flags & PAIRED != 0;
-    go(tables, &value.legs[direction & 1], packet, outcome)
+    go(tables, kernel, &value.legs[direction & 1], packet, outcome)
 }
 
 /// The same on the slow path: leaves it to [`finish`].
@@ -33,15 +34,26 @@ pub fn leave(state: &mut State, way: Leg, to: Tuple, flags: u32) -> Step {
 
 /// The last stage of the slow path.
 #[inline(always)]
-pub fn finish(tables: &impl Tables, state: &State, outcome: &mut Outcome) -> Result<(), DropReason> {
+pub fn finish(
+    tables: &impl Tables,
+    kernel: &impl Kernel,
+    state: &State,
+    outcome: &mut Outcome,
+) -> Result<(), DropReason> {
     limit::spend(tables, state.sender, state.packet.len, state.now)?;
     outcome.edits.to = state.to;
     outcome.edits.translate = state.translate != 0;
-    go(tables, &state.way, &state.packet, outcome)
+    go(tables, kernel, &state.way, &state.packet, outcome)
 }
 
 #[inline(always)]
-fn go(tables: &impl Tables, leg: &Leg, packet: &Packet, outcome: &mut Outcome) -> Result<(), DropReason> {
+fn go(
+    tables: &impl Tables,
+    kernel: &impl Kernel,
+    leg: &Leg,
+    packet: &Packet,
+    outcome: &mut Outcome,
+) -> Result<(), DropReason> {
     let missing = DropReason::TableMissing;
     outcome.edits.decrement = leg.flags & DECREMENT != 0;
     if outcome.edits.decrement && packet.ttl <= 1 {
@@ -75,5 +87,6 @@ fn go(tables: &impl Tables, leg: &Leg, packet: &Packet, outcome: &mut Outcome) -
         NEXT_NIC => outcome.ifindex = leg.target,
         _ => {}
     }
-    Ok(())
+    // All that most packets ever see of this.
+    if packet.len > too_big::ALWAYS_FITS { too_big::check(tables, kernel, leg, packet, outcome) } else { Ok(()) }
 }

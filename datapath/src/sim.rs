@@ -6,7 +6,8 @@ use crate::{
     Kernel, Outcome, Packet, Stage, State, Step, Verdict, hook,
     kernel::Tunnel,
     neighbour,
-    parse::{Headers, parse},
+    parse::{Headers, TCP, parse},
+    too_big::{self, Message},
 };
 use abi::{
     Addr, DropReason,
@@ -71,6 +72,10 @@ pub struct Node {
     pub buckets: RefCell<BTreeMap<PodId, u64>>,
     /// `POD_FLOWS`.
     pub pod_flows: RefCell<BTreeMap<PodId, i64>>,
+    /// `REPLIES`.
+    pub replies: RefCell<BTreeMap<PodId, u64>>,
+    /// Payload of each segment that packets are cut into at last; 0: they are whole.
+    pub gso_size: u32,
     /// Rows that fit into `FLOWS`; none: any number.
     pub flow_room: Option<usize>,
     /// Jiffies.
@@ -158,6 +163,20 @@ impl Node {
             step = hook::run_stage(stage, self, &kernel, &mut answer.state, &mut outcome);
         }
         answer.verdict = match step {
+            Err(DropReason::TooBig) => {
+                if answer.stages.is_empty() {
+                    answer.state.start(at, &packet, self, &kernel);
+                }
+                answer.state.mtu = outcome.mtu;
+                answer.stages.push(Stage::TooBig);
+                let mut message = Message::default();
+                if too_big::answer(self, &frame, &answer.state, &mut message) {
+                    frame::too_big(&mut answer.frame, &message);
+                    Ok(Verdict::Reply)
+                } else {
+                    Err(DropReason::TooBig)
+                }
+            }
             Ok(Step::Done) => {
                 self.apply(&mut answer.frame, &packet, &outcome);
                 Ok(outcome.verdict())
@@ -212,6 +231,16 @@ impl Kernel for Lent<'_> {
 
     fn tunnel(&self) -> Option<Tunnel> {
         self.tunnel
+    }
+
+    fn segment(&self, packet: &Packet) -> u32 {
+        let data = self.bytes.get(packet.l4 as usize + 12).map_or(0, |byte| u32::from(byte >> 4) * 4);
+        let header = packet.l4 + if packet.proto == TCP { data } else { 8 };
+        if self.node.gso_size == 0 { packet.len } else { header + self.node.gso_size }
+    }
+
+    fn dont_fragment(&self) -> bool {
+        self.bytes.get(20).is_some_and(|byte| byte & 0x40 != 0)
     }
 
     fn socket_takes(&self, tuple: &Tuple, proto: u8) -> bool {

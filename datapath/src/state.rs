@@ -62,6 +62,8 @@ pub struct State {
     pub recorded: u32,
     /// An [`abi::event::Kept`], or 0: the packet's flow has proven itself and stays half-open all the same.
     pub kept: u32,
+    /// For [`crate::too_big`]: bytes from the network header on that would fit.
+    pub mtu: u32,
     /// Room for a row on its way into a table.
     pub key: FlowKey,
     /// Room for a row on its way into a table.
@@ -88,6 +90,7 @@ impl State {
         self.way = Leg::default();
         self.translate = 0;
         self.masquerade = 0;
+        self.mtu = 0;
         self.source = 0;
         self.dest = 0;
         self.sender = 0;

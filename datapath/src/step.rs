@@ -27,7 +27,7 @@ pub enum Verdict {
         /// VNI.
         vni: u32,
     },
-    /// Back to the pod that sent it, as the answer to what it asked.
+    /// Back to who sent it: the answer to what it asked, or why it cannot go on.
     Reply,
     /// Out by the NIC; the kernel finds the neighbour.
     Nic {
@@ -70,6 +70,10 @@ pub struct Outcome {
     pub tunnel: Addr,
     /// VNI.
     pub vni: u32,
+    /// The packet is larger than the way's MTU and may be split: only the overlay device can carry it.
+    pub oversize: bool,
+    /// With [`abi::DropReason::TooBig`]: bytes from the network header on that would fit.
+    pub mtu: u32,
     /// The edits.
     pub edits: Edits,
 }
@@ -115,6 +119,8 @@ pub enum Stage {
     Finish = 5,
     /// [`crate::hook::read`]: the first of packets whose headers the hook program does not read to the end.
     Read = 6,
+    /// [`crate::too_big::answer`]: the packet is dropped, and its sender told why.
+    TooBig = 7,
 }
 
 /// The answer of a stage; its error is the drop.

@@ -63,6 +63,10 @@ pub trait Tables {
     fn bucket(&self, id: PodId) -> u64;
     /// Sets that, unless it is not `old` any more (then false).
     fn swap_bucket(&self, id: PodId, old: u64, new: u64) -> bool;
+    /// When a pod may be told in full measure again; row 0 is for all who are no pods of this node.
+    fn replies(&self, id: PodId) -> u64;
+    /// Sets that, unless it is not `old` any more (then false).
+    fn swap_replies(&self, id: PodId, old: u64, new: u64) -> bool;
 
     /// Rows of `FLOWS` that count against a pod's quota; may be below zero for a while.
     fn pod_flows(&self, id: PodId) -> i64;

@@ -40,6 +40,14 @@ pub fn run(context: &TcContext, at: Hook) -> i32 {
     let mut outcome = Outcome::default();
     match hook::enter(at, &Maps, &skb, &packet, &mut outcome) {
         Ok(Step::Done) => finish(&skb, number, &packet, &outcome),
+        Err(DropReason::TooBig) => {
+            if let Some(state) = scratch() {
+                state.start(at, &packet, &Maps, &skb);
+                state.mtu = outcome.mtu;
+                go_on(context, Stage::TooBig);
+            }
+            discard(&skb, number, &packet, DropReason::TooBig, None)
+        }
         Err(reason) => discard(&skb, number, &packet, reason, None),
         Ok(step) => {
             if let Some(state) = scratch() {
@@ -79,6 +87,7 @@ pub fn go_on(context: &TcContext, stage: Stage) {
         Stage::Record => jump(context, Stage::Record, [0_u16; 2]),
         Stage::Finish => jump(context, Stage::Finish, [0_u8; 3]),
         Stage::Read => jump(context, Stage::Read, [0_u8; 5]),
+        Stage::TooBig => jump(context, Stage::TooBig, [0_u8; 7]),
     }
 }
 

@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use core::mem::{MaybeUninit, size_of};
 use datapath::{
-    Frame, Kernel, Tables,
+    Frame, Kernel, Packet, Tables,
     kernel::Tunnel,
     parse::{TCP, UDP},
 };
@@ -98,6 +98,25 @@ impl Kernel for Skb {
         let answer = unsafe { bpf_skb_get_tunnel_key(self.skb(), &raw mut key, size, flags) };
         // SAFETY: IPv6 was asked for; network byte order.
         (answer == 0).then(|| Tunnel { source: Addr(unsafe { key.__bindgen_anon_1.remote_ipv6 }), vni: key.tunnel_id })
+    }
+
+    #[inline(always)]
+    fn segment(&self, packet: &Packet) -> u32 {
+        // SAFETY: a field of the program's context.
+        let payload = unsafe { (*self.skb()).gso_size };
+        if payload == 0 {
+            return packet.len;
+        }
+        let transport = match packet.proto {
+            TCP => self.far_word(packet.l4 as usize + 12).map_or(0, |word| u32::from(word.to_ne_bytes()[0] >> 4) * 4),
+            _ => 8,
+        };
+        packet.l4 + transport + payload
+    }
+
+    #[inline(always)]
+    fn dont_fragment(&self) -> bool {
+        self.byte(20).is_some_and(|flags| flags & 0x40 != 0)
     }
 
     #[inline(always)]

@@ -21,6 +21,7 @@ mod tables;
 mod tell;
 mod to_netdev;
 mod to_pod;
+mod too_big;
 
 /// Never reached: nothing in the programs panics, or the verifier would refuse the call.
 #[panic_handler]

@@ -63,6 +63,8 @@ pub static PROGS: ProgramArray = ProgramArray::with_max_entries(map::PROGS.max_e
 #[map]
 pub static BUCKETS: Array<u64> = Array::with_max_entries(map::BUCKETS.max_entries, 0);
 #[map]
+pub static REPLIES: Array<u64> = Array::with_max_entries(map::REPLIES.max_entries, 0);
+#[map]
 pub static LIMITS: PerCpuArray<Limit> = PerCpuArray::with_max_entries(abi::verdict::REASONS, 0);
 #[map]
 pub static SCRATCH: PerCpuArray<State> = PerCpuArray::with_max_entries(1, 0);

@@ -21,7 +21,10 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use aya_log_ebpf::debug;
-use datapath::{Outcome, Stage, State, Step, conntrack, hook, neighbour, policy, record, rewrite, route};
+use datapath::{
+    Outcome, Stage, State, Step, conntrack, hook, neighbour, policy, record, rewrite, route,
+    too_big::{self, Message},
+};
 
 #[classifier]
 pub fn slow_flow(context: TcContext) -> i32 {
@@ -70,8 +73,13 @@ pub fn slow_finish(context: TcContext) -> i32 {
     };
     let at = state.hook & (HOOKS - 1);
     let mut outcome = Outcome::default();
-    match rewrite::finish(&Maps, state, &mut outcome) {
+    match rewrite::finish(&Maps, &skb, state, &mut outcome) {
         Ok(()) => finish(&skb, at, &state.packet, &outcome),
+        Err(DropReason::TooBig) => {
+            state.mtu = outcome.mtu;
+            go_on(&context, Stage::TooBig);
+            discard(&skb, at, &state.packet, DropReason::TooBig, None)
+        }
         Err(reason) => discard(&skb, at, &state.packet, reason, Some(state)),
     }
 }
@@ -97,6 +105,18 @@ pub fn slow_read(context: TcContext) -> i32 {
         Err(reason) => reason,
     };
     discard(&skb, state.hook, &state.packet, reason, Some(state))
+}
+
+/// Packets that do not fit their way: dropped, and their senders told.
+#[classifier]
+pub fn slow_too_big(context: TcContext) -> i32 {
+    let skb = Skb::new(&context);
+    let Some(state) = scratch() else {
+        return TC_ACT_SHOT;
+    };
+    let dropped = discard(&skb, state.hook & (HOOKS - 1), &state.packet, DropReason::TooBig, None);
+    let mut message = Message::default();
+    if too_big::answer(&Maps, &skb, state, &mut message) { crate::too_big::send(&skb, &message) } else { dropped }
 }
 
 #[inline(always)]

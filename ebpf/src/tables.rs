@@ -1,6 +1,6 @@
 //! `datapath::Tables` for the maps: one method, one map.
 use crate::maps::{
-    BACKENDS, BUCKETS, CIDRS, CONFIG, FLOWS, FRAGS, HALFOPEN, NODES, PEERS, POD, POD_FLOWS, PODS, POLICY, ROUTES,
+    BACKENDS, BUCKETS, CIDRS, CONFIG, FLOWS, FRAGS, HALFOPEN, NODES, PEERS, POD, POD_FLOWS, PODS, POLICY, REPLIES, ROUTES,
     SERVICES, SETTINGS, SLOTS,
 };
 use abi::{
@@ -157,6 +157,24 @@ impl Tables for Maps {
             // SAFETY: a row of an array, aligned.
             unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(row, more as u64) };
         }
+    }
+
+    #[inline(always)]
+    fn replies(&self, id: PodId) -> u64 {
+        let Some(row) = REPLIES.get_ptr(id) else {
+            return 0;
+        };
+        // SAFETY: a row of an array; one aligned load, so old or new and never half of each.
+        unsafe { core::ptr::read_volatile(row) }
+    }
+
+    #[inline(always)]
+    fn swap_replies(&self, id: PodId, old: u64, new: u64) -> bool {
+        let Some(row) = REPLIES.get_ptr_mut(id) else {
+            return true;
+        };
+        // SAFETY: a row of an array, aligned.
+        unsafe { atomic_cxchg::<u64, { AtomicOrdering::Relaxed }, { AtomicOrdering::Relaxed }>(row, old, new).1 }
     }
 
     #[inline(always)]

@@ -12,6 +12,8 @@ mod lab;
 mod native;
 #[path = "prog_run/rows.rs"]
 mod rows;
+#[path = "netns/sizes.rs"]
+mod sizes;
 #[path = "../../datapath/tests/scenarios/world.rs"]
 mod world;
 
@@ -82,12 +84,6 @@ fn every_way(attach: Attach) {
     for way @ (client, server, at, to, seen) in WAYS {
         let (at, to, seen) = (endpoint(at), endpoint(to), lab::place(seen));
         for (name, exchange) in [("tcp", tcp as exchange::Exchange), ("udp", udp)] {
-            // For the same reason as the lab's: a node's own datagrams are as large as its NIC lets them be.
-            let forwarded = [("node-2", "pod-c", "30081"), ("outside", "node-2", "30083")];
-            let large = |way: &(&str, &str, &str)| (way.0, way.1) == (*client, *server) && to.ends_with(way.2);
-            if bench::v6() && name == "udp" && forwarded.iter().any(large) {
-                continue;
-            }
             match exchange(client, server, at, to) {
                 Ok(peer) if peer.to_string() == seen => {}
                 other => failed.push(format!("{name} {way:?}: {other:?}")),

@@ -32,7 +32,7 @@ fn every_program_loads() {
 fn every_program_loads_with_logging() {
     let mut settings = world::settings();
     settings.features |= abi::config::FEATURE_LOG;
-    assert_eq!(KernelNode::load(settings).sizes().len(), 13);
+    assert_eq!(KernelNode::load(settings).sizes().len(), abi::event::Hook::ALL.len() + abi::map::STAGES.len());
 }
 
 /// Every scenario in IPv4.

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use abi::{
     Addr,
-    route::{LOCAL, NATIVE, NodeId, SEGMENT, TAKES_NATIVE},
+    route::{LOCAL, NATIVE, NodeId, SEGMENT, SPLITS, TAKES_NATIVE},
 };
 use objects::{Issue, Key, Node};
 
@@ -38,7 +38,7 @@ pub(super) fn decide(snapshot: &Snapshot, ids: &BTreeMap<&str, NodeId>, out: &mu
         if row.flags & LOCAL != 0 {
             continue;
         }
-        (row.flags, row.next) = (0, [Addr::ANY; 2]);
+        (row.flags, row.next) = (row.flags & SPLITS, [Addr::ANY; 2]);
         for (family, v4) in [true, false].into_iter().enumerate() {
             let Some((way, issue)) = way(&snapshot.node, node, v4) else { continue };
             let flags = [(way.next.is_some(), NATIVE), (way.takes, TAKES_NATIVE), (way.segment, SEGMENT)];

@@ -1,4 +1,6 @@
 //! What changes on the node while the agent runs: its MTU and its addresses.
+use std::net::UdpSocket;
+
 use agent_api::{
     AgentClient,
     v1::{RouteListRequest, StatusReply, StatusRequest, route_list_reply::Route},
@@ -61,10 +63,11 @@ async fn routes(node: &Node) -> Vec<Route> {
     AgentClient::new(node.channel().await).route_list(RouteListRequest {}).await.expect("served").into_inner().routes
 }
 
-fn other_node(api: &Api, ip: &str, range: &str) {
+/// Another node, as its object says; `range` is its pods'.
+fn other_node(api: &Api, name: &str, ip: &str, range: &str) {
     let addresses = json!([{ "type": "InternalIP", "address": ip }]);
     let status = json!({ "addresses": addresses });
-    api.put(NODES, json!({ "metadata": { "name": "n2" }, "spec": { "podCIDR": range }, "status": status }));
+    api.put(NODES, json!({ "metadata": { "name": name }, "spec": { "podCIDR": range }, "status": status }));
 }
 
 /// Waits until the way to the other node is this one.
@@ -82,12 +85,12 @@ async fn goes(node: &Node, way: &str, via: &str, why: &str) {
 fn ways_to_other_nodes_are_followed() {
     on_a_node(|directory, _outside| async move {
         let node = Node::start(&directory, &["--routing", "native"]).await;
-        other_node(&node.api, "172.31.0.2", "10.244.1.0/24");
+        other_node(&node.api, "n2", "172.31.0.2", "10.244.1.0/24");
         goes(&node, "native", "172.31.0.2", "on a segment with this node by nic0").await;
         let list = routes(&node).await;
         let row = list.iter().find(|row| row.prefix == "10.244.1.0/24").expect("a row");
         assert_eq!((&*row.node, &*row.way, &*row.via), ("n2", "native", "172.31.0.2"));
-        other_node(&node.api, "172.31.7.2", "10.244.1.0/24");
+        other_node(&node.api, "n2", "172.31.7.2", "10.244.1.0/24");
         goes(&node, "native", "172.31.0.2", "the kernel's route to 10.244.1.0/24").await; // The default route.
         sh("ip route add 10.244.1.0/24 via 172.31.0.9 dev nic0");
         goes(&node, "native", "172.31.0.9", "the kernel's route").await;
@@ -97,7 +100,7 @@ fn ways_to_other_nodes_are_followed() {
         let issue = status(&node).await.issues.into_iter().find(|issue| issue.name == "n2").expect("an issue");
         assert!(issue.message.starts_with("NoRoute: ") && issue.message.contains("--routing auto"), "{issue:?}");
         sh("ip route add default via 172.31.0.2");
-        other_node(&node.api, "172.31.7.2", "10.244.9.0/24");
+        other_node(&node.api, "n2", "172.31.7.2", "10.244.9.0/24");
         goes(&node, "native", "172.31.0.2", "the kernel's route to 10.244.9.0/24").await;
         assert!(routes(&node).await.iter().all(|row| row.prefix != "10.244.1.0/24"), "the old range is gone");
     });
@@ -138,5 +141,54 @@ fn another_nic_and_another_address_are_followed() {
         node.restart().await;
         assert_eq!(status(&node).await.device.expect("a device").address, "172.31.0.44");
         reaches(&a, b_address, 8080, a_address);
+    });
+}
+
+async fn told(node: &Node, name: &str, part: &str) -> bool {
+    status(node).await.issues.iter().any(|issue| issue.name == name && issue.message.contains(part))
+}
+
+/// What the pod's kernel does with a large datagram to that address: how many bytes it now knows to fit.
+fn learned(pod: &Namespace, to: &'static str) -> Option<String> {
+    pod.within(move || {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a port");
+        let _ = socket.send_to(&[0; 1_400], (to, 9));
+        let output = std::process::Command::new("ip").args(["route", "get", to]).output().expect("iproute2");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.split(" mtu ").nth(1).and_then(|rest| rest.split_whitespace().next()).map(str::to_owned)
+    })
+}
+
+#[test]
+fn paths_to_other_nodes_are_followed() {
+    on_a_node(|directory, outside| async move {
+        let mut node = Node::start(&directory, &[]).await;
+        let (a, _) = node.pod("a").await;
+        // Another node's route is smaller: every pod of this node keeps to it, until the route is as large as others.
+        other_node(&node.api, "n3", "172.31.0.3", "10.244.3.0/24");
+        until("the node", async || node.table("NODES").await.contains("172.31.0.3 generation 1 mtu 1450 splits")).await;
+        for (route, pods) in [("mtu 1400", 1_350), ("", 1_450)] {
+            sh(&format!("ip route replace 172.31.0.3 dev nic0 {route}"));
+            until("the MTU", async || status(&node).await.pod_mtu == pods).await;
+            assert_eq!((mtu_of("weft_host"), mtu_in(&a)), (pods.to_string(), pods.to_string()));
+        }
+        // It answers nothing, so nothing is said of it.
+        assert!(!told(&node, "n3", "MTU").await);
+        // Another one's device is smaller, and says nothing of it (a veth leaves room for a VLAN tag's four bytes): the
+        // agent finds out, says so, and what is too large for it is refused.
+        outside.run("ip link set wire0 mtu 1400");
+        other_node(&node.api, "n2", "172.31.0.2", "10.244.2.0/24");
+        until("the finding", async || told(&node, "n2", "Packets of 1404 bytes get through").await).await;
+        assert!(told(&node, "n2", "or start the agent of this node with --mtu 1354").await);
+        until("the row", async || node.table("NODES").await.contains("172.31.0.2 generation 1 mtu 1354\n")).await;
+        until("the pod to know", async || learned(&a, "10.244.2.9").as_deref() == Some("1354")).await;
+        assert_eq!(learned(&a, "10.244.3.9"), None, "what goes elsewhere may be as large as ever");
+        // The remedy: pods of before follow what another agent is told.
+        node.extra = &["--mtu", "1354"];
+        node.restart().await;
+        until("the MTU", async || mtu_in(&a) == "1354").await;
+        until("the device", async || mtu_of("weft_vxlan") == "1354").await;
+        until("the row", async || node.table("NODES").await.contains("172.31.0.2 generation 1 mtu 1354\n")).await;
+        assert!(!told(&node, "n2", "Packets of").await, "what is remedied is not told");
     });
 }

@@ -4,6 +4,7 @@ use crate::{
     neighbour::Advertisement,
     parse::{ETHERNET, FIRST, ICMP, ICMPV6, KIND_ERROR, LATER, TCP, UDP, WHOLE, is_icmp},
     step::Edits,
+    too_big::{Message, QUOTE},
 };
 use abi::{Addr, flow::Tuple};
 use std::{ops::Range, vec, vec::Vec};
@@ -228,6 +229,21 @@ pub(super) fn advertise(bytes: &mut [u8], advertisement: &Advertisement, gateway
     for (byte, new) in bytes[ETHERNET..].iter_mut().zip(words) {
         *byte = new;
     }
+}
+
+/// Turns a packet into what its sender is told of it.
+pub(super) fn too_big(bytes: &mut Vec<u8>, message: &Message) {
+    let (to, from): ([u8; 6], [u8; 6]) = (array(&bytes[6..12]), array(&bytes[..6]));
+    let words = message.words[..message.len / 4].iter().flat_map(|word| word.to_ne_bytes());
+    bytes.truncate(ETHERNET + QUOTE);
+    bytes.splice(ETHERNET..ETHERNET, words);
+    relink(bytes, to, from);
+}
+
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut array = [0; N];
+    array.copy_from_slice(bytes);
+    array
 }
 
 fn write(bytes: &mut [u8], at: &Range<usize>, addr: Addr) {

@@ -120,6 +120,15 @@ impl Tables for Node {
         *self.pod_flows.borrow_mut().entry(id).or_default() += more;
     }
 
+    fn replies(&self, id: PodId) -> u64 {
+        self.replies.borrow().get(&id).copied().unwrap_or(0)
+    }
+
+    fn swap_replies(&self, id: PodId, _old: u64, new: u64) -> bool {
+        self.replies.borrow_mut().insert(id, new);
+        true
+    }
+
     fn flow(&self, key: &FlowKey) -> Option<Entry> {
         look(&self.flows, key, true)
     }

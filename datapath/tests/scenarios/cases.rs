@@ -23,6 +23,8 @@ mod host_ports;
 mod native;
 #[path = "policies.rs"]
 mod policies;
+#[path = "sizes.rs"]
+mod sizes;
 #[path = "states.rs"]
 mod states;
 pub(crate) use families::*;
@@ -30,6 +32,7 @@ pub(crate) use fragments::*;
 pub(crate) use host_ports::*;
 pub(crate) use native::*;
 pub(crate) use policies::*;
+pub(crate) use sizes::*;
 pub(crate) use states::*;
 
 pub(super) const HOST: From = From::Host;

@@ -5,7 +5,7 @@ use super::{
     world::{A, B, POD_A, POD_B, service},
 };
 use abi::{flow::PROMOTED, timeout::Timeout};
-use datapath::parse::TCP;
+use datapath::parse::{TCP, UDP};
 
 const HZ: u64 = 250;
 
@@ -122,4 +122,25 @@ fn one_half_keeps_the_other() {
     t.udp(From::Pod(B), back).gives(Seen::Pod(A), "10.96.0.14:53 > 10.244.1.2:9");
     later(&mut t, 500);
     t.udp(From::Pod(B), back).gives(Seen::Pod(A), "10.244.1.3:5353 > 10.244.1.2:9"); // A flow of its own now.
+}
+
+/// A pod that does not listen is told 50 times at once and then 1,000 times a second; other pods are told all the same.
+#[test]
+fn answers_are_rationed() {
+    let mut t = Test::<Model>::new();
+    t.0.change(|node| node.nodes.get_mut(&2).unwrap().mtu = 1_300);
+    let told = |t: &mut Test<Model>, from: From, source: &str| {
+        let mut packet = Test::<Model>::make(&format!("{source}:1 > 10.244.2.2:53"), UDP, 0).bytes();
+        packet.resize(1_400, 0);
+        let bytes: [u8; 2] = 1_386_u16.to_be_bytes();
+        packet[16..18].copy_from_slice(&bytes);
+        (0..200).filter(|_| t.raw(from, &packet).seen == Seen::Reply).count()
+    };
+    assert_eq!(told(&mut t, From::Pod(A), "10.244.1.2"), 50);
+    assert_eq!(told(&mut t, From::Pod(A), "10.244.1.2"), 0);
+    assert_eq!(told(&mut t, From::Pod(B), "10.244.1.3"), 50);
+    t.0.change(|node| node.now += 5); // 20 ms.
+    assert_eq!(told(&mut t, From::Pod(A), "10.244.1.2"), 20);
+    later(&mut t, 3_600);
+    assert_eq!(told(&mut t, From::Pod(A), "10.244.1.2"), 50);
 }

@@ -1,6 +1,10 @@
 //! A client and a server in namespaces: bytes there and back, and whom the server saw.
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    errno::Errno,
+    sched::{CloneFlags, setns},
+};
 use std::{
+    collections::HashSet,
     fs::File,
     io::{self, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -12,6 +16,8 @@ use std::{
 pub(crate) type Exchange = fn(&'static str, &'static str, &'static str, &'static str) -> io::Result<IpAddr>;
 
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Without an answer a datagram is sent once more.
+const AGAIN: Duration = Duration::from_millis(300);
 /// Enough for large segments and several windows.
 const BYTES: usize = 400_000;
 /// Of datagrams; the last goes in pieces.
@@ -85,7 +91,8 @@ fn payload() -> Vec<u8> {
     (0..BYTES).map(|index| (index * 7 % 251) as u8).collect()
 }
 
-/// Over UDP, a few datagrams; the service ports of the lab are the same for both.
+/// Over UDP, a few datagrams; the service ports of the lab are the same for both. A datagram that gets no answer is sent
+/// again: the first one may be what a sender learns by how much the way carries.
 pub(crate) fn udp(
     client: &'static str,
     server: &'static str,
@@ -96,30 +103,48 @@ pub(crate) fn udp(
     socket.set_read_timeout(Some(PATIENCE))?;
     let served = thread::spawn(move || -> io::Result<IpAddr> {
         let mut buffer = [0; 9000];
-        let mut seen = None;
-        for _ in SIZES {
+        let mut sizes = HashSet::new();
+        loop {
             let (length, peer) = socket.recv_from(&mut buffer)?;
             socket.send_to(&buffer[..length], peer)?;
-            seen = Some(peer.ip());
+            sizes.insert(length);
+            if sizes.len() == SIZES.len() {
+                // The last answer, too, may tell how much its way carries.
+                socket.set_read_timeout(Some(AGAIN * 2))?;
+                while let Ok((length, peer)) = socket.recv_from(&mut buffer) {
+                    socket.send_to(&buffer[..length], peer)?;
+                }
+                return Ok(peer.ip());
+            }
         }
-        seen.ok_or_else(|| io::Error::other("nobody"))
     });
     let talk = within(client, move || -> io::Result<()> {
         let to: SocketAddr = to.parse().unwrap();
         let any = if to.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
         let socket = UdpSocket::bind((any, 0))?;
         socket.connect(to)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        let mut buffer = [0; 9000];
-        for size in SIZES {
-            socket.send(&payload()[..size])?;
-            let length = socket.recv(&mut buffer)?;
-            if buffer[..length] != payload()[..size] {
-                return Err(io::Error::other(format!("{length} bytes came back")));
-            }
-        }
-        Ok(())
+        socket.set_read_timeout(Some(AGAIN))?;
+        SIZES.into_iter().try_for_each(|size| ask(&socket, size))
     });
     talk.join().unwrap()?;
     served.join().unwrap()
+}
+
+/// Sends a datagram until it comes back whole.
+fn ask(socket: &UdpSocket, size: usize) -> io::Result<()> {
+    let mut buffer = [0; 9000];
+    let start = std::time::Instant::now();
+    loop {
+        let sent = socket.send(&payload()[..size]);
+        let told = |error: &io::Error| {
+            error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(Errno::EMSGSIZE as i32)
+        };
+        match sent.and_then(|_| socket.recv(&mut buffer)) {
+            Ok(length) if buffer[..length] == payload()[..size] => return Ok(()),
+            Ok(_) if start.elapsed() < PATIENCE => {} // The second answer to an earlier one.
+            Ok(length) => return Err(io::Error::other(format!("{length} bytes came back"))),
+            Err(error) if told(&error) && start.elapsed() < PATIENCE => {}
+            Err(error) => return Err(error),
+        }
+    }
 }

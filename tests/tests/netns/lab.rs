@@ -12,7 +12,7 @@ use abi::{
     event::{Counter, HOOKS, Hook},
     map,
     pod::{HOST, PodId, READY},
-    route::LOCAL,
+    route::{LOCAL, SPLITS},
 };
 use aya::{
     Ebpf, EbpfLoader,
@@ -48,6 +48,7 @@ pub(crate) enum Attach {
 struct Loaded {
     name: &'static str,
     ebpf: Ebpf,
+    tables: Node,
     _stages: ProgramArray<aya::maps::MapData>,
 }
 
@@ -73,11 +74,6 @@ impl Lab {
         ip("link add fabric type bridge");
         ip("link set fabric up");
         machine("outside", &place("172.31.0.2"));
-        if v6() {
-            // What a node forwards to another must fit with the outer header: nobody is told yet that it does not, and
-            // an outer IPv6 header is not split on the way.
-            ip(&format!("-n outside route add fd00::ac1f:0/121 dev eth0 mtu {}", mtu()));
-        }
         let nodes = vec![node("node-1", 1, PODS_1, attach), node("node-2", 2, PODS_2, attach)];
         Lab { nodes }
     }
@@ -87,6 +83,14 @@ impl Lab {
         let node = &mut self.nodes[number as usize - 1];
         let mut rows: Array<_, [u8; 64]> = node.ebpf.map_mut(map::NODES.name).unwrap().try_into().unwrap();
         rows.set(id, <[u8; 64]>::try_from(row.as_bytes()).unwrap(), 0).unwrap();
+    }
+
+    /// Changes both nodes' tables.
+    pub(crate) fn change(&mut self, change: impl Fn(u32, &mut Node)) {
+        for (node, number) in self.nodes.iter_mut().zip(1..) {
+            change(number, &mut node.tables);
+            rows::write(&mut node.ebpf, &node.tables);
+        }
     }
 
     /// What the programs dropped, for a failing test's report.
@@ -124,16 +128,16 @@ fn mtu() -> u32 {
 }
 
 /// What `ip` wants behind an IPv6 address, that it may be used at once.
-fn at_once() -> &'static str {
+pub(crate) fn at_once() -> &'static str {
     if v6() { " nodad" } else { "" }
 }
 
-fn ip(arguments: &str) {
+pub(crate) fn ip(arguments: &str) {
     let done = Command::new("ip").args(arguments.split(' ')).output().expect("the ip command");
     assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-fn with_bits(address: &str, bits: u32) -> String {
+pub(crate) fn with_bits(address: &str, bits: u32) -> String {
     format!("{address}/{}", if v6() { 96 + bits } else { bits })
 }
 
@@ -225,7 +229,12 @@ fn tables(number: u32, pods: &[PodAt]) -> Node {
         (node.settings.host4, host.addr4) = (own, own);
     }
     for (id, row) in &mut node.nodes {
-        row.flags = if *id == number { LOCAL } else { 0 };
+        // Of outer packets the kernel splits IPv4's.
+        (row.flags, row.mtu) = match (*id == number, v6()) {
+            (true, _) => (LOCAL, 1_500),
+            (false, true) => (0, mtu()),
+            (false, false) => (SPLITS, mtu()),
+        };
     }
     for (_, address, id, index) in pods {
         world::pod(&mut node, *id, address, *index, READY);
@@ -280,7 +289,7 @@ fn load(name: &'static str, number: u32, node: &Node, pods: Vec<String>, attach:
         hook(&mut ebpf, "to_netdev", "eth0", TcAttachType::Egress, attach);
         ebpf
     });
-    Loaded { name, ebpf: ebpf.join().unwrap(), _stages: stages }
+    Loaded { name, ebpf: ebpf.join().unwrap(), tables: node.clone(), _stages: stages }
 }
 
 fn hook(ebpf: &mut Ebpf, name: &str, device: &str, at: TcAttachType, attach: Attach) {

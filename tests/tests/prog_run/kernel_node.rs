@@ -144,6 +144,7 @@ impl Bench for KernelNode {
     fn send(&mut self, at: Hook, ifindex: u32, bytes: &[u8], tunnel: Option<Tunnel>) -> (Seen, Vec<u8>) {
         let mut context = [0; SK_BUFF];
         context[IFINDEX..IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
+        context[GSO_SIZE..GSO_SIZE + 4].copy_from_slice(&self.node.gso_size.to_ne_bytes());
         let program = if let Some(tunnel) = tunnel {
             context[CB..CB + 16].copy_from_slice(&tunnel.source.bytes());
             context[CB + 16..CB + 20].copy_from_slice(&tunnel.vni.to_ne_bytes());
@@ -151,7 +152,7 @@ impl Bench for KernelNode {
         } else {
             classifier(&self.ebpf, at.name())
         };
-        let (mut out, mut after) = ([0; 512], [0; SK_BUFF]);
+        let (mut out, mut after) = ([0; 4096], [0; SK_BUFF]);
         let mut options = TestRunOptions::new();
         options.data_in = Some(bytes);
         options.data_out = Some(&mut out);
@@ -181,10 +182,11 @@ impl Bench for KernelNode {
     }
 }
 
-/// Size of `struct __sk_buff`, and where two of its fields lie.
+/// Size of `struct __sk_buff`, and where some of its fields lie.
 const SK_BUFF: usize = 192;
 const IFINDEX: usize = 40;
 const CB: usize = 48;
+const GSO_SIZE: usize = 176;
 
 /// A socket of the host that takes such packets.
 fn open((tuple, proto): &(abi::flow::Tuple, u8)) -> Socket {

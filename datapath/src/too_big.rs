@@ -1,0 +1,188 @@
+//! Packets that do not fit their way, and what their senders are told (RFC 792, RFC 1191; RFC 4443 section 3.2).
+//!
+//! Comes after every other decision, at the end of both paths: [`check`] by `rewrite`, and only for packets that are longer
+//! than every way's least. Rows of `NODES` say what fits towards each node, so the way's headers are accounted for where
+//! the rows are compiled, and not here. [`answer`] is a stage of its own: the message is written in place over the packet,
+//! whose first bytes it quotes as the sender wrote them.
+use crate::{
+    Frame, Kernel, Outcome, Packet, State, Tables, checksum,
+    parse::{ETHERNET, ICMP, ICMPV6, KIND_FLOW, LATER},
+};
+use abi::{
+    Addr, DropReason,
+    event::Hook,
+    flow::{Leg, NEXT_NIC, NEXT_NODE, NEXT_POD},
+    pod::QUEUED,
+    route::SPLITS,
+};
+
+/// Bytes, link header included, that fit every way: no way has less than IPv6's least MTU.
+pub const ALWAYS_FITS: u32 = ETHERNET as u32 + 1_280;
+/// Bytes of the packet that are quoted: the headers, IPv4's with all of its options, and more than the eight bytes after.
+pub const QUOTE: usize = 120;
+/// Nanoseconds of a second.
+const SECOND: u64 = 1_000_000_000;
+/// As Linux limits all of its own ICMP messages (`icmp_msgs_per_sec`), but here for each pod.
+const PER_SECOND: u64 = 1_000;
+/// At once, after a while without any (`icmp_msgs_burst`).
+const BURST: u64 = 50;
+
+/// The headers of the message, as words in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Message {
+    /// The network header and eight bytes of ICMP.
+    pub words: [u32; 12],
+    /// Bytes of them: 28 or 48.
+    pub len: usize,
+}
+
+/// Refuses a packet that does not fit the way of `leg`.
+#[inline(always)]
+pub fn check(
+    tables: &impl Tables,
+    kernel: &impl Kernel,
+    leg: &Leg,
+    packet: &Packet,
+    outcome: &mut Outcome,
+) -> Result<(), DropReason> {
+    let (mtu, splits) = match leg.next {
+        NEXT_NODE => match tables.node(leg.target) {
+            // Nobody behind the programs splits what goes without an outer header.
+            Some(node) if outcome.next == NEXT_NIC => (node.bare_mtu(), false),
+            Some(node) => (node.mtu, node.flags & SPLITS != 0),
+            None => (0, false),
+        },
+        // The one NIC whose MTU is known; another one's is the kernel's business.
+        NEXT_NIC if leg.target == tables.setting(|s| &s.nic_ifindex) => {
+            tables.node(tables.setting(|s| &s.node)).map_or((0, false), |node| (node.mtu, false))
+        }
+        // Without a queue the pod gets it past its device, whatever its size.
+        NEXT_POD => {
+            tables.pod(leg.target).map_or((0, false), |pod| (if pod.flags & QUEUED == 0 { 0 } else { pod.mtu }, false))
+        }
+        _ => (0, false),
+    };
+    if mtu == 0 || kernel.segment(packet) <= mtu + ETHERNET as u32 {
+        return Ok(());
+    }
+    if splits && packet.v6 == 0 && !kernel.dont_fragment() {
+        outcome.oversize = true;
+        return Ok(());
+    }
+    outcome.mtu = mtu;
+    Err(DropReason::TooBig)
+}
+
+/// Fills in what the sender is told of its packet; false if it must not be told, or has been told enough.
+///
+/// IPv4 packets that could have been split are answered like others: nothing on this way splits them, and a sender that
+/// splits by itself (Linux does for large datagrams) then makes smaller pieces.
+#[inline(always)]
+pub fn answer(tables: &impl Tables, frame: &impl Frame, state: &State, message: &mut Message) -> bool {
+    let packet = &state.packet;
+    // RFC 1122 section 3.2.2, RFC 4443 section 2.4: nothing about errors, and nothing that cannot name its flow.
+    if packet.kind != KIND_FLOW || packet.fragment == LATER || packet.len < (ETHERNET + QUOTE) as u32 {
+        return false;
+    }
+    // What came by the overlay cannot be answered by the device that it came by.
+    if !state.at(Hook::FromPod) && !state.at(Hook::FromHost) && !state.at(Hook::FromNetdev) {
+        return false;
+    }
+    let mut quoted = 0;
+    let mut at = 0;
+    while at < QUOTE {
+        let Some(word) = frame.far_word(ETHERNET + at) else {
+            return false;
+        };
+        quoted += u64::from(word);
+        at += 4;
+    }
+    if !may_tell(tables, tables.pod_of(&packet.source), state.now) {
+        return false;
+    }
+    let from = speaker(tables, state);
+    if packet.v6 != 0 {
+        ipv6(&from, &packet.source, state.mtu, quoted, message);
+    } else {
+        ipv4(&from, &packet.source, state.mtu, quoted, message);
+    }
+    true
+}
+
+/// Who says it: the node. The host takes nothing from its own address, and gets it from the hairpin's; so does a pod of a
+/// family that the node has no address of.
+#[inline(always)]
+fn speaker(tables: &impl Tables, state: &State) -> Addr {
+    let v6 = state.packet.v6 != 0;
+    let own = if v6 { tables.setting(|s| &s.host6) } else { tables.setting(|s| &s.host4) };
+    if state.at(Hook::FromHost) || own == Addr::ANY {
+        return if v6 { tables.setting(|s| &s.hairpin6) } else { tables.setting(|s| &s.hairpin4) };
+    }
+    own
+}
+
+/// A bucket per pod, kept as [`crate::limit`] keeps its own. Whoever loses a race for it is not told this time.
+#[inline(always)]
+fn may_tell(tables: &impl Tables, id: u32, jiffies: u64) -> bool {
+    let hertz = tables.setting(|s| &s.jiffies_per_second);
+    if hertz == 0 {
+        return true;
+    }
+    let now = jiffies.wrapping_mul(SECOND / u64::from(hertz));
+    let latest = now.wrapping_add(BURST * (SECOND / PER_SECOND));
+    let full = tables.replies(id);
+    let next = (if full < now || full > latest { now } else { full }).wrapping_add(SECOND / PER_SECOND);
+    next <= latest && tables.swap_replies(id, full, next)
+}
+
+const fn word(bytes: [u8; 4]) -> u32 {
+    u32::from_ne_bytes(bytes)
+}
+
+/// Destination unreachable, fragmentation needed (type 3, code 4); precedence as Linux gives its own.
+#[inline(always)]
+fn ipv4(from: &Addr, to: &Addr, mtu: u32, quoted: u64, message: &mut Message) {
+    const LENGTH: [u8; 2] = (28 + QUOTE as u16).to_be_bytes();
+    let (from, to) = (from.v4_word(), to.v4_word());
+    let first = word([0x45, 0xc0, LENGTH[0], LENGTH[1]]);
+    let second = word([0, 0, 0x40, 0]);
+    let third = [64, ICMP, 0, 0];
+    let sum = u64::from(first) + u64::from(second) + u64::from(word(third)) + u64::from(from) + u64::from(to);
+    let [low, high] = (!checksum::fold16(sum)).to_ne_bytes();
+    let [.., a, b] = mtu.to_be_bytes();
+    let (kind, size) = (word([3, 4, 0, 0]), word([0, 0, a, b]));
+    let [icmp_low, icmp_high] = (!checksum::fold16(quoted + u64::from(kind) + u64::from(size))).to_ne_bytes();
+    message.words[0] = first;
+    message.words[1] = second;
+    message.words[2] = word([third[0], third[1], low, high]);
+    message.words[3] = from;
+    message.words[4] = to;
+    message.words[5] = word([3, 4, icmp_low, icmp_high]);
+    message.words[6] = size;
+    message.len = 28;
+}
+
+/// Packet too big (type 2).
+#[inline(always)]
+fn ipv6(from: &Addr, to: &Addr, mtu: u32, quoted: u64, message: &mut Message) {
+    const LENGTH: [u8; 2] = (8 + QUOTE as u16).to_be_bytes();
+    let (kind, size) = (word([2, 0, 0, 0]), mtu.to_be());
+    let mut sum = quoted + u64::from(kind) + u64::from(size);
+    sum += u64::from(word([0, 0, LENGTH[0], LENGTH[1]])) + u64::from(word([0, 0, 0, ICMPV6]));
+    sum += u64::from(from.0[0]) + u64::from(from.0[1]) + u64::from(from.0[2]) + u64::from(from.0[3]);
+    sum += u64::from(to.0[0]) + u64::from(to.0[1]) + u64::from(to.0[2]) + u64::from(to.0[3]);
+    let [low, high] = (!checksum::fold16(sum)).to_ne_bytes();
+    message.words[0] = word([0x60, 0, 0, 0]);
+    message.words[1] = word([LENGTH[0], LENGTH[1], ICMPV6, 64]);
+    message.words[2] = from.0[0];
+    message.words[3] = from.0[1];
+    message.words[4] = from.0[2];
+    message.words[5] = from.0[3];
+    message.words[6] = to.0[0];
+    message.words[7] = to.0[1];
+    message.words[8] = to.0[2];
+    message.words[9] = to.0[3];
+    message.words[10] = word([2, 0, low, high]);
+    message.words[11] = size;
+    message.len = 48;
+}
