@@ -88,11 +88,15 @@ impl Kernel for Skb {
         if payload == 0 {
             return packet.len;
         }
-        let transport = match packet.proto {
-            TCP => self.far_word(packet.l4 as usize + 12).map_or(0, |word| u32::from(word.to_ne_bytes()[0] >> 4) * 4),
-            _ => 8,
+        // At constant places, since the stack of the last stage has no room for a copy; after IPv4 options or extension
+        // headers, of which stacks make no segments, TCP counts as having no options.
+        let data = match packet.l4 {
+            34 => self.byte(46),
+            54 => self.byte(66),
+            _ => None,
         };
-        packet.l4 + transport + payload
+        let tcp = u32::from(data.unwrap_or(0x50) >> 4) * 4;
+        packet.l4 + if packet.proto == TCP { tcp } else { 8 } + payload
     }
 
     #[inline(always)]
