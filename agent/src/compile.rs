@@ -16,7 +16,7 @@ use policy::LocalPod;
 
 use crate::{
     cni::wishes::Rate,
-    mtu::{self, Way},
+    mtu::{self, Outer},
     slots::{self, LOCAL_NODE, Places, Slots, node_is_free, pod_is_free},
     snapshot::{Attachment, Snapshot, of_family},
     tables::{Table, Tables, masked},
@@ -111,7 +111,7 @@ fn nodes<'a>(snapshot: &'a Snapshot, slots: &Slots, out: &mut Compiled) -> BTree
             wanted.insert(tunnel, &key.name);
         }
     }
-    let fits = |to: &Addr| snapshot.paths.towards((*to).into(), Way::overlay(to));
+    let fits = |to: &Addr| snapshot.paths.towards((*to).into(), Outer::overlay(to));
     for (tunnel, name) in &wanted {
         if let Some((id, row)) = places.kept(|row| row.tunnel == *tunnel && row.flags & LOCAL == 0) {
             let (mtu, splits) = fits(tunnel);

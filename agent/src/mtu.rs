@@ -6,7 +6,10 @@
 //! [`Paths`] into rows of `NODES` and into issues, each with its remedy.
 use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
 
-use abi::{Addr, route::{OVERHEAD, SPLITS}};
+use abi::{
+    Addr,
+    route::{OVERHEAD, SPLITS},
+};
 use objects::{Issue, Key, Node, Store};
 
 use crate::{
@@ -20,32 +23,32 @@ pub mod routes;
 /// IPv6's least MTU (RFC 8200 section 5): no way of ours has less.
 pub const LEAST: u32 = 1_280;
 /// What is left of the largest packet there is, behind the largest outer header.
-pub const MOST: u32 = 65_535 - Way::Vxlan6.overhead();
+pub const MOST: u32 = 65_535 - Outer::Vxlan6.overhead();
 
-/// How packets get to another node.
+/// What is put before packets on their way to another node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Way {
+pub enum Outer {
     /// As they are.
-    Direct,
+    None,
     /// In VXLAN over IPv4.
     Vxlan4,
     /// In VXLAN over IPv6.
     Vxlan6,
 }
 
-impl Way {
+impl Outer {
     /// Bytes that the way takes of the underlay's MTU.
     pub const fn overhead(self) -> u32 {
         match self {
-            Way::Direct => 0,
-            Way::Vxlan4 => OVERHEAD[0],
-            Way::Vxlan6 => OVERHEAD[1],
+            Outer::None => 0,
+            Outer::Vxlan4 => OVERHEAD[0],
+            Outer::Vxlan6 => OVERHEAD[1],
         }
     }
 
     /// The overlay's, by the address at its other end.
-    pub const fn overlay(to: &Addr) -> Way {
-        if to.is_v4() { Way::Vxlan4 } else { Way::Vxlan6 }
+    pub const fn overlay(to: &Addr) -> Outer {
+        if to.is_v4() { Outer::Vxlan4 } else { Outer::Vxlan6 }
     }
 }
 
@@ -101,7 +104,7 @@ pub struct DoesNotFit {
     pub device: String,
     /// Its MTU.
     pub has: u32,
-    /// [`Way::overhead`].
+    /// [`Outer::overhead`].
     pub takes: u32,
 }
 
@@ -137,7 +140,7 @@ pub struct Peer {
     /// The address at the other end.
     pub address: IpAddr,
     /// How.
-    pub way: Way,
+    pub way: Outer,
 }
 
 /// The address by which another node is reached: IPv4 where both ends have it, as the other end decides too.
@@ -149,18 +152,18 @@ pub fn tunnel(own: &[IpAddr], node: &Node) -> Option<Addr> {
 /// All other nodes that are reached at all.
 pub fn peers(own: &[IpAddr], name: &str, nodes: &Store<Node>) -> Vec<Peer> {
     let others = nodes.iter().filter(|(key, _)| *key.name != *name);
-    let peer = |to: Addr| Peer { address: to.into(), way: Way::overlay(&to) };
+    let peer = |to: Addr| Peer { address: to.into(), way: Outer::overlay(&to) };
     others.filter_map(|(_, node)| tunnel(own, node)).map(peer).collect()
 }
 
 /// The way that a node with these addresses would have to another one like it.
-fn alone(own: &[IpAddr]) -> Way {
-    if own.iter().any(IpAddr::is_ipv4) { Way::Vxlan4 } else { Way::Vxlan6 }
+fn alone(own: &[IpAddr]) -> Outer {
+    if own.iter().any(IpAddr::is_ipv4) { Outer::Vxlan4 } else { Outer::Vxlan6 }
 }
 
 /// MTU of pods behind a NIC of that MTU, on a node with these addresses; `peers` with the underlay's MTU towards each.
-pub fn of_pods(setting: Setting, nic: u32, own: &[IpAddr], peers: impl Iterator<Item = (Way, u32)>) -> u32 {
-    let left = |(way, underlay): (Way, u32)| underlay.min(nic).saturating_sub(way.overhead()).clamp(LEAST, MOST);
+pub fn of_pods(setting: Setting, nic: u32, own: &[IpAddr], peers: impl Iterator<Item = (Outer, u32)>) -> u32 {
+    let left = |(way, underlay): (Outer, u32)| underlay.min(nic).saturating_sub(way.overhead()).clamp(LEAST, MOST);
     match setting {
         Setting::Fixed(mtu) => mtu,
         Setting::Auto => peers.map(left).min().unwrap_or_else(|| left((alone(own), nic))),
@@ -183,7 +186,7 @@ pub fn at_start(setting: Setting, nic: &Link, own: &[IpAddr], peers: &[Peer]) ->
 
 impl Paths {
     /// What fits towards a node, for its row of `NODES`, and the row's flags that say what becomes of larger packets.
-    pub fn towards(&self, address: IpAddr, way: Way) -> (u32, u32) {
+    pub fn towards(&self, address: IpAddr, way: Outer) -> (u32, u32) {
         if self.nic == 0 {
             return (0, 0);
         }
@@ -191,7 +194,7 @@ impl Paths {
         let route = known.map_or(self.nic, |path| path.route);
         let least = known.and_then(|path| path.measured).map_or(route, |measured| measured.min(route));
         // The kernel splits outer packets by what it knows itself, and only IPv4's.
-        let splits = if way == Way::Vxlan4 && least == route { SPLITS } else { 0 };
+        let splits = if way == Outer::Vxlan4 && least == route { SPLITS } else { 0 };
         (least.saturating_sub(way.overhead()).clamp(LEAST, MOST), splits)
     }
 
@@ -217,7 +220,7 @@ pub fn issues(snapshot: &Snapshot) -> Vec<Issue> {
     let mut takes = alone(&facts.own).overhead();
     for (key, node) in snapshot.nodes.iter().filter(|(key, _)| key.name != facts.name) {
         let Some(to) = tunnel(&facts.own, node) else { continue };
-        let (address, way) = (IpAddr::from(to), Way::overlay(&to));
+        let (address, way) = (IpAddr::from(to), Outer::overlay(&to));
         takes = takes.max(way.overhead());
         if let Some(path) = paths.to.get(&address)
             && let Some(message) = narrow(paths, address, way, *path)
@@ -245,7 +248,7 @@ pub fn issues(snapshot: &Snapshot) -> Vec<Issue> {
 }
 
 /// What is wrong with the way to a node, if it carries less than pods send.
-fn narrow(paths: &Paths, address: IpAddr, way: Way, path: Path) -> Option<String> {
+fn narrow(paths: &Paths, address: IpAddr, way: Outer, path: Path) -> Option<String> {
     let (fits, _) = paths.towards(address, way);
     let (route, pods, takes) = (path.route, paths.pods, way.overhead());
     if fits >= pods {

@@ -5,8 +5,8 @@ use abi::Addr;
 use ipnetwork::IpNetwork;
 use objects::{EndpointSlice, Key, Namespace, NetworkPolicy, Node, Pod, Service, Store};
 
-use crate::{netlink::Hop, routing::Routing};
 use crate::mtu::Paths;
+use crate::{netlink::Hop, routing::Routing};
 
 /// Objects of the cluster and facts of this node at one moment. Cheap to clone.
 #[derive(Clone, Debug, Default)]

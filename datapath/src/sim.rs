@@ -167,7 +167,7 @@ impl Node {
                 if answer.stages.is_empty() {
                     answer.state.start(at, &packet, self, &kernel);
                 }
-                answer.state.mtu = outcome.mtu;
+                answer.state.mtu = outcome.ifindex;
                 answer.stages.push(Stage::TooBig);
                 let mut message = Message::default();
                 if too_big::answer(self, &frame, &answer.state, &mut message) {

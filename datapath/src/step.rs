@@ -60,20 +60,19 @@ pub struct Edits {
 pub struct Outcome {
     /// A `NEXT_…` of [`abi::flow`]; 0 passes, too.
     pub next: u8,
-    /// Interface index of the pod's host end or of the NIC.
+    /// Interface index of the pod's host end or of the NIC. With [`abi::DropReason::TooBig`] bytes from the network header on
+    /// that would fit: one field more and programs that log have no stack left.
     pub ifindex: u32,
     /// The pod's own MAC address.
     pub mac: [u8; 6],
     /// The pod's device has a queue, which the packet must go through.
     pub queued: bool,
+    /// The packet is larger than the way's MTU and may be split: only the overlay device can carry it.
+    pub oversize: bool,
     /// Outer destination; of what leaves by the NIC its next hop, if that is not for the kernel to find.
     pub tunnel: Addr,
     /// VNI.
     pub vni: u32,
-    /// The packet is larger than the way's MTU and may be split: only the overlay device can carry it.
-    pub oversize: bool,
-    /// With [`abi::DropReason::TooBig`]: bytes from the network header on that would fit.
-    pub mtu: u32,
     /// The edits.
     pub edits: Edits,
 }

@@ -69,7 +69,7 @@ pub fn check(
         outcome.oversize = true;
         return Ok(());
     }
-    outcome.mtu = mtu;
+    outcome.ifindex = mtu;
     Err(DropReason::TooBig)
 }
 

@@ -40,15 +40,16 @@ pub fn run(context: &TcContext, at: Hook) -> i32 {
     let mut outcome = Outcome::default();
     match hook::enter(at, &Maps, &skb, &packet, &mut outcome) {
         Ok(Step::Done) => finish(&skb, number, &packet, &outcome),
-        Err(DropReason::TooBig) => {
-            if let Some(state) = scratch() {
+        Err(reason) => {
+            if matches!(reason, DropReason::TooBig)
+                && let Some(state) = scratch()
+            {
                 state.start(at, &packet, &Maps, &skb);
-                state.mtu = outcome.mtu;
+                state.mtu = outcome.ifindex;
                 go_on(context, Stage::TooBig);
             }
-            discard(&skb, number, &packet, DropReason::TooBig, None)
+            discard(&skb, number, &packet, reason, None)
         }
-        Err(reason) => discard(&skb, number, &packet, reason, None),
         Ok(step) => {
             if let Some(state) = scratch() {
                 state.start(at, &packet, &Maps, &skb);

@@ -2,7 +2,10 @@
 use crate::{maps::SETTINGS, packet::Skb, tables::Maps};
 use abi::{Addr, flow::Tuple};
 use aya_ebpf::{
-    bindings::{BPF_F_TUNINFO_IPV6, BPF_FIB_LOOKUP_OUTPUT, bpf_fib_lookup as FibParams, bpf_sock, bpf_sock_tuple, bpf_tunnel_key},
+    bindings::{
+        BPF_F_TUNINFO_IPV6, BPF_FIB_LOOKUP_OUTPUT, bpf_fib_lookup as FibParams, bpf_sock, bpf_sock_tuple,
+        bpf_tunnel_key,
+    },
     helpers::generated::{
         bpf_fib_lookup, bpf_get_prandom_u32, bpf_jiffies64, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_get_tunnel_key,
         bpf_skc_lookup_tcp,
@@ -107,11 +110,15 @@ impl Kernel for Skb {
         if payload == 0 {
             return packet.len;
         }
-        let transport = match packet.proto {
-            TCP => self.far_word(packet.l4 as usize + 12).map_or(0, |word| u32::from(word.to_ne_bytes()[0] >> 4) * 4),
-            _ => 8,
+        // At constant places, since the stack of the last stage has no room for a copy; after IPv4 options or extension
+        // headers, of which stacks make no segments, TCP counts as having no options.
+        let data = match packet.l4 {
+            34 => self.byte(46),
+            54 => self.byte(66),
+            _ => None,
         };
-        packet.l4 + transport + payload
+        let tcp = u32::from(data.unwrap_or(0x50) >> 4) * 4;
+        packet.l4 + if packet.proto == TCP { tcp } else { 8 } + payload
     }
 
     #[inline(always)]

@@ -75,12 +75,13 @@ pub fn slow_finish(context: TcContext) -> i32 {
     let mut outcome = Outcome::default();
     match rewrite::finish(&Maps, &skb, state, &mut outcome) {
         Ok(()) => finish(&skb, at, &state.packet, &outcome),
-        Err(DropReason::TooBig) => {
-            state.mtu = outcome.mtu;
-            go_on(&context, Stage::TooBig);
-            discard(&skb, at, &state.packet, DropReason::TooBig, None)
+        Err(reason) => {
+            if matches!(reason, DropReason::TooBig) {
+                state.mtu = outcome.ifindex;
+                go_on(&context, Stage::TooBig);
+            }
+            discard(&skb, at, &state.packet, reason, Some(state))
         }
-        Err(reason) => discard(&skb, at, &state.packet, reason, Some(state)),
     }
 }
 
@@ -145,9 +146,14 @@ fn run(context: &TcContext, body: impl FnOnce(&Skb, &mut State) -> Result<Step, 
 /// address the last four bytes, as IPv4's are written: more would not fit into the stack.
 #[inline(always)]
 fn log(context: &TcContext, state: &State, reason: u8) {
-    if setting(|s| &s.features) & FEATURE_LOG == 0 {
-        return;
+    if setting(|s| &s.features) & FEATURE_LOG != 0 {
+        write_log(context, state, reason);
     }
+}
+
+/// A call of its own: its buffers have no room on the stack of the stages.
+#[inline(never)]
+fn write_log(context: &TcContext, state: &State, reason: u8) {
     let (from, to) = (&state.packet.tuple, &state.flow);
     debug!(
         context,

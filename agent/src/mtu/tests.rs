@@ -29,7 +29,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 #[track_caller]
-fn pods(setting: Setting, nic: u32, own: &[&str], peers: &[(Way, u32)], expected: u32) {
+fn pods(setting: Setting, nic: u32, own: &[&str], peers: &[(Outer, u32)], expected: u32) {
     let own: Vec<IpAddr> = own.iter().map(|text| ip(text)).collect();
     assert_eq!(of_pods(setting, nic, &own, peers.iter().copied()), expected);
 }
@@ -42,19 +42,19 @@ fn pods_get_what_every_way_carries() {
     pods(Setting::Auto, 1_500, v6, &[], 1_430);
     pods(Setting::Auto, 1_500, both, &[], 1_450);
     // One peer without IPv4 is enough, and so is one with a smaller route; a larger route changes nothing.
-    pods(Setting::Auto, 1_500, both, &[(Way::Vxlan4, 1_500), (Way::Vxlan6, 1_500)], 1_430);
-    pods(Setting::Auto, 1_500, v4, &[(Way::Vxlan4, 1_500), (Way::Vxlan4, 1_400)], 1_350);
-    pods(Setting::Auto, 1_500, v4, &[(Way::Vxlan4, 9_000)], 1_450);
-    pods(Setting::Auto, 1_500, v4, &[(Way::Direct, 1_500)], 1_500);
-    pods(Setting::Auto, 1_500, v4, &[(Way::Direct, 1_500), (Way::Vxlan4, 1_500)], 1_450);
+    pods(Setting::Auto, 1_500, both, &[(Outer::Vxlan4, 1_500), (Outer::Vxlan6, 1_500)], 1_430);
+    pods(Setting::Auto, 1_500, v4, &[(Outer::Vxlan4, 1_500), (Outer::Vxlan4, 1_400)], 1_350);
+    pods(Setting::Auto, 1_500, v4, &[(Outer::Vxlan4, 9_000)], 1_450);
+    pods(Setting::Auto, 1_500, v4, &[(Outer::None, 1_500)], 1_500);
+    pods(Setting::Auto, 1_500, v4, &[(Outer::None, 1_500), (Outer::Vxlan4, 1_500)], 1_450);
     // Never less than IPv6 needs, never more than a packet can be.
     pods(Setting::Auto, 1_300, v4, &[], 1_280);
     pods(Setting::Auto, 65_536, v4, &[], MOST);
-    pods(Setting::Fixed(1_400), 1_500, v4, &[(Way::Vxlan4, 1_300)], 1_400);
+    pods(Setting::Fixed(1_400), 1_500, v4, &[(Outer::Vxlan4, 1_300)], 1_400);
 }
 
 #[track_caller]
-fn start(wanted: u32, nic: u32, peers: &[Way], expected: Result<u32, &str>) {
+fn start(wanted: u32, nic: u32, peers: &[Outer], expected: Result<u32, &str>) {
     let peers: Vec<Peer> = peers.iter().map(|way| Peer { address: ip("192.0.2.2"), way: *way }).collect();
     let nic = Link { name: "eth0".into(), index: 2, mac: [0; 6], mtu: nic, up: true };
     match (at_start(Setting::Fixed(wanted), &nic, &[ip("192.0.2.1")], &peers), expected) {
@@ -66,9 +66,9 @@ fn start(wanted: u32, nic: u32, peers: &[Way], expected: Result<u32, &str>) {
 #[test]
 fn a_fixed_mtu_must_fit_the_device() {
     start(1_450, 1_500, &[], Ok(1_450));
-    start(1_500, 1_500, &[Way::Direct], Ok(1_500));
+    start(1_500, 1_500, &[Outer::None], Ok(1_500));
     let text = "--mtu 1450 does not fit: eth0 has MTU 1500 and the way to other nodes takes 70 bytes of it; give 1430 at most, or auto";
-    start(1_450, 1_500, &[Way::Vxlan4, Way::Vxlan6], Err(text));
+    start(1_450, 1_500, &[Outer::Vxlan4, Outer::Vxlan6], Err(text));
     let text = "--mtu 1500 does not fit: eth0 has MTU 1500 and the way to other nodes takes 50 bytes of it; give 1450 at most, or auto";
     start(1_500, 1_500, &[], Err(text));
 }
@@ -83,7 +83,7 @@ fn paths(to: &[(&str, u32, Option<u32>)], pods: u32) -> Paths {
 #[track_caller]
 fn fits(paths: &Paths, address: &str, expected: (u32, u32)) {
     let address = ip(address);
-    assert_eq!(paths.towards(address, Way::overlay(&address.into())), expected);
+    assert_eq!(paths.towards(address, Outer::overlay(&address.into())), expected);
 }
 
 #[test]

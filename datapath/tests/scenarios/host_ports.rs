@@ -32,7 +32,12 @@ pub(crate) fn host_port_from_everywhere<T: Bench>() {
     }
     // From another node's pod, by the overlay.
     t.connect(
-        (From::Overlay("172.31.0.12"), "10.244.2.2:1 > 172.31.0.11:8081", Seen::Pod(B), "10.244.2.2:1 > 10.244.1.3:8080"),
+        (
+            From::Overlay("172.31.0.12"),
+            "10.244.2.2:1 > 172.31.0.11:8081",
+            Seen::Pod(B),
+            "10.244.2.2:1 > 10.244.1.3:8080",
+        ),
         (From::Pod(B), "10.244.1.3:8080 > 10.244.2.2:1", node2(VNI_POD), "172.31.0.11:8081 > 10.244.2.2:1"),
     );
     // From a pod of this node, and from the pod itself.
@@ -64,6 +69,5 @@ pub(crate) fn masquerade_leaves_promised_ports<T: Bench>() {
     t.change(|node| (node.settings.masquerade_first, node.settings.masquerade_last) = (30_080, 30_080));
     t.tcp(From::Pod(A), "10.244.1.2:3 > 172.31.0.2:80", SYN).drops(DropReason::NoPort);
     t.change(|node| (node.settings.masquerade_first, node.settings.masquerade_last) = (30_079, 30_079));
-    t.tcp(From::Pod(A), "10.244.1.2:3 > 172.31.0.2:80", SYN)
-        .gives(Seen::Nic(NIC), "172.31.0.11:30079 > 172.31.0.2:80");
+    t.tcp(From::Pod(A), "10.244.1.2:3 > 172.31.0.2:80", SYN).gives(Seen::Nic(NIC), "172.31.0.11:30079 > 172.31.0.2:80");
 }
