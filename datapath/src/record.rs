@@ -98,6 +98,9 @@ fn reserve(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> boo
     let proto = state.packet.proto;
     if state.tries > 0 || state.masquerade != 0 {
         another_port(tables, state, kernel.random());
+        if is_node_port(tables, u16::from_be(state.flow.sport)) {
+            return false;
+        }
     }
     let answer = state.flow.reversed();
     // Answers that come by the NIC to an address of this node could be a host socket's.
@@ -138,6 +141,12 @@ fn another_port(tables: &impl Tables, state: &mut State, random: u32) {
     if is_icmp(state.packet.proto) {
         state.flow.dport = state.flow.sport; // The identifier.
     }
+}
+
+/// The ranges meet if the node is told so; a node port's clients come first.
+#[inline(always)]
+fn is_node_port(tables: &impl Tables, port: u16) -> bool {
+    port >= tables.setting(|s| &s.node_port_first) && port <= tables.setting(|s| &s.node_port_last)
 }
 
 /// A row that nobody needs any more: it is expired, or our own.
