@@ -92,16 +92,20 @@ fn known(args: &Args, effort: &Effort) -> anyhow::Result<Table> {
     let heads: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut table = Table::new(&title("Established flows", &effort.sizes), &heads);
     let mut floor = Vec::new();
-    for way in WAYS.iter().filter(|way| !way.denied) {
+    for (way, v6) in both_families(WAYS.iter().filter(|way| !way.denied)) {
+        world::speak(v6);
         let mut rig = Rig::new(args, &effort.sizes)?;
         rig.establish(way, effort.sizes.flows)?;
         for (name, step) in way.measured {
             let (net, harness) = net_by_choice(&mut rig, way, *step, effort)?;
             floor = harness;
-            table.row(format!("Weft: {name}"), net.into_iter().map(Cell::whole).collect());
-            peers_of(name, effort, &mut table);
+            table.row(whose(name, v6), net.into_iter().map(Cell::whole).collect());
+            if !v6 {
+                peers_of(name, effort, &mut table);
+            }
         }
     }
+    world::speak(false);
     let empty = Rig::new(args, &Sizes { services: 1, peers: 1, flows: 0 })?.empty(effort.repeat)?;
     table.note(format!("net of the harness, which costs {} (the empty run alone {empty:.0})", listed(&floor)));
     let which = if args.least { "least" } else { "median" };
@@ -112,6 +116,15 @@ fn known(args: &Args, effort: &Effort) -> anyhow::Result<Table> {
     table.note("every packet was counted as passed on the established path, and none took the slow one");
     table.note(peers::SOURCE);
     Ok(table)
+}
+
+/// Each path in IPv4, and again in IPv6.
+fn both_families<'a>(ways: impl Iterator<Item = &'a Way>) -> impl Iterator<Item = (&'a Way, bool)> {
+    ways.flat_map(|way| [(way, false), (way, true)])
+}
+
+fn whose(path: &str, v6: bool) -> String {
+    format!("Weft{}: {path}", if v6 { " in IPv6" } else { "" })
 }
 
 /// What others cost on the same path; a figure only where its number of flows is the column's.
@@ -147,7 +160,8 @@ fn net_by_choice(rig: &mut Rig, way: &Way, step: Step, effort: &Effort) -> anyho
 /// First packets.
 fn first(args: &Args, effort: &Effort) -> anyhow::Result<Table> {
     let mut table = Table::new(&title("First packets", &effort.sizes), &["new flows", "half-open table full"]);
-    for way in WAYS.iter().filter(|way| way.opens) {
+    for (way, v6) in both_families(WAYS.iter().filter(|way| way.opens)) {
+        world::speak(v6);
         let mut rig = Rig::new(args, &effort.sizes)?;
         let sample = Sample { mode: NEW, count: 0, first: 0, repeat: effort.new_flows };
         let floor = settled(effort.samples, || rig.harness(way.syn, &sample))?;
@@ -166,8 +180,9 @@ fn first(args: &Args, effort: &Effort) -> anyhow::Result<Table> {
             next += effort.new_flows;
             Ok(ns)
         })?;
-        table.row(format!("Weft: {}", way.name), vec![Cell::whole(fresh - floor), Cell::whole(full - floor)]);
+        table.row(whose(way.name, v6), vec![Cell::whole(fresh - floor), Cell::whole(full - floor)]);
     }
+    world::speak(false);
     for peer in PEERS.iter().filter(|peer| peer.first) {
         table.row(
             format!("{}: {}", peer.whose, peer.path),

@@ -144,20 +144,16 @@ fn another_port(tables: &impl Tables, state: &mut State, random: u32) {
     }
 }
 
-/// True if the candidate is a host port or, where the two ranges meet, a node port: who asks there must not be taken for
-/// the flow's other end.
+/// True if the candidate is a host port, or may be a node port where the two ranges meet: who asks there must not be taken
+/// for the flow's other end.
 #[inline(always)]
 fn is_promised(tables: &impl Tables, state: &State) -> bool {
     let (addr, port, proto) = (state.flow.src, state.flow.sport, state.packet.proto);
-    if tables.service(&ServiceKey { addr, port, proto, scope: SCOPE_HOST_PORT }).is_some() {
+    let number = u16::from_be(port);
+    if number >= tables.setting(|s| &s.node_port_first) && number <= tables.setting(|s| &s.node_port_last) {
         return true;
     }
-    let number = u16::from_be(port);
-    if number < tables.setting(|s| &s.node_port_first) || number > tables.setting(|s| &s.node_port_last) {
-        return false;
-    }
-    let addr = Addr::wildcard(addr.is_v4());
-    tables.service(&ServiceKey { addr, port, proto, scope: SCOPE_NODE_PORT }).is_some()
+    tables.service(&ServiceKey { addr, port, proto, scope: SCOPE_HOST_PORT }).is_some()
 }
 
 /// A row that nobody needs any more: it is expired, or our own.

@@ -78,7 +78,7 @@ pub fn harness(context: TcContext) -> i32 {
         }
         let client = (flow as u16).to_be();
         let server = ((*plan).port.wrapping_add(flow >> 16) as u16).to_be();
-        let ports = (start + 34) as *mut u16;
+        let ports = if (*plan).v6 == 0 { (start + 34) as *mut u16 } else { (start + 54) as *mut u16 };
         let (source, destination) = if (*plan).back == 0 { (client, server) } else { (server, client) };
         *ports = source;
         *ports.add(1) = destination;

@@ -1,8 +1,8 @@
 //! What the harness does to the packet before each run: written by `bench`, read by `harness`, never shipped.
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Words of the packet that are restored before each run: link, IPv4 and TCP header, and two bytes more.
-pub(crate) const WORDS: usize = 7;
+/// Words of the packet that are restored before each run: link, IPv6 and TCP header, and six bytes more.
+pub(crate) const WORDS: usize = 10;
 
 /// Every run is flow `next`.
 pub(crate) const FIXED: u32 = 0;
@@ -11,7 +11,7 @@ pub(crate) const RANDOM: u32 = 1;
 /// Every run is the flow after the last run's.
 pub(crate) const NEW: u32 = 2;
 
-/// The one row of `PLAN`. 88 bytes.
+/// The one row of `PLAN`. 112 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub(crate) struct Plan {
@@ -31,8 +31,8 @@ pub(crate) struct Plan {
     pub(crate) tunnel_source: u32,
     /// Its VNI.
     pub(crate) vni: u32,
-    /// Zero.
-    pub(crate) pad: u32,
+    /// 1: the packet is IPv6.
+    pub(crate) v6: u32,
 }
 
-const _: () = assert!(size_of::<Plan>() == 88);
+const _: () = assert!(size_of::<Plan>() == 112);

@@ -18,6 +18,7 @@ use serde_json::json;
 use tonic::transport::Channel;
 
 mod api;
+mod flows;
 mod follow;
 mod lists;
 mod namespaces;

@@ -87,7 +87,7 @@ impl Rig {
                 ensure!(answer == REDIRECT, "{}: flags {:#x} answered {answer}", way.name, step.flags);
             }
         }
-        let rows = usize::try_from(flows)? * if way.translated { 2 } else { 1 };
+        let rows = usize::try_from(flows)? * if way.by_service() { 2 } else { 1 };
         let there = self.flows()?;
         ensure!(there == rows, "{}: {there} rows for {flows} flows opened in bursts of {AT_ONCE}", way.name);
         Ok(())
@@ -225,7 +225,7 @@ impl Rig {
         self.target.set(0, fd, 0)?;
         let packet = packet(step);
         let plan = plan(step, &packet, sample);
-        tables::array(&mut self.harness, "PLAN", [(0, tables::raw::<88>(&plan))])?;
+        tables::array(&mut self.harness, "PLAN", [(0, tables::raw::<112>(&plan))])?;
         let mut context = [0; SK_BUFF];
         context[IFINDEX..IFINDEX + 4].copy_from_slice(&step.ifindex.to_ne_bytes());
         let options = TestRunOptions {
@@ -251,15 +251,22 @@ fn plan(step: &Step, packet: &[u8], sample: &Sample) -> Plan {
         port: u32::from(step.port),
         tunnel_source: step.tunnel.map_or(0, u32::from_be_bytes),
         vni: VNI,
-        pad: 0,
+        v6: u32::from(world::is_v6()),
     }
 }
 
-/// 100 bytes of TCP over IPv4; its checksums are those of no payload and change with the rewriting alone.
+/// 100 bytes of TCP; its checksums are those of no payload and change with the rewriting alone.
 fn packet(step: &Step) -> Vec<u8> {
     let mut bytes = vec![0; 100];
     bytes[..6].copy_from_slice(&abi::config::GATEWAY_MAC);
     bytes[6..12].copy_from_slice(&[2, 0, 0, 0, 0, step.src[3]]); // The pod's own, or the datapath drops it.
+    if world::is_v6() {
+        (bytes[12], bytes[13], bytes[14], bytes[19], bytes[20], bytes[21]) = (0x86, 0xdd, 0x60, 46, 6, 64);
+        bytes[22..38].copy_from_slice(&world::addr(step.src).bytes());
+        bytes[38..54].copy_from_slice(&world::addr(step.dst).bytes());
+        (bytes[66], bytes[67]) = (0x50, step.flags);
+        return bytes;
+    }
     bytes[12..14].copy_from_slice(&[8, 0]);
     bytes[14] = 0x45;
     bytes[16..18].copy_from_slice(&86_u16.to_be_bytes());

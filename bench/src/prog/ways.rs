@@ -39,6 +39,13 @@ pub(crate) struct Way {
     pub(crate) measured: &'static [(&'static str, Step)],
 }
 
+impl Way {
+    /// A flow is two rows: it is translated.
+    pub(crate) fn by_service(&self) -> bool {
+        self.syn.port == SERVICE_PORT
+    }
+}
+
 const SYN: u8 = 2;
 const SYN_ACK: u8 = 0x12;
 const ACK: u8 = 0x10;

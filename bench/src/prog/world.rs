@@ -1,5 +1,7 @@
 //! The node on which packets are counted out: two pods that may talk, one that nobody may talk to, all isolated; a
 //! hundred other nodes; as many peers and services as asked for.
+use std::{cell::Cell, net::IpAddr};
+
 use abi::{
     Addr,
     addr::Prefix,
@@ -44,18 +46,38 @@ const CLOSED: u32 = 8;
 /// Classes of peers, more than rules name.
 const CLASSES: u32 = 64;
 
-pub(crate) fn v4(octets: [u8; 4]) -> Addr {
+thread_local! { static SIX: Cell<bool> = const { Cell::new(false) } }
+
+/// From here on this thread's pods, peers and services are of this family. The underlay stays IPv4.
+pub(crate) fn speak(v6: bool) {
+    SIX.set(v6);
+}
+
+/// Whether they are IPv6.
+pub(crate) fn is_v6() -> bool {
+    SIX.get()
+}
+
+fn v4(octets: [u8; 4]) -> Addr {
     Addr::from_octets(octets)
 }
 
+/// The address, or the IPv6 one that stands for it.
+pub(crate) fn addr(octets: [u8; 4]) -> Addr {
+    let [a, b, c, d] = octets.map(u16::from);
+    if is_v6() { IpAddr::from([0xfd00, 0, 0, 0, 0, 0, a << 8 | b, c << 8 | d]).into() } else { v4(octets) }
+}
+
 fn offset(base: [u8; 4], more: u32) -> Addr {
-    Addr::from_octets((u32::from_be_bytes(base) + more).to_be_bytes())
+    addr((u32::from_be_bytes(base) + more).to_be_bytes())
 }
 
 pub(crate) fn settings() -> Settings {
     Settings {
         host4: v4([172, 31, 0, 11]),
         hairpin4: v4([169, 254, 42, 1]),
+        host6: IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 0xb]).into(),
+        hairpin6: IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1]).into(),
         node: 1,
         host_ifindex: HOST_SIDE,
         overlay_ifindex: OVERLAY,
@@ -85,9 +107,11 @@ pub(crate) fn fill(bpf: &mut Ebpf, sizes: &Sizes) -> anyhow::Result<()> {
 fn pods(bpf: &mut Ebpf) -> anyhow::Result<()> {
     let isolated = [ISOLATED_INGRESS | ISOLATED_EGRESS; 2];
     let pod = |id: u32, last: u8, ifindex: u32, set: u32| {
-        let addr4 = v4([10, 244, 1, last]);
+        let own = addr([10, 244, 1, last]);
+        let (addr4, addr6) = if is_v6() { (Addr::ANY, own) } else { (own, Addr::ANY) };
         let row = Pod {
             addr4,
+            addr6,
             ifindex,
             generation: 1,
             policy_set: [set; 2],
@@ -100,19 +124,23 @@ fn pods(bpf: &mut Ebpf) -> anyhow::Result<()> {
     };
     let host = Pod { addr4: v4([172, 31, 0, 11]), ifindex: HOST_SIDE, flags: READY, ..Pod::default() };
     let rows = [(HOST, host), pod(2, 2, A, OPEN), pod(POD_B, 3, B, OPEN), pod(4, 4, C, CLOSED)];
-    hash(bpf, &map::PODS, rows.map(|(id, row)| (raw::<16>(&row.addr4), raw::<4>(&id))))?;
+    hash(
+        bpf,
+        &map::PODS,
+        rows.map(|(id, row)| (raw::<16>(if row.addr6 == Addr::ANY { &row.addr4 } else { &row.addr6 }), raw::<4>(&id))),
+    )?;
     array(bpf, map::POD.name, rows.map(|(id, row)| (id, raw::<88>(&row))))
 }
 
 fn nodes(bpf: &mut Ebpf) -> anyhow::Result<()> {
-    let tunnel = |id: u32| offset([172, 31, 0, 10], id);
+    let tunnel = |id: u32| v4((u32::from_be_bytes([172, 31, 0, 10]) + id).to_be_bytes());
     let node = |id: u32| {
         let flags = if id == 1 { LOCAL } else { 0 };
         (id, raw::<64>(&Node { tunnel: tunnel(id), generation: 1, flags, ..Node::default() }))
     };
     array(bpf, map::NODES.name, (1..=NODES + 1).map(node))?;
     let prefix = |addr: Addr, bits: u32| Prefix { prefix_len: 96 + bits, addr };
-    let range = |addr: [u8; 4], flags: u32| (prefix(v4(addr), 16), raw::<8>(&Route { node: 0, flags }));
+    let range = |base: [u8; 4], flags: u32| (prefix(addr(base), 16), raw::<8>(&Route { node: 0, flags }));
     let of_pods = |id: u32| (prefix(offset([10, 244, 0, 0], id << 8), 24), raw::<8>(&Route { node: id, flags: 0 }));
     let own = |id: u32| (prefix(tunnel(id), 32), raw::<8>(&Route { node: id, flags: NODE_ADDRESS }));
     let ranges = [range([10, 244, 0, 0], CLUSTER_RANGE), range([10, 96, 0, 0], SERVICE_RANGE)];
@@ -126,11 +154,11 @@ fn class(index: u32) -> u32 {
 }
 
 fn policies(bpf: &mut Ebpf, peers: u32) -> anyhow::Result<()> {
-    let local = [2, 3, 4].map(|last| (raw::<16>(&v4([10, 244, 1, last])), raw::<4>(&class(0))));
+    let local = [2, 3, 4].map(|last| (raw::<16>(&addr([10, 244, 1, last])), raw::<4>(&class(0))));
     let remote = (0..peers).map(|index| {
         // A hundred to a node, from its .2 on.
-        let addr = offset([10, 244, 2, 2], ((index / 100) << 8) + index % 100);
-        (raw::<16>(&addr), raw::<4>(&class(index)))
+        let peer = offset([10, 244, 2, 2], ((index / 100) << 8) + index % 100);
+        (raw::<16>(&peer), raw::<4>(&class(index)))
     });
     hash(bpf, &map::PEERS, remote.chain(local))?;
     let rule = |class: u32, direction: u8, port: Option<u16>, number: u32| {
@@ -162,15 +190,15 @@ fn services(bpf: &mut Ebpf, count: u32) -> anyhow::Result<()> {
         rows.push((octets, SERVICE_PORT, backend, PORT, 0, 2 + index % NODES));
     }
     let numbered = || (1_u32..).zip(&rows);
-    let backends = numbered().map(|(id, &(_, _, addr, port, pod, node))| {
-        let (addr, port) = (v4(addr), port.to_be());
+    let backends = numbered().map(|(id, &(_, _, at, port, pod, node))| {
+        let (addr, port) = (addr(at), port.to_be());
         let row = Backend { addr, port, proto: TCP, flags: ALIVE, generation: 1, pod, node, reserved: [0; 2] };
         (id, raw::<40>(&row))
     });
     array(bpf, map::BACKENDS.name, backends)?;
     array(bpf, map::SLOTS.name, numbered().map(|(id, _)| (id, raw::<4>(&id))))?;
-    let services = numbered().map(|(id, &(addr, port, ..))| {
-        let key = ServiceKey { addr: v4(addr), port: port.to_be(), proto: TCP, scope: SCOPE_CLUSTER };
+    let services = numbered().map(|(id, &(at, port, ..))| {
+        let key = ServiceKey { addr: addr(at), port: port.to_be(), proto: TCP, scope: SCOPE_CLUSTER };
         (raw::<20>(&key), raw::<32>(&Service { service: id, first_slot: id, count: 1, ..Service::default() }))
     });
     hash(bpf, &map::SERVICES, services)

@@ -125,6 +125,9 @@ pub(crate) fn ports_run_out<T: Bench>() {
     t.ping(From::Pod(B), "10.244.1.3:7 > 172.31.0.2:7").drops(DropReason::NoPort);
     // The first one is not disturbed.
     t.tcp(From::Nic, "172.31.0.2:80 > 172.31.0.11:61000", SYN_ACK).gives(Seen::Pod(A), "172.31.0.2:80 > 10.244.1.2:1");
+    // And a node port is never one to choose.
+    t.change(|node| (node.settings.masquerade_first, node.settings.masquerade_last) = (30_999, 30_999));
+    t.tcp(From::Pod(A), "10.244.1.2:9 > 172.31.0.2:80", SYN).drops(DropReason::NoPort);
 }
 
 /// Where the way to pods is known, they keep their addresses; that alone makes nobody one of ours.
