@@ -80,15 +80,15 @@ pub const EVENTS: MapSpec =
 /// stages. The kernel empties a program array when its last user-space reference goes, so the loader must keep a pin of
 /// it (under a name of its own) as long as the hooks are attached.
 pub const PROGS: MapSpec =
-    MapSpec { name: "PROGS", kind: MapKind::ProgArray, key: 4, value: 4, max_entries: 8, pinned: false };
+    MapSpec { name: "PROGS", kind: MapKind::ProgArray, key: 4, value: 4, max_entries: 16, pinned: false };
 
 /// When each pod's bucket is full again, in nanoseconds of jiffies. Private to one load, never pinned: a new load starts with
 /// full buckets.
 pub const BUCKETS: MapSpec = spec::<u32, u64>("BUCKETS", MapKind::Array, POD.max_entries, false);
 
 /// Names of the programs that belong into [`PROGS`], by index. The loader fills it before it attaches a hook.
-pub const STAGES: [&str; 7] =
-    ["slow_flow", "slow_new", "slow_policy", "slow_route", "slow_record", "slow_finish", "slow_read"];
+pub const STAGES: [&str; 8] =
+    ["slow_flow", "slow_new", "slow_policy", "slow_route", "slow_record", "slow_finish", "slow_read", "decapsulate"];
 
 /// Name of the per-CPU scratch slot that hooks and stages share; private to one load, never pinned.
 pub const SCRATCH: &str = "SCRATCH";

@@ -109,6 +109,9 @@ pub enum Stage {
     Finish = 5,
     /// [`crate::hook::read`]: the first of packets whose headers the hook program does not read to the end.
     Read = 6,
+    /// The overlay's outer header comes off, and the rest goes on as `from_overlay`: the program's alone, since no model has
+    /// bytes to take off. Before any other stage, and only where the back end `program` is chosen.
+    Decapsulate = 7,
 }
 
 /// The answer of a stage; its error is the drop.

@@ -24,7 +24,7 @@ use datapath::{Outcome, Stage, State, Step, conntrack, hook, neighbour, policy, 
 
 #[classifier]
 pub fn slow_flow(context: TcContext) -> i32 {
-    run(&context, |skb, state| conntrack::resume(&Maps, skb, state))
+    run(&context, |_, state| conntrack::resume(&Maps, state))
 }
 
 #[classifier]

@@ -16,8 +16,11 @@ mod list;
 mod rows;
 #[path = "../../datapath/tests/scenarios/world.rs"]
 mod world;
+#[path = "prog_run/written.rs"]
+mod written;
 
 use kernel_node::KernelNode;
+use written::Written;
 
 #[test]
 fn every_program_loads() {
@@ -32,7 +35,20 @@ fn every_program_loads() {
 fn every_program_loads_with_logging() {
     let mut settings = world::settings();
     settings.features |= abi::config::FEATURE_LOG;
-    assert_eq!(KernelNode::load(settings).sizes().len(), 13);
+    assert_eq!(KernelNode::load(settings).sizes().len(), 14);
+}
+
+/// Every scenario with outer headers written and read by the programs.
+mod written_four {
+    use crate::{Written, cases};
+    scenarios!(Written);
+}
+
+/// And in IPv6, outer headers included.
+mod written_six {
+    use crate::{Written, bench::Six, cases};
+    scenarios!(Six<Written>);
+    scenarios!(six Six<Written>);
 }
 
 /// Every scenario in IPv4.
