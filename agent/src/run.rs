@@ -11,7 +11,7 @@ use std::{
 };
 
 use abi::{
-    config::{FEATURE_EVENTS, FEATURE_FLOW_EVENTS, FEATURE_LOG, GATEWAY_MAC, Settings},
+    config::{FEATURE_ENCAPSULATE, FEATURE_EVENTS, FEATURE_FLOW_EVENTS, FEATURE_LOG, GATEWAY_MAC, Settings},
     event::Hook,
 };
 use kube::{
@@ -26,6 +26,7 @@ use tokio::{
 
 use crate::{
     Args, Shared, Started, apply,
+    args::Encapsulation,
     apply::StoreError,
     conflist::{self, ConflistError},
     devices::{self, Devices, DevicesError, HAIRPIN, VXLAN_PORT},
@@ -254,7 +255,12 @@ async fn forget_old_stages(programs: Arc<Mutex<load::Programs>>) {
 }
 
 fn settings(args: &Args, own: &[IpAddr], devices: &Devices) -> Settings {
-    let optional = [(args.flow_events, FEATURE_FLOW_EVENTS), (args.datapath_log, FEATURE_LOG)];
+    let by_program = args.overlay_encapsulation == Encapsulation::Program;
+    let optional = [
+        (args.flow_events, FEATURE_FLOW_EVENTS),
+        (args.datapath_log, FEATURE_LOG),
+        (by_program, FEATURE_ENCAPSULATE),
+    ];
     let features = optional.iter().filter(|(on, _)| *on).fold(FEATURE_EVENTS, |all, (_, bit)| all | bit);
     Settings {
         host4: of_family(own, true),

@@ -4,7 +4,7 @@
 //! as it came: another node's address, an unknown VNI, congestion to be handed down, a family change that the kernel cannot make
 //! (before 6.3). Whose packet it is `from_overlay` asks in either case.
 use crate::{
-    encapsulate::{BEHIND, CONGESTION, HAS_VNI, IPV4, IPV6},
+    encapsulate::{BEHIND, CONGESTION, HAS_VNI, IPV4, IPV6, header},
     finish::pass,
     hook::judge,
     kernel::setting,
@@ -75,48 +75,40 @@ pub fn decapsulate(context: TcContext) -> i32 {
 /// Whether it is for us to take off, and what it says.
 #[inline(always)]
 fn read<const IP: usize>(skb: &Skb, outer: &mut Outer) -> bool {
-    let inner = ETHERNET + IP + BEHIND;
-    if skb.byte(inner - 1).is_none() {
+    if header::<IP>(skb).is_none() {
         // SAFETY: the context is the program's own.
-        unsafe { bpf_skb_pull_data(skb.skb(), inner as u32) };
+        unsafe { bpf_skb_pull_data(skb.skb(), (ETHERNET + IP + BEHIND) as u32) };
     }
-    let (Some(ethertype), Some(vni), Some(first), Some(second)) =
-        (skb.half(inner - 2), skb.word(inner - 18), skb.word(inner - 22), skb.byte(ETHERNET + 1))
-    else {
+    // One check of the bounds for all fields: of several, the compiler makes one look at what may be no packet at all.
+    let Some(header) = header::<IP>(skb) else {
         return false;
     };
-    outer.ethertype = ethertype;
-    outer.vni = u32::from_be(vni) >> 8;
-    let ecn = if IP == IPV4 { second } else { second >> 4 } & CONGESTION;
-    let known = outer.vni == VNI_POD || outer.vni == VNI_SERVICE;
-    if first != HAS_VNI || !known || ecn == CONGESTION {
-        return false;
-    }
-    // The kernel goes on to take a large packet for a tunnel's. Pods do not mind; a NIC that it leaves by would.
-    if outer.vni == VNI_SERVICE && skb.gso_size() != 0 {
-        return false;
-    }
-    (ethertype == ETHERTYPE_IPV4 || ethertype == ETHERTYPE_IPV6) && addresses::<IP>(skb, outer)
-}
-
-/// From somebody to this node's own tunnel address.
-#[inline(always)]
-fn addresses<const IP: usize>(skb: &Skb, outer: &mut Outer) -> bool {
-    if IP == IPV4 {
-        let (Some(src), Some(dst)) = (skb.word(26), skb.word(30)) else {
+    // SAFETY: everything read here is within `IP + BEHIND` bytes, which are in bounds.
+    unsafe {
+        let (shim, to) = (header.add(IP / 4), header.add(if IP == IPV4 { 4 } else { 6 }));
+        outer.vni = u32::from_be(*shim.add(3)) >> 8;
+        outer.ethertype = *shim.add(7).cast::<u16>();
+        let second = *header.cast::<u8>().add(1);
+        let ecn = if IP == IPV4 { second } else { second >> 4 } & CONGESTION;
+        let known = outer.vni == VNI_POD || outer.vni == VNI_SERVICE;
+        if *shim.add(2) != HAS_VNI || !known || ecn == CONGESTION {
             return false;
-        };
-        outer.source = Addr::v4(src);
-        return dst == setting(|s| &s.host4).v4_word();
+        }
+        // The kernel goes on to take a large packet for a tunnel's. Pods do not mind; a NIC that it leaves by would.
+        if outer.vni == VNI_SERVICE && skb.gso_size() != 0 {
+            return false;
+        }
+        if outer.ethertype != ETHERTYPE_IPV4 && outer.ethertype != ETHERTYPE_IPV6 {
+            return false;
+        }
+        if IP == IPV4 {
+            outer.source = Addr::v4(*header.add(3));
+            *to == setting(|s| &s.host4).v4_word()
+        } else {
+            outer.source = Addr([*header.add(2), *header.add(3), *header.add(4), *header.add(5)]);
+            Addr([*to, *to.add(1), *to.add(2), *to.add(3)]) == setting(|s| &s.host6)
+        }
     }
-    let (Some(a), Some(b), Some(c), Some(d)) = (skb.word(22), skb.word(26), skb.word(30), skb.word(34)) else {
-        return false;
-    };
-    let (Some(e), Some(f), Some(g), Some(h)) = (skb.word(38), skb.word(42), skb.word(46), skb.word(50)) else {
-        return false;
-    };
-    outer.source = Addr([a, b, c, d]);
-    Addr([e, f, g, h]) == setting(|s| &s.host6)
 }
 
 /// Takes it off: what is left has the outer link header, with the inner packet's type. False: nothing has changed.

@@ -183,9 +183,9 @@ fn grow<const IP: usize>(skb: &Skb) -> bool {
     unsafe { bpf_skb_adjust_room(skb.skb(), (IP + BEHIND) as i32, BPF_ADJ_ROOM_MAC, flags) == 0 }
 }
 
-/// The room behind the link header.
+/// What is behind the link header, up to the inner IP header.
 #[inline(always)]
-fn header<const IP: usize>(skb: &Skb) -> Option<*mut u32> {
+pub fn header<const IP: usize>(skb: &Skb) -> Option<*mut u32> {
     Some(if IP == IPV4 {
         skb.at::<[u8; IPV4 + BEHIND]>(ETHERNET)?.cast()
     } else {
