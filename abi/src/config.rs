@@ -71,6 +71,10 @@ pub const FEATURE_TRACE: u32 = 4;
 /// nothing: the verifier removes it.
 pub const FEATURE_LOG: u32 = 8;
 
+/// Write the overlay's outer header in the program and take it off in the NIC's (back end `program`); what that cannot do, and
+/// everything without it (back end `device`), goes by the VXLAN device.
+pub const FEATURE_ENCAPSULATE: u32 = 16;
+
 /// The gateway MAC of every Weft node: locally administered, unicast.
 pub const GATEWAY_MAC: [u8; 6] = [0xee, 0xee, 0xee, 0xee, 0xee, 0xee];
 /// Inner source MAC of overlay packets. Not the gateway's: a VXLAN device takes a packet with its own address as source for

@@ -94,8 +94,17 @@ pub const BUCKETS: MapSpec = spec::<u32, u64>("BUCKETS", MapKind::Array, POD.max
 pub const REPLIES: MapSpec = spec::<u32, u64>("REPLIES", MapKind::Array, POD.max_entries, false);
 
 /// Names of the programs that belong into [`PROGS`], by index. The loader fills it before it attaches a hook.
-pub const STAGES: [&str; 8] =
-    ["slow_flow", "slow_new", "slow_policy", "slow_route", "slow_record", "slow_finish", "slow_read", "slow_too_big"];
+pub const STAGES: [&str; 9] = [
+    "slow_flow",
+    "slow_new",
+    "slow_policy",
+    "slow_route",
+    "slow_record",
+    "slow_finish",
+    "slow_read",
+    "slow_too_big",
+    "decapsulate",
+];
 
 /// Name of the per-CPU scratch slot that hooks and stages share; private to one load, never pinned.
 pub const SCRATCH: &str = "SCRATCH";

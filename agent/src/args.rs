@@ -75,6 +75,9 @@ pub struct Args {
     /// How programs are attached: tcx from Linux 6.6, else clsact
     #[arg(long, default_value = "auto")]
     pub attach: Attach,
+    /// Who writes the outer header of packets to other nodes; nodes may differ
+    #[arg(long, default_value = "device")]
+    pub overlay_encapsulation: Encapsulation,
     /// Log what the slow path of the datapath decides (target `aya_log`, level debug); costly
     #[arg(long)]
     pub datapath_log: bool,
@@ -172,6 +175,15 @@ pub enum Attach {
     Tcx,
     /// A filter of the clsact qdisc.
     Clsact,
+}
+
+/// Who writes the overlay's outer header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Encapsulation {
+    /// The programs, which then send straight to the NIC; the VXLAN device gets what they cannot do.
+    Program,
+    /// The VXLAN device.
+    Device,
 }
 
 fn port_range(text: &str) -> Result<(u16, u16), String> {

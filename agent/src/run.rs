@@ -11,7 +11,9 @@ use std::{
 };
 
 use abi::{
-    config::{FEATURE_EVENTS, FEATURE_FLOW_EVENTS, FEATURE_LOG, FEATURE_NATIVE, GATEWAY_MAC, Settings},
+    config::{
+        FEATURE_ENCAPSULATE, FEATURE_EVENTS, FEATURE_FLOW_EVENTS, FEATURE_LOG, FEATURE_NATIVE, GATEWAY_MAC, Settings,
+    },
     event::Hook,
 };
 use kube::{
@@ -27,6 +29,7 @@ use tokio::{
 use crate::{
     Args, Shared, Started, apply,
     apply::StoreError,
+    args::Encapsulation,
     condition,
     conflist::{self, ConflistError},
     devices::{self, Devices, DevicesError, HAIRPIN, VXLAN_PORT},
@@ -271,8 +274,13 @@ async fn forget_old_stages(programs: Arc<Mutex<load::Programs>>) {
 fn settings(shared: &Shared, own: &[IpAddr], devices: &Devices) -> Settings {
     let args = &shared.args;
     let native = args.routing != Routing::Vxlan || args.accept_native;
-    let optional =
-        [(args.flow_events, FEATURE_FLOW_EVENTS), (args.datapath_log, FEATURE_LOG), (native, FEATURE_NATIVE)];
+    let by_program = args.overlay_encapsulation == Encapsulation::Program;
+    let optional = [
+        (args.flow_events, FEATURE_FLOW_EVENTS),
+        (args.datapath_log, FEATURE_LOG),
+        (native, FEATURE_NATIVE),
+        (by_program, FEATURE_ENCAPSULATE),
+    ];
     let features = optional.iter().filter(|(on, _)| *on).fold(FEATURE_EVENTS, |all, (_, bit)| all | bit);
     Settings {
         host4: of_family(own, true),

@@ -2,6 +2,7 @@
 //!
 //! One skb is run again and again, so a harness program restores its headers (and chooses the flow) before it tail-calls
 //! the program under test; what harness and empty run cost is printed and subtracted. The work behind a redirect is not in it.
+mod headers;
 mod peers;
 mod rig;
 mod stages;
@@ -64,7 +65,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Part> {
         // The same processor for every sample: its caches are part of what is measured.
         space::pin(1).or_else(|_| space::pin(0))?;
         rig::devices()?;
-        let mut tables = vec![known(args, &effort)?, first(args, &effort)?];
+        let mut tables = vec![known(args, &effort)?, headers::table(args, &effort)?, first(args, &effort)?];
         tables.extend(stages::tables(args, &effort)?);
         tables.push(verified(args, &effort)?);
         Ok(tables)

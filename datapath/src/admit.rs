@@ -28,7 +28,7 @@ pub fn admit(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> R
     if state.at(Hook::FromPod) {
         from_pod(tables, kernel, state)?;
     } else if state.at(Hook::FromOverlay) {
-        from_overlay(tables, kernel, state)?;
+        from_overlay(tables, state)?;
     } else if state.at(Hook::FromNetdev) {
         return from_netdev(tables, kernel, state);
     } else if state.at(Hook::ToNetdev) {
@@ -87,22 +87,21 @@ fn from_host(tables: &impl Tables, state: &mut State) -> Result<(), DropReason> 
 }
 
 #[inline(always)]
-fn from_overlay(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Result<(), DropReason> {
+fn from_overlay(tables: &impl Tables, state: &mut State) -> Result<(), DropReason> {
     let bad = DropReason::OverlaySource;
-    let tunnel = kernel.tunnel().ok_or(bad)?;
-    let asked = if tunnel.vni == VNI_SERVICE { tunnel.source } else { state.packet.tuple.src };
-    if tunnel.vni != VNI_SERVICE && tunnel.vni != VNI_POD {
+    let asked = if state.vni == VNI_SERVICE { state.tunnel } else { state.packet.tuple.src };
+    if state.vni != VNI_SERVICE && state.vni != VNI_POD {
         return Err(bad);
     }
     let route = tables.route(&asked).ok_or(bad)?;
-    if tunnel.vni == VNI_SERVICE && route.flags & NODE_ADDRESS == 0 {
+    if state.vni == VNI_SERVICE && route.flags & NODE_ADDRESS == 0 {
         return Err(bad);
     }
     let node = tables.node(route.node).ok_or(bad)?;
-    if route.node == 0 || node.flags & LOCAL != 0 || node.tunnel != tunnel.source {
+    if route.node == 0 || node.flags & LOCAL != 0 || node.tunnel != state.tunnel {
         return Err(bad);
     }
-    state.legs[1] = to_node(route.node, node.generation, tunnel.vni);
+    state.legs[1] = to_node(route.node, node.generation, state.vni);
     Ok(())
 }
 
@@ -114,13 +113,10 @@ pub fn to_node(node: NodeId, generation: u32, vni: u32) -> Leg {
 
 /// For a packet of a known flow: its outer source is the node that the flow's way back leads to.
 #[inline(always)]
-pub fn tunnel_agrees(tables: &impl Tables, kernel: &impl Kernel, back: &Leg) -> bool {
-    let Some(tunnel) = kernel.tunnel() else {
-        return false;
-    };
+pub fn tunnel_agrees(tables: &impl Tables, source: &Addr, vni: u32, back: &Leg) -> bool {
     back.next == NEXT_NODE
-        && u32::from(back.vni) == tunnel.vni
-        && tables.node(back.target).is_some_and(|node| node.tunnel == tunnel.source)
+        && u32::from(back.vni) == vni
+        && tables.node(back.target).is_some_and(|node| node.tunnel == *source)
 }
 
 #[inline(always)]

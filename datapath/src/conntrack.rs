@@ -44,7 +44,7 @@ pub fn established(
         && current(tables, &entry, epoch)
         && backend_current(tables, &entry)
         && !timeout::over(tables, &entry, packet.proto, entry.last, now)
-        && (hook != Hook::FromOverlay || admit::tunnel_agrees(tables, kernel, &entry.legs[1 - (direction & 1)]));
+        && (hook != Hook::FromOverlay || from_its_node(tables, kernel, &entry.legs[1 - (direction & 1)]));
     if !known {
         return Ok(Step::Slow(Stage::Flow));
     }
@@ -69,6 +69,14 @@ fn comes_by(
     let named = legs[direction & 1].device;
     let bare = hook == Hook::FromNetdev as u32;
     named == device || (bare && native::agrees(tables, named, &legs[1 - (direction & 1)], &packet.tuple.src))
+}
+
+#[inline(always)]
+fn from_its_node(tables: &impl Tables, kernel: &impl Kernel, back: &Leg) -> bool {
+    let Some(tunnel) = kernel.tunnel() else {
+        return false;
+    };
+    admit::tunnel_agrees(tables, &tunnel.source, tunnel.vni, back)
 }
 
 /// The pod behind the way back of a packet: at `from_pod` the one that sent it.
@@ -182,7 +190,7 @@ pub fn remove(tables: &impl Tables, key: &FlowKey) {
 
 /// First stage of the slow path: a half-open flow, one that must be judged anew, or none.
 #[inline(always)]
-pub fn resume(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Result<Step, DropReason> {
+pub fn resume(tables: &impl Tables, state: &mut State) -> Result<Step, DropReason> {
     let packet = &state.packet;
     let (key, direction) = packet.tuple.key(packet.proto, side(state.hook));
     let found = if state.missed != 0 { find_again(tables, &key) } else { find(tables, &key) };
@@ -197,7 +205,8 @@ pub fn resume(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> 
     if state.at(Hook::FromPod) {
         state.sender = sender(&entry.legs[1 - (direction & 1)]);
     }
-    if state.at(Hook::FromOverlay) && !admit::tunnel_agrees(tables, kernel, &entry.legs[1 - (direction & 1)]) {
+    let back = &entry.legs[1 - (direction & 1)];
+    if state.at(Hook::FromOverlay) && !admit::tunnel_agrees(tables, &state.tunnel, state.vni, back) {
         return Ok(Step::Slow(Stage::New)); // `admit` says what is wrong with it.
     }
     if packet.kind == KIND_ERROR {

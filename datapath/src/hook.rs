@@ -93,8 +93,8 @@ pub fn run_stage(
     outcome: &mut Outcome,
 ) -> Result<Step, DropReason> {
     match stage {
-        Stage::Read => Err(DropReason::TableMissing), // Wants the bytes: [`read`].
-        Stage::Flow => conntrack::resume(tables, kernel, state),
+        Stage::Read | Stage::Decapsulate => Err(DropReason::TableMissing), // Want the bytes: [`read`].
+        Stage::Flow => conntrack::resume(tables, state),
         Stage::New => begin(tables, kernel, state),
         Stage::Policy => policy::judge(tables, state),
         Stage::Route => route::choose(tables, kernel, state),

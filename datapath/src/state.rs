@@ -1,6 +1,7 @@
 //! What one stage leaves for the next: one per-CPU slot, so that no stage needs much of the 512-byte stack.
 use crate::{Kernel, Packet, Tables};
 use abi::{
+    Addr,
     event::Hook,
     flow::{FlowKey, FlowValue, Leg, NEXT_NODE, Tuple},
     pod::PodId,
@@ -32,6 +33,10 @@ pub struct State {
     pub tries: u32,
     /// 1: the source port must come from the masquerade range.
     pub masquerade: u32,
+    /// At `from_overlay`: VNI of the outer header, 0 if there was none.
+    pub vni: u32,
+    /// At `from_overlay`: outer source.
+    pub tunnel: Addr,
     /// Where the flow goes: the packet's tuple after translation.
     pub flow: Tuple,
     /// What policy sees: destination translated, source not; in the flow's original direction.
@@ -87,6 +92,13 @@ impl State {
         self.tries = 0;
         self.recorded = 0;
         self.kept = 0;
+        self.vni = 0;
+        if matches!(hook, Hook::FromOverlay)
+            && let Some(tunnel) = kernel.tunnel()
+        {
+            self.tunnel = tunnel.source;
+            self.vni = tunnel.vni;
+        }
         self.way = Leg::default();
         self.translate = 0;
         self.masquerade = 0;

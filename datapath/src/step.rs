@@ -120,6 +120,9 @@ pub enum Stage {
     Read = 6,
     /// [`crate::too_big::answer`]: the packet is dropped, and its sender told why.
     TooBig = 7,
+    /// The overlay's outer header comes off, and the rest goes on as `from_overlay`: the program's alone, since no model has
+    /// bytes to take off. Before any other stage, and only where the back end `program` is chosen.
+    Decapsulate = 8,
 }
 
 /// The answer of a stage; its error is the drop.

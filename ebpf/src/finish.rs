@@ -1,5 +1,6 @@
 //! Verdict → what the kernel does: applies the edits, counts, tells. The only exit of every program.
 use crate::{
+    encapsulate::{self, TTL},
     kernel::setting,
     maps::COUNTERS,
     packet::{Link, Skb, edit},
@@ -7,7 +8,7 @@ use crate::{
 };
 use abi::{
     DropReason,
-    config::{FEATURE_EVENTS, FEATURE_NATIVE, FEATURE_TRACE, MARK_SEEN, OVERLAY_SOURCE_MAC},
+    config::{FEATURE_ENCAPSULATE, FEATURE_EVENTS, FEATURE_NATIVE, FEATURE_TRACE, MARK_SEEN, OVERLAY_SOURCE_MAC},
     event::{HOOKS, Hook},
     flow::{NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_POD},
 };
@@ -27,8 +28,6 @@ const PACKET_HOST: u32 = 0;
 /// Address family numbers.
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
-/// Time to live of outer headers.
-const TUNNEL_TTL: u8 = 64;
 
 /// Carries out a verdict.
 #[inline(always)]
@@ -45,20 +44,40 @@ pub fn finish(skb: &Skb, hook: u32, packet: &Packet, outcome: &Outcome) -> i32 {
             // SAFETY: no pointers.
             unsafe { bpf_redirect(setting(|s| &s.host_ifindex), u64::from(BPF_F_INGRESS)) as i32 }
         }
-        NEXT_NODE => {
-            if encapsulate(skb, outcome.tunnel, outcome.vni).is_none() {
-                return discard(skb, hook, packet, DropReason::EditFailed, None);
-            }
-            skb.set_mark(MARK_SEEN);
-            // SAFETY: no pointers.
-            unsafe { bpf_redirect(setting(|s| &s.overlay_ifindex), 0) as i32 }
-        }
-        NEXT_NIC => {
-            skb.set_mark(MARK_SEEN);
-            to_wire(outcome)
-        }
+        NEXT_NODE => to_node(skb, hook, packet, outcome),
+        NEXT_NIC => to_wire(skb, outcome),
         _ => TC_ACT_OK,
     }
+}
+
+/// Out by the NIC, to the next hop that the kernel finds.
+#[inline(always)]
+fn out(skb: &Skb, ifindex: u32) -> i32 {
+    skb.set_mark(MARK_SEEN);
+    // SAFETY: no next hop is given, so the kernel finds it.
+    unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) as i32 }
+}
+
+/// To another node: with an outer header of our own straight to the NIC, or by the device that writes one.
+#[inline(always)]
+fn to_node(skb: &Skb, hook: u32, packet: &Packet, outcome: &Outcome) -> i32 {
+    let by_program = setting(|s| &s.features) & FEATURE_ENCAPSULATE != 0 && !outcome.oversize;
+    if by_program && encapsulate::write(skb, packet, hook, outcome) {
+        return out(skb, setting(|s| &s.nic_ifindex));
+    }
+    if tunnel_key(skb, outcome.tunnel, outcome.vni).is_none() {
+        return discard(skb, hook, packet, DropReason::EditFailed, None);
+    }
+    skb.set_mark(MARK_SEEN);
+    // SAFETY: no pointers.
+    unsafe { bpf_redirect(setting(|s| &s.overlay_ifindex), 0) as i32 }
+}
+
+/// Lets a packet pass that is none of ours.
+#[inline(always)]
+pub fn pass(skb: &Skb, hook: Hook) -> i32 {
+    count(0, hook as u32, skb.len());
+    TC_ACT_OK
 }
 
 /// The edits and the link addresses of the way out. `None` if the kernel refused one.
@@ -99,13 +118,13 @@ fn to_pod(skb: &Skb, hook: u32, outcome: &Outcome) -> i32 {
     }
 }
 
-/// Out by the NIC, to the next hop of the outcome; without one the kernel finds it.
+/// Out by the NIC, to the next hop of the outcome if it has one.
 #[inline(always)]
-fn to_wire(outcome: &Outcome) -> i32 {
+fn to_wire(skb: &Skb, outcome: &Outcome) -> i32 {
     if setting(|s| &s.features) & FEATURE_NATIVE == 0 || outcome.tunnel == abi::Addr::ANY {
-        // SAFETY: no next hop is given.
-        return unsafe { bpf_redirect_neigh(outcome.ifindex, core::ptr::null_mut(), 0, 0) as i32 };
+        return out(skb, outcome.ifindex);
     }
+    skb.set_mark(MARK_SEEN);
     // SAFETY: all zeros is a valid value of this C struct.
     let mut next: bpf_redir_neigh = unsafe { MaybeUninit::zeroed().assume_init() };
     if outcome.tunnel.is_v4() {
@@ -119,12 +138,13 @@ fn to_wire(outcome: &Outcome) -> i32 {
     unsafe { bpf_redirect_neigh(outcome.ifindex, &raw mut next, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
 }
 
+/// What the device writes the outer header from.
 #[inline(always)]
-fn encapsulate(skb: &Skb, tunnel: abi::Addr, vni: u32) -> Option<()> {
+fn tunnel_key(skb: &Skb, tunnel: abi::Addr, vni: u32) -> Option<()> {
     // SAFETY: all zeros is a valid value of this C struct.
     let mut key: bpf_tunnel_key = unsafe { MaybeUninit::zeroed().assume_init() };
     key.tunnel_id = vni;
-    key.tunnel_ttl = TUNNEL_TTL;
+    key.tunnel_ttl = TTL;
     // VXLAN over IPv4 needs no outer checksum (RFC 7348). IPv6 wants one: the device's socket refuses packets without.
     let flags = if tunnel.is_v4() {
         key.__bindgen_anon_1.remote_ipv4 = u32::from_be(tunnel.v4_word());

@@ -9,7 +9,7 @@ use crate::{
 use abi::{DropReason, event::Hook};
 use aya_ebpf::{bindings::TC_ACT_OK, programs::TcContext};
 use datapath::{
-    Outcome, Packet, Stage, State, Step, hook,
+    Kernel, Outcome, Packet, Stage, State, Step, hook,
     parse::{self, Headers},
 };
 
@@ -17,42 +17,48 @@ use datapath::{
 #[inline(always)]
 pub fn run(context: &TcContext, at: Hook) -> i32 {
     let skb = Skb::new(context);
+    judge(context, &skb, &skb, at)
+}
+
+/// The same for a packet whose outer header the kernel may not know.
+#[inline(always)]
+pub fn judge(context: &TcContext, skb: &Skb, kernel: &impl Kernel, at: Hook) -> i32 {
     let number = at as u32;
     let mut packet = Packet::default();
-    match parse::parse(&skb, &mut packet) {
+    match parse::parse(skb, &mut packet) {
         Ok(Headers::Plain) => {}
         Ok(Headers::Far) => {
             if let Some(state) = scratch() {
-                state.start(at, &packet, &Maps, &skb);
+                state.start(at, &packet, &Maps, kernel);
                 go_on(context, Stage::Read);
             }
-            return discard(&skb, number, &packet, DropReason::TableMissing, None);
+            return discard(skb, number, &packet, DropReason::TableMissing, None);
         }
         Err(reason) => {
             if matches!(at, Hook::FromPod)
-                && let Some(request) = datapath::arp::request(&skb)
+                && let Some(request) = datapath::arp::request(skb)
             {
-                return arp::answer(&skb, &request);
+                return arp::answer(skb, &request);
             }
-            return if hook::lenient(at) { TC_ACT_OK } else { discard(&skb, number, &packet, reason, None) };
+            return if hook::lenient(at) { TC_ACT_OK } else { discard(skb, number, &packet, reason, None) };
         }
     }
     let mut outcome = Outcome::default();
-    match hook::enter(at, &Maps, &skb, &packet, &mut outcome) {
-        Ok(Step::Done) => finish(&skb, number, &packet, &outcome),
+    match hook::enter(at, &Maps, kernel, &packet, &mut outcome) {
+        Ok(Step::Done) => finish(skb, number, &packet, &outcome),
         Err(reason) => {
             if matches!(reason, DropReason::TooBig)
                 && let Some(state) = scratch()
             {
-                state.start(at, &packet, &Maps, &skb);
+                state.start(at, &packet, &Maps, kernel);
                 state.mtu = outcome.ifindex;
                 go_on(context, Stage::TooBig);
             }
-            discard(&skb, number, &packet, reason, None)
+            discard(skb, number, &packet, reason, None)
         }
         Ok(step) => {
             if let Some(state) = scratch() {
-                state.start(at, &packet, &Maps, &skb);
+                state.start(at, &packet, &Maps, kernel);
                 match step {
                     Step::Slow(stage) => go_on(context, stage),
                     _ => {
@@ -61,7 +67,7 @@ pub fn run(context: &TcContext, at: Hook) -> i32 {
                     }
                 }
             }
-            discard(&skb, number, &packet, DropReason::TableMissing, None)
+            discard(skb, number, &packet, DropReason::TableMissing, None)
         }
     }
 }
@@ -89,6 +95,7 @@ pub fn go_on(context: &TcContext, stage: Stage) {
         Stage::Finish => jump(context, Stage::Finish, [0_u8; 3]),
         Stage::Read => jump(context, Stage::Read, [0_u8; 5]),
         Stage::TooBig => jump(context, Stage::TooBig, [0_u8; 7]),
+        Stage::Decapsulate => jump(context, Stage::Decapsulate, [0_u8; 6]),
     }
 }
 

@@ -7,6 +7,8 @@
 #![expect(internal_features, reason = "atomic_xadd: the target has no fetch_add in core::sync::atomic")]
 
 mod arp;
+mod decapsulate;
+mod encapsulate;
 mod finish;
 mod from_host;
 mod from_netdev;

@@ -68,7 +68,7 @@ impl Skb {
 
     /// A pointer to `T` at a constant offset, if the linear part reaches that far.
     #[inline(always)]
-    fn at<T>(&self, offset: usize) -> Option<*mut T> {
+    pub fn at<T>(&self, offset: usize) -> Option<*mut T> {
         let start = self.start();
         if start + offset + size_of::<T>() > self.end() {
             return None;
@@ -87,6 +87,13 @@ impl Skb {
     pub fn mark(&self) -> u32 {
         // SAFETY: a field of the program's context.
         unsafe { (*self.0).mark }
+    }
+
+    /// Of a packet that the kernel will cut into segments: their payload's size. Else 0.
+    #[inline(always)]
+    pub fn gso_size(&self) -> u32 {
+        // SAFETY: a field of the program's context.
+        unsafe { (*self.0).gso_size }
     }
 
     /// Sets the packet's mark.

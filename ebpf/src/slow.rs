@@ -29,7 +29,7 @@ use datapath::{
 #[classifier]
 pub fn slow_flow(context: TcContext) -> i32 {
     run(&context, |skb, state| {
-        let step = conntrack::resume(&Maps, skb, state);
+        let step = conntrack::resume(&Maps, state);
         if state.kept != 0 {
             let at = state.hook & (HOOKS - 1);
             count((REASONS - state.kept) as u8, at, state.packet.len);

@@ -10,6 +10,8 @@ mod exchange;
 mod lab;
 #[path = "netns/native.rs"]
 mod native;
+#[path = "netns/offload.rs"]
+mod offload;
 #[path = "prog_run/rows.rs"]
 mod rows;
 #[path = "netns/sizes.rs"]
@@ -18,7 +20,7 @@ mod sizes;
 mod world;
 
 use exchange::{tcp, udp};
-use lab::{Attach, Lab};
+use lab::{Attach, Lab, Setup};
 
 /// Client's namespace, server's namespace and address, what the client connects to, whom the server sees.
 const WAYS: &[(&str, &str, &str, &str, &str)] = &[
@@ -78,8 +80,8 @@ fn endpoint(text: &str) -> &'static str {
 }
 
 #[track_caller]
-fn every_way(attach: Attach) {
-    let lab = Lab::start(attach);
+fn every_way(setup: Setup) {
+    let lab = Lab::start(setup);
     let mut failed = Vec::new();
     for way @ (client, server, at, to, seen) in WAYS {
         let (at, to, seen) = (endpoint(at), endpoint(to), lab::place(seen));
@@ -93,19 +95,59 @@ fn every_way(attach: Attach) {
     assert!(failed.is_empty(), "{}\n{}", failed.join("\n"), lab.drops());
 }
 
+/// The overlay by its device on both nodes, with offloads.
+const fn plain(attach: Attach) -> Setup {
+    Setup { attach, written: [false; 2], offloads: true }
+}
+
 #[test]
 fn every_way_with_tcx() {
-    every_way(Attach::Tcx);
+    every_way(plain(Attach::Tcx));
 }
 
 /// Pods, services and the underlay in IPv6 alone, attached as on every kernel that we run on.
 #[test]
 fn every_way_in_ipv6() {
     bench::speak(true);
-    every_way(Attach::Clsact);
+    every_way(plain(Attach::Clsact));
 }
 
 #[test]
 fn every_way_with_clsact() {
-    every_way(Attach::Clsact);
+    every_way(plain(Attach::Clsact));
+}
+
+#[test]
+fn every_way_with_headers_by_the_program() {
+    every_way(Setup { written: [true; 2], ..plain(Attach::Tcx) });
+}
+
+/// One node's overlay by the program, the other's by the device, and NICs that do nothing for either.
+#[test]
+fn every_way_with_both_back_ends() {
+    every_way(Setup { written: [true, false], offloads: false, ..plain(Attach::Tcx) });
+}
+
+/// The same over an underlay of IPv6, whose outer headers have checksums that the device looks at.
+#[test]
+fn every_way_with_both_back_ends_in_ipv6() {
+    bench::speak(true);
+    every_way(Setup { written: [true, false], offloads: false, ..plain(Attach::Tcx) });
+}
+
+/// As every node of a cluster of IPv6 alone may be.
+#[test]
+fn every_way_with_headers_by_the_program_in_ipv6() {
+    bench::speak(true);
+    every_way(Setup { written: [true; 2], ..plain(Attach::Clsact) });
+}
+
+/// What two pods say to each other does not touch the overlay device.
+#[test]
+fn headers_by_the_program_spare_the_device() {
+    let lab = Lab::start(Setup { written: [true; 2], ..plain(Attach::Tcx) });
+    for exchange in [tcp as exchange::Exchange, udp] {
+        exchange("pod-a", "pod-c", "10.244.2.2:8080", "10.244.2.2:8080").unwrap();
+    }
+    assert_eq!(lab.by_device(), 0, "{}", lab.drops());
 }

@@ -16,8 +16,11 @@ mod list;
 mod rows;
 #[path = "../../datapath/tests/scenarios/world.rs"]
 mod world;
+#[path = "prog_run/written.rs"]
+mod written;
 
 use kernel_node::KernelNode;
+use written::Written;
 
 #[test]
 fn every_program_loads() {
@@ -33,6 +36,30 @@ fn every_program_loads_with_logging() {
     let mut settings = world::settings();
     settings.features |= abi::config::FEATURE_LOG;
     assert_eq!(KernelNode::load(settings).sizes().len(), abi::event::Hook::ALL.len() + abi::map::STAGES.len());
+}
+
+/// What goes by the overlay, with outer headers written and read by the programs.
+macro_rules! overlay_scenarios {
+    ($bench:ty) => {
+        scenarios!($bench;
+            pod_to_other_node host_to_pods cluster_ip_from_a_pod cluster_ip_from_the_host udp_and_ping unsummed_udp
+            node_port_elsewhere forwarded_by_another_node overlay_trust overlay_over_either_family time_to_live
+            errors_about_flows fragments_leave_the_node fragments_follow_the_first
+        );
+    };
+}
+
+/// Over an IPv4 underlay.
+mod written_four {
+    use crate::{Written, cases};
+    overlay_scenarios!(Written);
+}
+
+/// Over IPv6.
+mod written_six {
+    use crate::{Written, bench::Six, cases};
+    overlay_scenarios!(Six<Written>);
+    scenarios!(Six<Written>; extension_headers errors_past_extension_headers);
 }
 
 /// Every scenario in IPv4.

@@ -8,7 +8,7 @@ use std::{
 use abi::{
     Addr, DropReason,
     addr::Prefix,
-    config::{FEATURE_EVENTS, FEATURE_NATIVE, GATEWAY_MAC, Settings},
+    config::{FEATURE_ENCAPSULATE, FEATURE_EVENTS, FEATURE_NATIVE, GATEWAY_MAC, Settings},
     event::{Counter, Hook, counter},
     map,
     peer::ANY,
@@ -68,28 +68,38 @@ pub(crate) fn one_node(args: &Args, nodes: &mut Vec<Node>) -> anyhow::Result<[Pa
     ip("-n weft link add eth0 index 20 type veth peer name wire")?;
     ip("-n weft link set eth0 up")?;
     ip(&format!("-n weft addr add {}/24 dev eth0", node_address(1)))?;
-    nodes.push(node(args, "weft", 1, &[CLIENT, NEAR], &hosts)?);
+    nodes.push(node(args, "weft", (1, 0), &[CLIENT, NEAR], &hosts)?);
     Ok(paths("same node: Weft", "same node: Weft, by ClusterIP", "weft", NEAR))
 }
 
 /// Pod to pod of another node, by its address and by a service's.
-pub(crate) fn two_nodes(args: &Args, nodes: &mut Vec<Node>) -> anyhow::Result<[Path; 2]> {
+pub(crate) fn two_nodes(args: &Args, nodes: &mut Vec<Node>) -> anyhow::Result<[Path; 4]> {
     let [client, server] = plain::two_nodes("wefts", 1_450)?;
-    nodes.push(node(args, "wefts-1", 1, &[CLIENT], &[client])?);
-    nodes.push(node(args, "wefts-2", 2, &[FAR], &[server])?);
-    Ok(paths(
+    nodes.push(node(args, "wefts-1", (1, 0), &[CLIENT], &[client])?);
+    nodes.push(node(args, "wefts-2", (2, 0), &[FAR], &[server])?);
+    let [client, server] = plain::two_nodes("weftp", 1_450)?;
+    nodes.push(node(args, "weftp-1", (1, FEATURE_ENCAPSULATE), &[CLIENT], &[client])?);
+    nodes.push(node(args, "weftp-2", (2, FEATURE_ENCAPSULATE), &[FAR], &[server])?);
+    let [device, device_service] = paths(
         "two nodes: Weft, VXLAN by the device",
         "two nodes: Weft, VXLAN by the device, by ClusterIP",
         "wefts",
         FAR,
-    ))
+    );
+    let [program, program_service] = paths(
+        "two nodes: Weft, VXLAN header by the program",
+        "two nodes: Weft, VXLAN header by the program, by ClusterIP",
+        "weftp",
+        FAR,
+    );
+    Ok([device, device_service, program, program_service])
 }
 
 /// The same without an outer header.
 pub(crate) fn two_nodes_native(args: &Args, nodes: &mut Vec<Node>) -> anyhow::Result<[Path; 2]> {
     let [client, server] = plain::two_nodes("weftn", 1_500)?;
-    nodes.push(native(node(args, "weftn-1", 1, &[CLIENT], &[client])?, 2)?);
-    nodes.push(native(node(args, "weftn-2", 2, &[FAR], &[server])?, 1)?);
+    nodes.push(native(node(args, "weftn-1", (1, FEATURE_NATIVE), &[CLIENT], &[client])?, 2)?);
+    nodes.push(native(node(args, "weftn-2", (2, FEATURE_NATIVE), &[FAR], &[server])?, 1)?);
     Ok(paths("two nodes: Weft, native", "two nodes: Weft, native, by ClusterIP", "weftn", FAR))
 }
 
@@ -107,11 +117,11 @@ fn paths(name: &'static str, by_service: &'static str, prefix: &str, server: Ipv
     [Path::new(name, prefix, server), Path { service, ..Path::new(by_service, prefix, server) }]
 }
 
-/// The devices of a node, its tables, its hooks.
+/// The devices of a node, its tables, its hooks; of a given number, with features beside the usual ones.
 fn node(
     args: &Args,
     name: &'static str,
-    number: u8,
+    (number, features): (u8, u32),
     pods: &'static [Ipv4Addr],
     hosts: &[String],
 ) -> anyhow::Result<Node> {
@@ -133,7 +143,7 @@ fn node(
         masquerade_first: 32_768,
         masquerade_last: 65_535,
         gateway_mac: GATEWAY_MAC,
-        features: FEATURE_EVENTS | if name.starts_with("weftn") { FEATURE_NATIVE } else { 0 },
+        features: FEATURE_EVENTS | features,
         jiffies_per_second: 250,
         ..Settings::default()
     };

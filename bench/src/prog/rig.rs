@@ -26,7 +26,7 @@ use super::{
     ways::{Step, VNI, Way},
     world::{self, A, B, C, HOST_SIDE, NIC, OVERLAY, Sizes},
 };
-use crate::{Args, object, object::Loaded, space::ip, tables};
+use crate::{Args, object, object::Loaded, report::quantile, space::ip, tables};
 
 /// What the cut programs return.
 pub(crate) const CUT: u32 = 99;
@@ -63,9 +63,14 @@ pub(crate) fn devices() -> anyhow::Result<()> {
 
 impl Rig {
     pub(crate) fn new(args: &Args, sizes: &Sizes) -> anyhow::Result<Rig> {
+        Rig::with(args, sizes, 0)
+    }
+
+    /// With features beside those that every node has.
+    pub(crate) fn with(args: &Args, sizes: &Sizes, features: u32) -> anyhow::Result<Rig> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let pins = PathBuf::from(format!("/run/bpf/{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
-        let settings = world::settings();
+        let settings = world::settings(features);
         let mut node = object::weft(args, &pins, &settings)?;
         let mut harness = object::beside(args, "weft-bpf-harness", &pins, &settings)?;
         // Both have the maps by now; the next rig makes its own.
@@ -216,6 +221,25 @@ impl Rig {
         Ok(words)
     }
 
+    /// ns of a program on a packet that is new each time, the middle of many runs, and the last answer: for what changes a
+    /// packet so that it cannot be run again.
+    pub(crate) fn single(&mut self, name: &str, ifindex: u32, packet: &[u8], runs: u32) -> anyhow::Result<(f64, u32)> {
+        let mut context = [0; SK_BUFF];
+        context[IFINDEX..IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
+        let program: &SchedClassifier = match self.node.bpf.program(name) {
+            Some(program) => program.try_into()?,
+            None => object::program(&mut self.harness, name)?,
+        };
+        let (mut figures, mut answer) = (Vec::with_capacity(runs as usize), 0);
+        for _ in 0..runs {
+            let options = TestRunOptions { data_in: Some(packet), ctx_in: Some(&context), ..TestRunOptions::new() };
+            let result = program.test_run(options).context("BPF_PROG_TEST_RUN")?;
+            figures.push(result.duration.as_nanos() as f64);
+            answer = result.return_value;
+        }
+        Ok((quantile(&figures, 0.5), answer))
+    }
+
     /// Runs a program on a packet: ns per run, and the last answer.
     fn through(&mut self, program: &str, step: &Step, sample: &Sample) -> anyhow::Result<(f64, u32)> {
         let fd = match self.node.bpf.program(program) {
@@ -256,7 +280,7 @@ fn plan(step: &Step, packet: &[u8], sample: &Sample) -> Plan {
 }
 
 /// 100 bytes of TCP; its checksums are those of no payload and change with the rewriting alone.
-fn packet(step: &Step) -> Vec<u8> {
+pub(crate) fn packet(step: &Step) -> Vec<u8> {
     let mut bytes = vec![0; 100];
     bytes[..6].copy_from_slice(&abi::config::GATEWAY_MAC);
     bytes[6..12].copy_from_slice(&[2, 0, 0, 0, 0, step.src[3]]); // The pod's own, or the datapath drops it.

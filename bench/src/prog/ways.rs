@@ -55,7 +55,7 @@ const POD_B: [u8; 4] = [10, 244, 1, 3];
 const POD_C: [u8; 4] = [10, 244, 1, 4];
 /// A pod of node 2.
 pub(crate) const REMOTE: [u8; 4] = [10, 244, 2, 2];
-const NODE_2: [u8; 4] = [172, 31, 0, 12];
+pub(crate) const NODE_2: [u8; 4] = [172, 31, 0, 12];
 /// Cluster addresses.
 pub(crate) const TO_REMOTE: [u8; 4] = [10, 96, 0, 10];
 pub(crate) const TO_LOCAL: [u8; 4] = [10, 96, 0, 11];

@@ -72,7 +72,7 @@ fn offset(base: [u8; 4], more: u32) -> Addr {
     addr((u32::from_be_bytes(base) + more).to_be_bytes())
 }
 
-pub(crate) fn settings() -> Settings {
+pub(crate) fn settings(features: u32) -> Settings {
     Settings {
         host4: v4([172, 31, 0, 11]),
         hairpin4: v4([169, 254, 42, 1]),
@@ -89,7 +89,7 @@ pub(crate) fn settings() -> Settings {
         masquerade_last: 65_535,
         gateway_mac: GATEWAY_MAC,
         // As the agent sets it.
-        features: FEATURE_EVENTS,
+        features: FEATURE_EVENTS | features,
         jiffies_per_second: 250,
         ..Settings::default()
     }
