@@ -12,7 +12,7 @@ use crate::{
 use abi::{
     Addr, DropReason,
     flow::{FlowKey, FlowValue, INITIATOR_HIGH, PAIRED, PROMOTED, SIDE_STACK, SIDE_WIRE, STACK, TWIN_STACK},
-    service::{SCOPE_HOST_PORT, SCOPE_NODE_PORT, ServiceKey},
+    service::{SCOPE_HOST_PORT, ServiceKey},
 };
 
 /// Source ports that are tried before the flow is refused.
