@@ -10,7 +10,7 @@ use crate::{
     rewrite,
 };
 use abi::{
-    Addr, DropReason,
+    DropReason,
     flow::{FlowKey, FlowValue, INITIATOR_HIGH, PAIRED, PROMOTED, SIDE_STACK, SIDE_WIRE, STACK, TWIN_STACK},
     service::{SCOPE_HOST_PORT, ServiceKey},
 };

@@ -26,7 +26,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use datapath::{
-    Frame, Kernel,
+    Frame, Kernel, Packet,
     kernel::Tunnel,
     parse::{ETHERNET, ETHERTYPE_IPV4, ETHERTYPE_IPV6, UDP},
 };
@@ -159,8 +159,23 @@ impl Kernel for Stripped<'_> {
     }
 
     #[inline(always)]
+    fn neighbour(&self, addr: Addr) -> Option<[u8; 6]> {
+        self.skb.neighbour(addr)
+    }
+
+    #[inline(always)]
     fn sender(&self) -> [u8; 6] {
         self.skb.sender()
+    }
+
+    #[inline(always)]
+    fn segment(&self, packet: &Packet) -> u32 {
+        self.skb.segment(packet)
+    }
+
+    #[inline(always)]
+    fn dont_fragment(&self) -> bool {
+        self.skb.dont_fragment()
     }
 
     #[inline(always)]

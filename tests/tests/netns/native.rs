@@ -6,6 +6,7 @@ use crate::{
     endpoint,
     exchange::{Exchange, tcp, udp, within},
     lab::{Attach, Lab, place},
+    plain,
     world::{self, POD_B, rule},
 };
 use abi::{
@@ -55,7 +56,7 @@ fn native(node: &mut Node, number: u32) {
 /// A lab whose nodes' tables are changed so.
 fn lab(attach: Attach, change: fn(&mut Node, u32)) -> Lab {
     CHANGE.set(change);
-    Lab::start(attach)
+    Lab::start(plain(attach))
 }
 
 /// Packets that the overlay's devices have sent and received.

@@ -4,6 +4,7 @@ use crate::{
     endpoint,
     exchange::{Exchange, tcp, udp},
     lab::{Attach, Lab, at_once, ip, place, with_bits},
+    plain,
     world::{ALLOWED, isolate, rule},
 };
 use abi::{
@@ -38,7 +39,7 @@ fn told(namespace: &str, to: &str) -> Option<u32> {
 /// Datagrams of 8,000 bytes, there and back, by address and by service, where policy lets only UDP of pod A through.
 #[track_caller]
 fn pieces_obey_policy() {
-    let mut lab = Lab::start(Attach::Clsact);
+    let mut lab = Lab::start(plain(Attach::Clsact));
     lab.change(|number, node| {
         if number == 2 {
             isolate(node, 2, ISOLATED_INGRESS);
@@ -72,7 +73,7 @@ fn pieces_obey_policy_in_ipv6() {
 /// know it; the pods, the hosts and the machine outside do not, until they are told.
 #[track_caller]
 fn a_narrow_underlay() {
-    let mut lab = Lab::start(Attach::Clsact);
+    let mut lab = Lab::start(plain(Attach::Clsact));
     let fits = if v6() { 1_330 } else { 1_350 };
     for port in ["node-1", "node-2"] {
         ip(&format!("link set {port} mtu 1400"));
@@ -112,7 +113,7 @@ fn a_narrow_underlay_in_ipv6() {
 /// A router outside has a link of 1,300 bytes behind it. Its errors come to the node's address; the pods get them.
 #[track_caller]
 fn a_narrow_link_outside() {
-    let lab = Lab::start(Attach::Clsact);
+    let lab = Lab::start(plain(Attach::Clsact));
     ip("netns add beyond");
     ip("link add r0 netns outside type veth peer name eth0 netns beyond");
     let (router, client) = (place("172.32.0.1"), place("172.32.0.2"));
