@@ -2,7 +2,10 @@
 use crate::{maps::SETTINGS, packet::Skb, tables::Maps};
 use abi::{Addr, flow::Tuple};
 use aya_ebpf::{
-    bindings::{BPF_F_TUNINFO_IPV6, BPF_FIB_LOOKUP_OUTPUT, bpf_fib_lookup as FibParams, bpf_sock, bpf_sock_tuple, bpf_tunnel_key},
+    bindings::{
+        BPF_F_TUNINFO_IPV6, BPF_FIB_LOOKUP_OUTPUT, bpf_fib_lookup as FibParams, bpf_sock, bpf_sock_tuple,
+        bpf_tunnel_key,
+    },
     helpers::generated::{
         bpf_fib_lookup, bpf_get_prandom_u32, bpf_jiffies64, bpf_sk_lookup_udp, bpf_sk_release, bpf_skb_get_tunnel_key,
         bpf_skc_lookup_tcp,

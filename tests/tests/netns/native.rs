@@ -217,7 +217,8 @@ fn forge(source: &str) {
         format!("addr replace {}/{bits} dev eth0{}", place(source), if v6() { " nodad" } else { "" }),
         format!("route replace {}/{bits} via {} src {}", place("10.244.1.2"), place("172.31.0.11"), place(source)),
     ] {
-        let done = Command::new("ip").args(["-n", "outside"]).args(command.split(' ')).output().expect("the ip command");
+        let done =
+            Command::new("ip").args(["-n", "outside"]).args(command.split(' ')).output().expect("the ip command");
         assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
     }
     let (from, to) = (format!("{source}:5"), "10.244.1.2:6");
@@ -255,7 +256,9 @@ fn judged_on_both_ends() {
 /// How often node 1 has dropped at its NIC for this reason.
 fn dropped(lab: &Lab, reason: &str) -> u64 {
     let text = lab.drops();
-    let line = text.lines().find_map(|line| line.strip_prefix("node-1 from_netdev: ")?.strip_suffix(reason)?.trim().parse().ok());
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("node-1 from_netdev: ")?.strip_suffix(reason)?.trim().parse().ok());
     line.unwrap_or(0)
 }
 
