@@ -18,43 +18,36 @@ pub fn plan(
 ) -> Result<(), DropReason> {
     outcome.edits.to = value.to;
     outcome.edits.translate = value.flags & PAIRED != 0;
-    go(tables, kernel, &value.legs[direction & 1], packet, outcome)
+    let leg = &value.legs[direction & 1];
+    go(tables, leg, packet.ttl, outcome)?;
+    // All that most packets ever see of this.
+    if packet.len > too_big::ALWAYS_FITS { too_big::check(tables, kernel, leg, packet, outcome) } else { Ok(()) }
 }
 
-/// The same on the slow path: leaves it to [`finish`].
+/// The same on the slow path: leaves it to [`finish`], and whether it fits to [`too_big::measure`].
 #[inline(always)]
 pub fn leave(state: &mut State, way: Leg, to: Tuple, flags: u32) -> Step {
     state.way = way;
     state.to = to;
     state.translate = u32::from(flags & PAIRED != 0);
-    Step::Slow(Stage::Finish)
+    Step::Slow(if state.packet.len > too_big::ALWAYS_FITS { Stage::TooBig } else { Stage::Finish })
 }
 
 /// The last stage of the slow path.
 #[inline(always)]
-pub fn finish(
-    tables: &impl Tables,
-    kernel: &impl Kernel,
-    state: &State,
-    outcome: &mut Outcome,
-) -> Result<(), DropReason> {
+pub fn finish(tables: &impl Tables, state: &State, outcome: &mut Outcome) -> Result<(), DropReason> {
     limit::spend(tables, state.sender, state.packet.len, state.now)?;
     outcome.edits.to = state.to;
     outcome.edits.translate = state.translate != 0;
-    go(tables, kernel, &state.way, &state.packet, outcome)
+    outcome.queued = state.oversize != 0;
+    go(tables, &state.way, state.packet.ttl, outcome)
 }
 
 #[inline(always)]
-fn go(
-    tables: &impl Tables,
-    kernel: &impl Kernel,
-    leg: &Leg,
-    packet: &Packet,
-    outcome: &mut Outcome,
-) -> Result<(), DropReason> {
+fn go(tables: &impl Tables, leg: &Leg, ttl: u8, outcome: &mut Outcome) -> Result<(), DropReason> {
     let missing = DropReason::TableMissing;
     outcome.edits.decrement = leg.flags & DECREMENT != 0;
-    if outcome.edits.decrement && packet.ttl <= 1 {
+    if outcome.edits.decrement && ttl <= 1 {
         return Err(DropReason::TtlExceeded);
     }
     outcome.next = leg.next;
@@ -76,6 +69,5 @@ fn go(
         NEXT_NIC => outcome.ifindex = leg.target,
         _ => {}
     }
-    // All that most packets ever see of this.
-    if packet.len > too_big::ALWAYS_FITS { too_big::check(tables, kernel, leg, packet, outcome) } else { Ok(()) }
+    Ok(())
 }
