@@ -5,7 +5,7 @@
 use crate::{
     Frame, Kernel, Outcome, Packet, Stage, State, Step, Tables, admit, conntrack, fragment,
     parse::{self, UDP},
-    policy, record, rewrite, route, service,
+    policy, record, rewrite, route, service, too_big,
 };
 use abi::{
     DropReason,
@@ -99,7 +99,7 @@ pub fn run_stage(
         Stage::Policy => policy::judge(tables, state),
         Stage::Route => route::choose(tables, kernel, state),
         Stage::Record => record::keep(tables, kernel, state),
-        Stage::Finish => rewrite::finish(tables, kernel, state, outcome).map(|()| Step::Done),
-        Stage::TooBig => Err(DropReason::TooBig), // Wants the bytes: [`crate::too_big::answer`].
+        Stage::Finish => rewrite::finish(tables, state, outcome).map(|()| Step::Done),
+        Stage::TooBig => too_big::measure(tables, kernel, state),
     }
 }

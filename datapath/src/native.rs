@@ -4,19 +4,25 @@
 //! ([`abi::route::NATIVE`], read in `rewrite`) and whether what comes from it so is expected
 //! ([`abi::route::TAKES_NATIVE`], read here). Both ways are one to flows: a row names the overlay for both, so that nodes
 //! may change over one by one. What is forwarded for a client outside is never sent so: its source would tell nothing.
-use crate::{Kernel, State, Tables, admit::to_node};
+use crate::{Kernel, Packet, State, Tables, admit::to_node};
 use abi::{
     Addr, DropReason,
     config::{FEATURE_NATIVE, VNI_POD},
     flow::{Leg, NEXT_NODE},
     pod::{HOST, NONE},
-    route::{LOCAL, NODE_ADDRESS, SEGMENT, TAKES_NATIVE},
+    route::{LOCAL, NATIVE, NODE_ADDRESS, Node, SEGMENT, TAKES_NATIVE},
 };
 
 /// Whether there is any such node; a constant of the program.
 #[inline(always)]
 pub fn in_use(tables: &impl Tables) -> bool {
     tables.setting(|s| &s.features) & FEATURE_NATIVE != 0
+}
+
+/// The packet goes to that node without an outer header.
+#[inline(always)]
+pub fn goes(tables: &impl Tables, node: &Node, leg: &Leg, packet: &Packet) -> bool {
+    in_use(tables) && u32::from(leg.vni) == VNI_POD && node.says(NATIVE, packet.v6 == 0)
 }
 
 /// Admits a packet at the NIC as another node's: the source is a pod's or an address of a node that may send so. False:

@@ -166,9 +166,9 @@ impl Node {
             Err(DropReason::TooBig) => {
                 if answer.stages.is_empty() {
                     answer.state.start(at, &packet, self, &kernel);
+                    answer.state.mtu = outcome.ifindex;
+                    answer.stages.push(Stage::TooBig);
                 }
-                answer.state.mtu = outcome.ifindex;
-                answer.stages.push(Stage::TooBig);
                 let mut message = Message::default();
                 if too_big::answer(self, &frame, &answer.state, &mut message) {
                     frame::too_big(&mut answer.frame, &message);

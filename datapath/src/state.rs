@@ -69,6 +69,8 @@ pub struct State {
     pub kept: u32,
     /// For [`crate::too_big`]: bytes from the network header on that would fit.
     pub mtu: u32,
+    /// 1: the packet is larger than its way's MTU, and the overlay's device is to split it.
+    pub oversize: u32,
     /// Room for a row on its way into a table.
     pub key: FlowKey,
     /// Room for a row on its way into a table.
@@ -103,6 +105,7 @@ impl State {
         self.translate = 0;
         self.masquerade = 0;
         self.mtu = 0;
+        self.oversize = 0;
         self.source = 0;
         self.dest = 0;
         self.sender = 0;

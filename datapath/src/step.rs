@@ -61,14 +61,14 @@ pub struct Outcome {
     /// A `NEXT_…` of [`abi::flow`]; 0 passes, too.
     pub next: u8,
     /// Interface index of the pod's host end or of the NIC. With [`abi::DropReason::TooBig`] bytes from the network header on
-    /// that would fit: one field more and programs that log have no stack left.
+    /// that would fit.
     pub ifindex: u32,
     /// The pod's own MAC address.
     pub mac: [u8; 6],
-    /// The pod's device has a queue, which the packet must go through.
+    /// The packet must go through the device: to a pod, since there is a queue on it; to another node, since the packet is
+    /// larger than the way's MTU and may be split, which only the overlay's device does. (One field for both: programs that
+    /// log have no stack left.)
     pub queued: bool,
-    /// The packet is larger than the way's MTU and may be split: only the overlay device can carry it.
-    pub oversize: bool,
     /// Outer destination; of what leaves by the NIC its next hop, if that is not for the kernel to find.
     pub tunnel: Addr,
     /// VNI.
@@ -118,7 +118,7 @@ pub enum Stage {
     Finish = 5,
     /// [`crate::hook::read`]: the first of packets whose headers the hook program does not read to the end.
     Read = 6,
-    /// [`crate::too_big::answer`]: the packet is dropped, and its sender told why.
+    /// [`crate::too_big::measure`]: a long packet goes on if it fits its way; else it is dropped, and its sender told why.
     TooBig = 7,
     /// The overlay's outer header comes off, and the rest goes on as `from_overlay`: the program's alone, since no model has
     /// bytes to take off. Before any other stage, and only where the back end `program` is chosen.

@@ -1,11 +1,11 @@
 //! Packets that do not fit their way, and what their senders are told (RFC 792, RFC 1191; RFC 4443 section 3.2).
 //!
-//! Comes after every other decision, at the end of both paths: [`check`] by `rewrite`, and only for packets that are longer
-//! than every way's least. Rows of `NODES` say what fits towards each node, so the way's headers are accounted for where
-//! the rows are compiled, and not here. [`answer`] is a stage of its own: the message is written in place over the packet,
-//! whose first bytes it quotes as the sender wrote them.
+//! Comes after every other decision, at the end of both paths, and only for packets that are longer than every way's least:
+//! [`check`] on the established one, the stage [`measure`] on the slow one. Rows of `NODES` say what fits towards each node, so
+//! what a way adds is accounted for where the rows are compiled, and not here. [`answer`] makes the message, which is written
+//! in place over the packet, whose first bytes it quotes as the sender wrote them.
 use crate::{
-    Frame, Kernel, Outcome, Packet, State, Tables, checksum,
+    Frame, Kernel, Outcome, Packet, Stage, State, Step, Tables, checksum, native,
     parse::{ETHERNET, ICMP, ICMPV6, KIND_FLOW, LATER},
 };
 use abi::{
@@ -36,7 +36,10 @@ pub struct Message {
     pub len: usize,
 }
 
-/// Refuses a packet that does not fit the way of `leg`.
+/// With what would fit: the packet does not, and may be split by the overlay device.
+const MAY_SPLIT: u32 = 1 << 31;
+
+/// On the established path: refuses a packet that does not fit the way of `leg`.
 #[inline(always)]
 pub fn check(
     tables: &impl Tables,
@@ -45,10 +48,38 @@ pub fn check(
     packet: &Packet,
     outcome: &mut Outcome,
 ) -> Result<(), DropReason> {
+    let mtu = exceeded(tables, kernel, leg, packet);
+    if mtu & MAY_SPLIT != 0 {
+        outcome.queued = true;
+    }
+    if mtu == 0 || mtu & MAY_SPLIT != 0 {
+        return Ok(());
+    }
+    outcome.ifindex = mtu;
+    Err(DropReason::TooBig)
+}
+
+/// The stage of the slow path, and of what the established one has refused already.
+#[inline(always)]
+pub fn measure(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Result<Step, DropReason> {
+    if state.mtu == 0 {
+        let mtu = exceeded(tables, kernel, &state.way, &state.packet);
+        state.oversize = u32::from(mtu & MAY_SPLIT != 0);
+        if mtu == 0 || mtu & MAY_SPLIT != 0 {
+            return Ok(Step::Slow(Stage::Finish));
+        }
+        state.mtu = mtu;
+    }
+    Err(DropReason::TooBig)
+}
+
+/// 0 if the packet fits the way of `leg`, else how much would, perhaps with [`MAY_SPLIT`].
+#[inline(always)]
+fn exceeded(tables: &impl Tables, kernel: &impl Kernel, leg: &Leg, packet: &Packet) -> u32 {
     let (mtu, splits) = match leg.next {
         NEXT_NODE => match tables.node(leg.target) {
             // Nobody behind the programs splits what goes without an outer header.
-            Some(node) if outcome.next == NEXT_NIC => (node.bare_mtu(), false),
+            Some(node) if native::goes(tables, &node, leg, packet) => (node.bare_mtu(), false),
             Some(node) => (node.mtu, node.flags & SPLITS != 0),
             None => (0, false),
         },
@@ -63,14 +94,9 @@ pub fn check(
         _ => (0, false),
     };
     if mtu == 0 || kernel.segment(packet) <= mtu + ETHERNET as u32 {
-        return Ok(());
+        return 0;
     }
-    if splits && packet.v6 == 0 && !kernel.dont_fragment() {
-        outcome.oversize = true;
-        return Ok(());
-    }
-    outcome.ifindex = mtu;
-    Err(DropReason::TooBig)
+    if splits && packet.v6 == 0 && !kernel.dont_fragment() { mtu | MAY_SPLIT } else { mtu }
 }
 
 /// Fills in what the sender is told of its packet; false if it must not be told, or has been told enough.

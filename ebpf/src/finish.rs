@@ -61,7 +61,7 @@ fn out(skb: &Skb, ifindex: u32) -> i32 {
 /// To another node: with an outer header of our own straight to the NIC, or by the device that writes one.
 #[inline(always)]
 fn to_node(skb: &Skb, hook: u32, packet: &Packet, outcome: &Outcome) -> i32 {
-    let by_program = setting(|s| &s.features) & FEATURE_ENCAPSULATE != 0 && !outcome.oversize;
+    let by_program = setting(|s| &s.features) & FEATURE_ENCAPSULATE != 0 && !outcome.queued;
     if by_program && encapsulate::write(skb, packet, hook, outcome) {
         return out(skb, setting(|s| &s.nic_ifindex));
     }

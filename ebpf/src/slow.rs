@@ -73,15 +73,9 @@ pub fn slow_finish(context: TcContext) -> i32 {
     };
     let at = state.hook & (HOOKS - 1);
     let mut outcome = Outcome::default();
-    match rewrite::finish(&Maps, &skb, state, &mut outcome) {
+    match rewrite::finish(&Maps, state, &mut outcome) {
         Ok(()) => finish(&skb, at, &state.packet, &outcome),
-        Err(reason) => {
-            if matches!(reason, DropReason::TooBig) {
-                state.mtu = outcome.ifindex;
-                go_on(&context, Stage::TooBig);
-            }
-            discard(&skb, at, &state.packet, reason, Some(state))
-        }
+        Err(reason) => discard(&skb, at, &state.packet, reason, Some(state)),
     }
 }
 
@@ -108,16 +102,27 @@ pub fn slow_read(context: TcContext) -> i32 {
     discard(&skb, state.hook, &state.packet, reason, Some(state))
 }
 
-/// Packets that do not fit their way: dropped, and their senders told.
+/// Long packets on the slow path, which go on if they fit; those that do not, from either path, are dropped here, and their
+/// senders told.
 #[classifier]
 pub fn slow_too_big(context: TcContext) -> i32 {
     let skb = Skb::new(&context);
     let Some(state) = scratch() else {
         return TC_ACT_SHOT;
     };
-    let dropped = discard(&skb, state.hook & (HOOKS - 1), &state.packet, DropReason::TooBig, None);
+    let reason = match too_big::measure(&Maps, &skb, state) {
+        Ok(_) => {
+            go_on(&context, Stage::Finish);
+            DropReason::TableMissing
+        }
+        Err(reason) => reason,
+    };
+    let dropped = discard(&skb, state.hook & (HOOKS - 1), &state.packet, reason, None);
     let mut message = Message::default();
-    if too_big::answer(&Maps, &skb, state, &mut message) { crate::too_big::send(&skb, &message) } else { dropped }
+    if matches!(reason, DropReason::TooBig) && too_big::answer(&Maps, &skb, state, &mut message) {
+        return crate::too_big::send(&skb, &message);
+    }
+    dropped
 }
 
 #[inline(always)]
@@ -146,14 +151,9 @@ fn run(context: &TcContext, body: impl FnOnce(&Skb, &mut State) -> Result<Step, 
 /// address the last four bytes, as IPv4's are written: more would not fit into the stack.
 #[inline(always)]
 fn log(context: &TcContext, state: &State, reason: u8) {
-    if setting(|s| &s.features) & FEATURE_LOG != 0 {
-        write_log(context, state, reason);
+    if setting(|s| &s.features) & FEATURE_LOG == 0 {
+        return;
     }
-}
-
-/// A call of its own: its buffers have no room on the stack of the stages.
-#[inline(never)]
-fn write_log(context: &TcContext, state: &State, reason: u8) {
     let (from, to) = (&state.packet.tuple, &state.flow);
     debug!(
         context,
