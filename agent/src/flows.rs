@@ -32,13 +32,13 @@ pub struct Flows {
 const MARGIN: u64 = 5;
 
 impl Flows {
-    /// Opens the pinned tables.
+    /// Opens the pinned tables: a set, and the maps that are in none.
     ///
     /// # Errors
     /// [`LoadError::Map`].
-    pub fn open(bpffs: &Path) -> Result<Flows, LoadError> {
-        let (established, half_open) = (load::open(bpffs, &map::FLOWS)?, load::open(bpffs, &map::HALFOPEN)?);
-        let fragments = load::open(bpffs, &map::FRAGS)?;
+    pub fn open(set: &Path, maps: &Path) -> Result<Flows, LoadError> {
+        let (established, half_open) = (load::open(set, &map::FLOWS)?, load::open(set, &map::HALFOPEN)?);
+        let fragments = load::open(maps, &map::FRAGS)?;
         Ok(Flows { established, half_open, fragments, hz: u64::from(jiffies_per_second()) })
     }
 

@@ -28,6 +28,7 @@ pub mod follow;
 pub mod http;
 pub mod ipam;
 pub mod issues;
+pub mod listeners;
 pub mod load;
 pub mod metrics;
 pub mod names;
@@ -41,6 +42,7 @@ pub mod snapshot;
 mod socket;
 pub mod status;
 pub mod tables;
+mod takeover;
 pub mod text;
 pub mod watch;
 
@@ -59,6 +61,8 @@ pub struct Shared {
     pub in_force: latest::Receiver<engine::InForce>,
     /// The datapath's events.
     pub events: broadcast::Sender<agent_api::v1::Event>,
+    /// Who listens to new flows.
+    pub listeners: listeners::Listeners,
     /// Whose an address is.
     pub addresses: names::Addresses,
     /// What the start waits for, in words.
@@ -78,6 +82,8 @@ pub struct Started {
     pub pods: pods::Pods,
     /// The flow tables.
     pub flows: flows::Flows,
+    /// Flow tables that are kept for an earlier version: from where, to where.
+    pub hand_over: Option<[std::path::PathBuf; 2]>,
     /// `COUNTERS`.
     pub counters: apply::syscall::RawMap,
 }

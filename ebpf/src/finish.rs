@@ -1,4 +1,7 @@
 //! Verdict → what the kernel does: applies the edits, counts, tells. The only exit of every program.
+//!
+//! A packet that goes on to where it was going is answered with `TC_ACT_UNSPEC`, never `TC_ACT_OK`: then the programs and
+//! filters that others have on the device behind ours see it too. The end of the line lets it pass.
 use crate::{
     kernel::setting,
     maps::COUNTERS,
@@ -12,7 +15,7 @@ use abi::{
     flow::{NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_POD},
 };
 use aya_ebpf::{
-    bindings::{BPF_F_INGRESS, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_OK, TC_ACT_SHOT, bpf_tunnel_key},
+    bindings::{BPF_F_INGRESS, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_UNSPEC, TC_ACT_SHOT, bpf_tunnel_key},
     helpers::generated::{
         bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_set_tunnel_key,
     },
@@ -53,7 +56,7 @@ pub fn finish(skb: &Skb, hook: u32, packet: &Packet, outcome: &Outcome) -> i32 {
             // SAFETY: no next hop is given, so the kernel finds it.
             unsafe { bpf_redirect_neigh(outcome.ifindex, core::ptr::null_mut(), 0, 0) as i32 }
         }
-        _ => TC_ACT_OK,
+        _ => TC_ACT_UNSPEC,
     }
 }
 
@@ -78,7 +81,7 @@ fn to_pod(skb: &Skb, hook: u32, outcome: &Outcome) -> i32 {
     if outcome.queued || hook == Hook::ToPod as u32 || hook == Hook::ToNetdev as u32 {
         if hook == Hook::ToPod as u32 && ifindex == skb.ifindex() {
             skb.set_mark(0);
-            return TC_ACT_OK;
+            return TC_ACT_UNSPEC;
         }
         skb.set_mark(MARK_SEEN);
         // SAFETY: no pointers.

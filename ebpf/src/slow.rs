@@ -15,7 +15,7 @@ use abi::{
     event::{HOOKS, Hook},
 };
 use aya_ebpf::{
-    bindings::{TC_ACT_OK, TC_ACT_SHOT},
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
     macros::classifier,
     programs::TcContext,
 };
@@ -24,7 +24,11 @@ use datapath::{Outcome, Stage, State, Step, conntrack, hook, neighbour, policy, 
 
 #[classifier]
 pub fn slow_flow(context: TcContext) -> i32 {
-    run(&context, |skb, state| conntrack::resume(&Maps, skb, state))
+    run(&context, |skb, state| {
+        let (key, _) = state.packet.tuple.key(state.packet.proto, hook::side(state.hook));
+        Maps.take_over(&key);
+        conntrack::resume(&Maps, skb, state)
+    })
 }
 
 #[classifier]
@@ -82,7 +86,7 @@ pub fn slow_read(context: TcContext) -> i32 {
             go_on(&context, Stage::Flow);
             DropReason::TableMissing
         }
-        Err(_) if state.lenient() => return TC_ACT_OK,
+        Err(_) if state.lenient() => return TC_ACT_UNSPEC,
         Err(reason) => reason,
     };
     discard(&skb, state.hook, &state.packet, reason, Some(state))
