@@ -1,6 +1,7 @@
 //! The agent's life under traffic: killed, restarted, upgraded, handed back, and gone without a trace; and the programs of
 //! others on the same devices.
 #[path = "../../agent/tests/node/api.rs"]
+#[expect(dead_code, reason = "shared with tests that remove objects")]
 mod api;
 #[path = "life/cleanup.rs"]
 mod cleanup;

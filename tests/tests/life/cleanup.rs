@@ -58,6 +58,13 @@ fn objects(node: &Node) -> (BTreeSet<u32>, BTreeSet<u32>) {
 
 pub(crate) fn leaves_nothing() {
     let (mut node, _outside) = Node::one();
+    // The NIC's own IPv6 address is tentative for a while.
+    node.wait_for("the NIC to be ready", || {
+        let said = node.run("ip -o addr show dev nic0");
+        said.contains("fe80:")
+            && !said.contains("tentative")
+            && node.run("ip -o link show dev nic0").contains("state UP")
+    });
     let before = traces(&node);
     node.start_agent(&["--cni-plugin", &program("weft-cni").display().to_string()]);
     let ports = json!({ "runtimeConfig": {

@@ -25,13 +25,6 @@ fn filters(node: &Node) -> Vec<String> {
     text.lines().filter(|line| line.contains("handle 0x")).map(str::to_owned).collect()
 }
 
-/// Packets that a filter of another's, of this priority, has seen.
-fn seen(node: &Node, priority: u16) -> u64 {
-    let text = node.run(&format!("tc -s filter show dev nic0 ingress pref {priority}"));
-    let sent = text.lines().find_map(|line| line.trim().strip_prefix("Sent ")?.split(' ').nth(2)?.parse().ok());
-    sent.unwrap_or_else(|| panic!("no filter of priority {priority}: {text}"))
-}
-
 /// The host is asked from outside, and a pod asks outside.
 fn ping(outside: &Namespace, pod: Option<&Namespace>) {
     outside.run(&format!("busybox ping -c {PINGS} -i 0.1 -W 2 172.31.0.11"));
@@ -40,10 +33,9 @@ fn ping(outside: &Namespace, pod: Option<&Namespace>) {
     }
 }
 
-fn foreign_filter(node: &Node, verb: &str, priority: u16, action: &str) {
-    let line =
-        format!("tc filter {verb} dev nic0 ingress pref {priority} handle 1 protocol all matchall action {action}");
-    node.within(move || crate::namespaces::sh(&line));
+fn filter(node: &Node, verb: &'static str, priority: u16) -> Foreign {
+    let pin = node.path(&format!("bpf/{verb}{priority}"));
+    node.within(move || Foreign::filter(verb, "nic0", priority, &pin))
 }
 
 fn clean(node: &mut Node) {
@@ -58,18 +50,17 @@ pub(crate) fn by_tcx() {
     let (mut node, outside) = Node::one();
     let first = node.within(|| Foreign::attach("nic0", Place::First));
     node.within(|| crate::namespaces::sh("tc qdisc add dev nic0 clsact"));
-    foreign_filter(&node, "add", 1, "ok");
+    let classifier = filter(&node, "add", 1);
     node.start_agent(&["--attach", "tcx"]);
     let last = node.within(|| Foreign::attach("nic0", Place::Last));
     let (pod, _) = node.pod("a", &json!({}));
     let order = ["foreign", "from_netdev", "foreign"];
     assert_eq!(programs(&node), order);
-    let theirs = filters(&node);
 
-    let counts = |node: &Node| [first.seen(), last.seen(), seen(node, 1)];
-    let before = counts(&node);
+    let counts = |classifier: &Foreign| [first.seen(), last.seen(), classifier.seen()];
+    let before = counts(&classifier);
     ping(&outside, Some(&pod));
-    let after = counts(&node);
+    let after = counts(&classifier);
     let more = [0, 1, 2].map(|index| after[index] - before[index]);
     assert!(more.iter().all(|more| *more >= PINGS), "each sees what comes for the host: {more:?}");
     assert!(more[0] > more[1], "what goes to a pod is ours, and those behind do not see it: {more:?}");
@@ -77,36 +68,33 @@ pub(crate) fn by_tcx() {
     node.end_agent(SIGTERM);
     node.start_agent(&["--attach", "tcx"]);
     assert_eq!(programs(&node), order, "a restart changes no order");
-    foreign_filter(&node, "replace", 1, "pipe");
+    let classifier = filter(&node, "replace", 1);
+    let theirs = filters(&node);
     ping(&outside, Some(&pod));
     clean(&mut node);
     assert_eq!(programs(&node), ["foreign", "foreign"]);
     assert_eq!(filters(&node), theirs, "their filter is there, and its qdisc");
-    let before = counts(&node);
+    let before = counts(&classifier);
     ping(&outside, None);
-    assert!(counts(&node).iter().zip(before).all(|(now, then)| now - then >= PINGS));
+    assert!(counts(&classifier).iter().zip(before).all(|(now, then)| now - then >= PINGS));
 }
 
 pub(crate) fn by_clsact() {
     let (mut node, outside) = Node::one();
     node.within(|| crate::namespaces::sh("tc qdisc add dev nic0 clsact"));
-    foreign_filter(&node, "add", 1, "continue");
-    foreign_filter(&node, "add", 200, "ok");
-    let theirs = filters(&node);
-    assert_eq!(theirs.len(), 2);
+    let (first, last) = (filter(&node, "add", 1), filter(&node, "add", 200));
     node.start_agent(&["--attach", "clsact"]);
     let (pod, _) = node.pod("a", &json!({}));
-    let counts = |node: &Node| [1, 200].map(|priority| seen(node, priority));
-    let before = counts(&node);
+    let counts = || [first.seen(), last.seen()];
+    let before = counts();
     ping(&outside, Some(&pod));
-    let after = counts(&node);
+    let after = counts();
     let more = [after[0] - before[0], after[1] - before[1]];
     assert!(more[0] > more[1] && more[1] >= PINGS, "both see what comes for the host: {more:?}");
 
     // Whatever they do to theirs, ours stays; and a restart of ours touches none of theirs.
     let ours = |node: &Node| filters(node).iter().filter(|line| line.contains("from_netdev")).count();
-    foreign_filter(&node, "replace", 1, "pipe");
-    foreign_filter(&node, "add", 300, "ok");
+    let (_replaced, _another) = (filter(&node, "replace", 1), filter(&node, "add", 300));
     assert_eq!(ours(&node), 1);
     node.end_agent(SIGTERM);
     node.start_agent(&["--attach", "clsact"]);
@@ -114,5 +102,7 @@ pub(crate) fn by_clsact() {
     ping(&outside, Some(&pod));
     clean(&mut node);
     assert_eq!((ours(&node), filters(&node).len()), (0, 3));
+    let before = last.seen();
     ping(&outside, None);
+    assert!(last.seen() - before >= PINGS);
 }

@@ -4,13 +4,17 @@
 use std::{
     ffi::CString,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    path::Path,
 };
 
 use nix::libc;
 
+use crate::namespaces::sh;
+
 const MAP_CREATE: libc::c_long = 0;
 const MAP_LOOKUP: libc::c_long = 1;
 const PROG_LOAD: libc::c_long = 5;
+const OBJ_PIN: libc::c_long = 6;
 const LINK_CREATE: libc::c_long = 28;
 /// `BPF_TCX_INGRESS`.
 const TCX_INGRESS: u32 = 46;
@@ -25,8 +29,8 @@ pub(crate) enum Place {
 /// A program on a device, as long as this lives.
 pub(crate) struct Foreign {
     map: OwnedFd,
-    _program: OwnedFd,
-    _link: OwnedFd,
+    program: OwnedFd,
+    _link: Option<OwnedFd>,
 }
 
 impl Foreign {
@@ -42,7 +46,20 @@ impl Foreign {
         };
         let link = [descriptor(&program), index, TCX_INGRESS, flags, 0, 0, 0, 0];
         let link = made(LINK_CREATE, &link.map(u32::to_ne_bytes).concat());
-        Foreign { map, _program: program, _link: link }
+        Foreign { map, program, _link: Some(link) }
+    }
+
+    /// The same program as a clsact filter, which `tc` takes from a pin: it outlives this.
+    pub(crate) fn filter(verb: &str, device: &str, priority: u16, pin: &Path) -> Foreign {
+        let map = map();
+        let foreign = Foreign { program: program(&map), map, _link: None };
+        let path = CString::new(pin.as_os_str().as_encoded_bytes()).expect("a path");
+        let mut attr = (path.as_ptr() as u64).to_ne_bytes().to_vec();
+        attr.extend([descriptor(&foreign.program), 0].map(u32::to_ne_bytes).concat());
+        assert_eq!(bpf(OBJ_PIN, &attr), 0, "{}", std::io::Error::last_os_error());
+        let pin = pin.display();
+        sh(&format!("tc filter {verb} dev {device} ingress pref {priority} handle 1 bpf da object-pinned {pin}"));
+        foreign
     }
 
     /// Packets seen so far.
