@@ -51,7 +51,7 @@ fn resized(value: &[u8], size: usize) -> Vec<u8> {
 /// # Errors
 /// [`LoadError::Map`], [`LoadError::Rows`]; not a table that is full, since its flows may stay half-open.
 pub fn flows(from: &Path, to: &Path) -> Result<usize, LoadError> {
-    copy(from, to, |new, key, value| new.add(key, value))
+    copy(from, to, RawMap::add)
 }
 
 /// Brings `to` up to what `from` says now: nobody else writes there.

@@ -43,7 +43,7 @@ pub(crate) fn agents_come_and_go() {
     // Datagrams are promoted after two seconds both ways.
     traffic.goes_on(3 * RATE);
     let mut phases = vec![Phase { name: "before", from: 0, to: traffic.sent() }];
-    let mut phase = |name: &'static str, step: &mut dyn FnMut(&mut Node)| {
+    let mut phase = |name: &'static str, step: Step<'_>| {
         let from = traffic.sent();
         for node in &mut nodes {
             step(node);
@@ -62,7 +62,10 @@ pub(crate) fn agents_come_and_go() {
     assert!(lost as u64 <= explained, "{lost} datagrams are lost, {explained} explained\n{}", logs());
 }
 
-fn steps(phase: &mut dyn FnMut(&'static str, &mut dyn FnMut(&mut Node))) {
+/// What is done to a node.
+type Step<'a> = &'a mut dyn FnMut(&mut Node);
+
+fn steps(phase: &mut dyn FnMut(&'static str, Step<'_>)) {
     phase("kill -9, then a start", &mut |node| {
         node.end_agent(SIGKILL);
         node.start_agent(&[]);
