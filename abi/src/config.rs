@@ -74,6 +74,12 @@ pub const FEATURE_LOG: u32 = 8;
 /// Write the overlay's outer header in the program and take it off in the NIC's (back end `program`); what that cannot do, and
 /// everything without it (back end `device`), goes by the VXLAN device.
 pub const FEATURE_ENCAPSULATE: u32 = 16;
+/// The flow tables are two sets, [`crate::map::OTHER_FLOWS`] being the second: rows are written to both, and a flow that
+/// only the second knows is taken from there. Off, it costs nothing: the verifier removes it.
+pub const FEATURE_BOTH_FLOWS: u32 = 1 << 16;
+
+/// A bit of `SWITCHES`: tell of each new flow, as [`FEATURE_FLOW_EVENTS`] does for good.
+pub const TELL_FLOWS: u64 = 1;
 
 /// The gateway MAC of every Weft node: locally administered, unicast.
 pub const GATEWAY_MAC: [u8; 6] = [0xee, 0xee, 0xee, 0xee, 0xee, 0xee];

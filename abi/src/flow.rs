@@ -132,6 +132,22 @@ pub const NEXT_PASS: u8 = 5;
 /// The node acts as a router: the time to live goes down.
 pub const DECREMENT: u8 = 1;
 
+/// Layout of the rows of `FLOWS` and `HALFOPEN`. A version that must change them raises it, keeps the former row as a type
+/// of its own, and converts in [`to_other`] and [`from_other`]: there is no other way for a row between two versions.
+pub const LAYOUT: u32 = 1;
+
+/// A row as the other set of flow tables has it. There is only one layout so far: sets differ in size alone.
+#[inline(always)]
+pub const fn to_other(value: &FlowValue) -> &FlowValue {
+    value
+}
+
+/// A row of the other set of flow tables as this version has it.
+#[inline(always)]
+pub const fn from_other(value: &FlowValue) -> &FlowValue {
+    value
+}
+
 /// A row of `FLOWS` and `HALFOPEN`. 152 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]

@@ -85,6 +85,21 @@ pub const EVENTS: MapSpec =
 pub const PROGS: MapSpec =
     MapSpec { name: "PROGS", kind: MapKind::ProgArray, key: 4, value: 4, max_entries: 16, pinned: false };
 
+/// The flow tables that are in force while a start brings others (another size or layout), or those of an earlier
+/// version that is to take over: with `config::FEATURE_BOTH_FLOWS` the programs write both and read through. Else unused,
+/// of one row.
+pub const OTHER_FLOWS: MapSpec = MapSpec { name: "OTHER_FLOWS", max_entries: 1, pinned: false, ..FLOWS };
+/// The same for `HALFOPEN`.
+pub const OTHER_HALFOPEN: MapSpec = MapSpec { name: "OTHER_HALFOPEN", max_entries: 1, pinned: false, ..HALFOPEN };
+
+/// What is switched while programs run, [`config::TELL_FLOWS`] and later bits. Private to one load, never pinned: whoever
+/// wanted it asks the next agent again.
+pub const SWITCHES: MapSpec = spec::<u32, u64>("SWITCHES", MapKind::Array, 1, false);
+
+/// Layout of the compiled tables. Raise it when a row changes its meaning but not its size; a size, a kind or a number of
+/// rows that changes is seen without. Another layout is another set of maps, written in full beside the one in force.
+pub const TABLES_LAYOUT: u32 = 1;
+
 /// When each pod's bucket is full again, in nanoseconds of jiffies. Private to one load, never pinned: a new load starts with
 /// full buckets.
 pub const BUCKETS: MapSpec = spec::<u32, u64>("BUCKETS", MapKind::Array, POD.max_entries, false);

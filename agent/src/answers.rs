@@ -15,7 +15,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    Shared, events,
+    Shared, events, listeners,
     names::Namer,
     slots,
     snapshot::{Attachment, Snapshot},
@@ -49,21 +49,21 @@ impl Agent for AgentService {
 
     async fn monitor(&self, request: Request<MonitorRequest>) -> Result<Response<Streamed<Event>>, Status> {
         let request = request.into_inner();
-        if request.kinds.iter().any(|kind| kind == events::FLOW) && !self.0.args.flow_events {
-            let why = "new flows are not told of on this node: start its `weft agent` with --flow-events";
-            return Err(Status::failed_precondition(why));
-        }
         let known = [events::DROP, events::FLOW, events::HALF_OPEN];
         if let Some(kind) = request.kinds.iter().find(|kind| !known.contains(&kind.as_str())) {
             let known = known.join(", ");
             return Err(Status::invalid_argument(format!("there is no kind {kind} of event: {known}")));
         }
         let listener = self.0.events.subscribe();
-        let stream = futures::stream::unfold((listener, request), |(mut listener, request)| async move {
+        // Told of as long as the stream lives.
+        let listens = request.kinds.iter().any(|kind| kind == events::FLOW);
+        let held = listens.then(|| listeners::Listens::new(self.0.clone()));
+        let held = held.transpose().map_err(|error| Status::unavailable(crate::chain(&error)))?;
+        let stream = futures::stream::unfold((listener, request, held), |(mut listener, request, held)| async move {
             loop {
                 let event = events::next(&mut listener).await?;
                 if events::wanted(&request, &event) {
-                    return Some((Ok(event), (listener, request)));
+                    return Some((Ok(event), (listener, request, held)));
                 }
             }
         });
@@ -83,7 +83,7 @@ impl Agent for AgentService {
         let bpffs = self.0.args.bpffs.clone();
         // Read from the kernel, not from the mirror: whoever dumps wants to see what is.
         let tables = tokio::task::spawn_blocking(move || {
-            let store = crate::load::store(&bpffs).map_err(|error| crate::chain(&error))?;
+            let store = crate::load::store(&crate::load::tables_dir(&bpffs)).map_err(|error| crate::chain(&error))?;
             crate::apply::read(&store).map_err(|error| crate::chain(&error))
         });
         let tables = tables.await.unwrap_or_else(|_| Err("reading ended early".into())).map_err(Status::unavailable)?;

@@ -7,7 +7,7 @@ use abi::{
 };
 use ipnetwork::IpNetwork;
 
-use crate::routing::Routing;
+use crate::{load::pins::TableRows, routing::Routing};
 
 /// Flags of `weft agent`.
 #[derive(Clone, Debug, clap::Args)]
@@ -81,7 +81,16 @@ pub struct Args {
     /// Log what the slow path of the datapath decides (target `aya_log`, level debug); costly
     #[arg(long)]
     pub datapath_log: bool,
-    /// Tell `weft monitor` of every new flow too
+    /// Another number of rows for a table, as FLOWS=524288; may be given for several. Flows and connections are kept
+    #[arg(long, value_name = "TABLE=ROWS")]
+    pub table_rows: Vec<TableRows>,
+    /// Keep the flows for an earlier version too, whose flow tables have this layout: before going back to it
+    #[arg(long, value_name = "LAYOUT")]
+    pub hand_over: Option<u32>,
+    /// Write flow tables as a version with this layout would: for tests of what a change of layout takes
+    #[arg(long, hide = true, default_value_t = abi::flow::LAYOUT)]
+    pub flow_layout: u32,
+    /// Have new flows told of even while no `weft monitor` asks for them
     #[arg(long)]
     pub flow_events: bool,
 }
@@ -116,6 +125,21 @@ impl Args {
     /// The ranges to which pods keep their addresses.
     pub fn not_masqueraded(&self) -> Vec<IpNetwork> {
         self.non_masquerade_cidr.iter().flat_map(|ranges| ranges.0.iter().copied()).collect()
+    }
+
+    /// The layout that flows are kept in for an earlier version.
+    ///
+    /// # Errors
+    /// It is none of an earlier version.
+    pub fn hand_over(&self) -> Result<Option<u32>, String> {
+        match self.hand_over {
+            Some(to) if to == 0 || to >= self.flow_layout => Err(format!(
+                "--hand-over {to}: this version's own layout of flows is {}, and one before it is wanted; a version with \
+                 the same layout takes over without",
+                self.flow_layout
+            )),
+            other => Ok(other),
+        }
     }
 
     /// The timeouts of flows.

@@ -1,4 +1,7 @@
-//! `weft cleanup`: every trace of Weft on this node goes. Pods lose their network.
+//! `weft cleanup`: every trace of Weft on this node goes. Pods that run lose their network, and it says how many.
+//!
+//! Programs and filters of others on the same devices stay, and so does a clsact qdisc that somebody else made or uses. An
+//! agent that still runs would make everything again: it must have ended.
 use std::{fs, io, path::PathBuf};
 
 use abi::event::Hook;
@@ -65,6 +68,11 @@ pub async fn run(args: Args) -> Result<(), CleanupError> {
     preflight::capabilities()?;
     conflist::remove(&args.cni_conf_dir, &args.cni_bin_dir)?;
     let netlink = Netlink::open()?;
+    let pods = netlink.links().await?.iter().filter(|link| is_pods(&link.name)).count();
+    if pods > 0 {
+        let words = if pods == 1 { "pod loses its" } else { "pods lose their" };
+        tracing::warn!("{pods} {words} network: delete or restart them under another network plugin");
+    }
     let root = args.bpffs.join("weft");
     for pin in load::names(&root.join("links")) {
         load::remove(&root.join("links").join(pin))?;
@@ -75,11 +83,7 @@ pub async fn run(args: Args) -> Result<(), CleanupError> {
         if root.join("clsact").join(&link.name).exists() && netlink.filters(&link).await? == 0 {
             netlink.remove_clsact(&link).await?;
         }
-        let ours = link
-            .name
-            .strip_prefix("weft")
-            .is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        if ours {
+        if is_pods(&link.name) {
             netlink.remove(&link.name).await?;
         }
     }
@@ -89,6 +93,12 @@ pub async fn run(args: Args) -> Result<(), CleanupError> {
     }
     load::remove(&args.socket)?;
     Ok(())
+}
+
+/// A pod's device, as `weft0a1b2c3d`.
+fn is_pods(device: &str) -> bool {
+    let digits = device.strip_prefix("weft");
+    digits.is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
 fn remove_tree(path: PathBuf) -> Result<(), CleanupError> {

@@ -37,14 +37,13 @@ const MARGIN: u64 = 5;
 const AT_ONCE: usize = 4_096 * size_of::<FlowKey>();
 
 impl Flows {
-    /// Opens the pinned tables. The timeouts are those that the programs go by.
+    /// Opens the pinned tables: a set, and the maps that are in none. The timeouts are those that the programs go by.
     ///
     /// # Errors
     /// [`LoadError::Map`].
-    pub fn open(bpffs: &Path, timeouts: Timeouts) -> Result<Flows, LoadError> {
-        let (established, half_open) = (load::open(bpffs, &map::FLOWS)?, load::open(bpffs, &map::HALFOPEN)?);
-        let fragments = load::open(bpffs, &map::FRAGS)?;
-        let shares = load::open(bpffs, &map::POD_FLOWS)?;
+    pub fn open(set: &Path, maps: &Path, timeouts: Timeouts) -> Result<Flows, LoadError> {
+        let (established, half_open) = (load::open(set, &map::FLOWS)?, load::open(set, &map::HALFOPEN)?);
+        let (fragments, shares) = (load::open(maps, &map::FRAGS)?, load::open(maps, &map::POD_FLOWS)?);
         Ok(Flows { established, half_open, fragments, shares, timeouts, hz: u64::from(jiffies_per_second()) })
     }
 

@@ -29,6 +29,7 @@ pub mod follow;
 pub mod http;
 pub mod ipam;
 pub mod issues;
+pub mod listeners;
 pub mod load;
 pub mod metrics;
 pub mod mtu;
@@ -44,6 +45,7 @@ pub mod snapshot;
 mod socket;
 pub mod status;
 pub mod tables;
+mod takeover;
 pub mod text;
 pub mod watch;
 
@@ -64,6 +66,8 @@ pub struct Shared {
     pub in_force: latest::Receiver<engine::InForce>,
     /// The datapath's events.
     pub events: broadcast::Sender<agent_api::v1::Event>,
+    /// Who listens to new flows.
+    pub listeners: listeners::Listeners,
     /// Whose an address is.
     pub addresses: names::Addresses,
     /// What the start waits for, in words.
@@ -83,6 +87,8 @@ pub struct Started {
     pub pods: pods::Pods,
     /// The flow tables.
     pub flows: flows::Flows,
+    /// Flow tables that are kept for an earlier version: from where, to where.
+    pub hand_over: Option<[std::path::PathBuf; 2]>,
     /// `COUNTERS`.
     pub counters: apply::syscall::RawMap,
 }

@@ -1,7 +1,8 @@
 //! The BPF object into the kernel: settings, pinned maps, stages. Hooks are attached by `load::attach`.
 //!
-//! Under `<bpffs>/weft`: `maps/` holds every map that outlives the agent, `links/` the attachments, `progs/` the array
-//! of stages that the attached hooks call. A start reuses the maps as they are and replaces programs through the links.
+//! Under `<bpffs>/weft`: the sets of maps that `load::pins` names, `maps/` for those that no layout keeps, `links/` the
+//! attachments, `progs/` the array of stages that the attached hooks call. A start reuses the maps that are as it wants
+//! them, and replaces programs through the links.
 use std::{
     collections::BTreeMap,
     fs, io,
@@ -10,12 +11,12 @@ use std::{
 };
 
 use abi::{
-    config::Settings,
+    config::{FEATURE_BOTH_FLOWS, Settings},
     map::{self, MapSpec},
 };
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{MapData, ProgramArray},
+    maps::{Array, MapData, MapInfo, MapType, ProgramArray},
     programs::{ProgramError, SchedClassifier},
 };
 use zerocopy::IntoBytes;
@@ -25,8 +26,11 @@ use crate::{
     preflight,
     tables::Table,
 };
+use pins::{FLOW_TABLES, Pins};
 
 pub mod attach;
+pub mod carry;
+pub mod pins;
 
 /// How often the kernel is asked to take a program.
 const TRIES: usize = 5;
@@ -78,6 +82,25 @@ pub enum LoadError {
         #[source]
         source: Box<aya::maps::MapError>,
     },
+    /// A pinned map is not what its name says.
+    #[error("the map {name} has rows of {was} bytes and not of {wanted}: run `weft cleanup` before this version")]
+    Layout {
+        /// Its name.
+        name: &'static str,
+        /// Bytes of key and value.
+        was: u32,
+        /// What they should be.
+        wanted: usize,
+    },
+    /// Rows that go from one set of maps to another.
+    #[error("cannot carry the rows of {table} over")]
+    Rows {
+        /// The table.
+        table: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// An attachment.
     #[error("cannot attach {program} to {device}")]
     Attach {
@@ -101,23 +124,38 @@ pub struct Programs {
     pub(crate) tcx: bool,
 }
 
-/// Loads the programs with these settings. No hook runs them yet.
+/// Loads the programs with these settings onto the sets of maps of this start; with `other` they write those flow tables
+/// too. No hook runs them yet.
 ///
 /// # Errors
 /// [`LoadError`].
-pub fn load(bpffs: &Path, settings: &Settings, attach: crate::args::Attach) -> Result<Programs, LoadError> {
-    let root = root(bpffs)?;
+pub fn load(
+    pins: &Pins,
+    settings: &Settings,
+    attach: crate::args::Attach,
+    other: Option<&Path>,
+) -> Result<Programs, LoadError> {
+    let root = pins.root().to_path_buf();
     let maps = root.join("maps");
-    for spec in map::ALL.iter().filter(|spec| spec.pinned) {
+    let in_sets: Vec<&MapSpec> = Table::ALL.iter().map(|table| table.spec()).chain(FLOW_TABLES).collect();
+    for spec in map::ALL.iter().filter(|spec| spec.pinned && !in_sets.contains(spec)) {
         discard_other_layout(&maps, spec)?;
     }
+    let features = settings.features | other.map_or(0, |_| FEATURE_BOTH_FLOWS);
     let mut global = [0; size_of::<Settings>()];
-    global.copy_from_slice(settings.as_bytes());
-    let mut bpf = EbpfLoader::new()
-        .default_map_pin_directory(&maps)
-        .override_global(map::SETTINGS, &global, true)
-        .load(OBJECT)
-        .map_err(|source| LoadError::Object(Box::new(source)))?;
+    global.copy_from_slice(Settings { features, ..*settings }.as_bytes());
+    let mut loader = EbpfLoader::new();
+    loader.default_map_pin_directory(&maps).override_global(map::SETTINGS, &global, true);
+    for spec in &in_sets {
+        let set = if FLOW_TABLES.contains(spec) { &pins.flows } else { &pins.tables };
+        loader.map_pin_path(spec.name, set.join(spec.name)).map_max_entries(spec.name, pins.sizes.of(spec));
+    }
+    for (name, spec) in [map::OTHER_FLOWS.name, map::OTHER_HALFOPEN.name].into_iter().zip(FLOW_TABLES) {
+        if let Some(other) = other {
+            loader.map_pin_path(name, other.join(spec.name)).map_max_entries(name, pins.sizes.of(spec));
+        }
+    }
+    let mut bpf = loader.load(OBJECT).map_err(|source| LoadError::Object(Box::new(source)))?;
     for name in abi::event::Hook::ALL.map(abi::event::Hook::name).into_iter().chain(map::STAGES) {
         verified(program(&mut bpf, name)?).map_err(|source| LoadError::Program { name, source: Box::new(source) })?;
     }
@@ -148,24 +186,40 @@ fn verified(program: &mut SchedClassifier) -> Result<(), ProgramError> {
 ///
 /// # Errors
 /// [`LoadError::Map`].
-pub fn store(bpffs: &Path) -> Result<AyaStore, LoadError> {
-    let open = |table: &Table| Ok((*table, open(bpffs, table.spec())?));
+pub fn store(set: &Path) -> Result<AyaStore, LoadError> {
+    let open = |table: &Table| Ok((*table, open(set, table.spec())?));
     Ok(AyaStore::new(Table::ALL.iter().map(open).collect::<Result<BTreeMap<_, _>, LoadError>>()?))
 }
 
-/// Opens one pinned map.
+/// Opens one pinned map of a set, or of those that are in none.
 ///
 /// # Errors
-/// [`LoadError::Map`].
-pub fn open(bpffs: &Path, spec: &MapSpec) -> Result<RawMap, LoadError> {
+/// [`LoadError::Map`], [`LoadError::Layout`].
+pub fn open(set: &Path, spec: &MapSpec) -> Result<RawMap, LoadError> {
+    let map = open_as(set, spec)?;
+    let (was, wanted) = (map.row_size(), spec.key + spec.value);
+    let same = spec.kind == map::MapKind::PerCpuArray || was == wanted;
+    let was = u32::try_from(was).unwrap_or(u32::MAX);
+    if same { Ok(map) } else { Err(LoadError::Layout { name: spec.name, was, wanted }) }
+}
+
+/// The same, whatever the length of its values.
+fn open_as(set: &Path, spec: &MapSpec) -> Result<RawMap, LoadError> {
     let failed = |source| LoadError::Map { name: spec.name, source: Box::new(source) };
-    let data = MapData::from_pin(maps_dir(bpffs).join(spec.name)).map_err(failed)?;
+    let data = MapData::from_pin(set.join(spec.name)).map_err(failed)?;
+    let info = data.info().map_err(failed)?;
+    let spec = &MapSpec { value: info.value_size() as usize, max_entries: info.max_entries(), ..*spec };
     let fd = data.fd().as_fd().try_clone_to_owned().map_err(|source| failed(aya::maps::MapError::IoError(source)))?;
     let cpus = aya::util::nr_cpus().unwrap_or(1);
     Ok(RawMap::new(fd, spec, cpus))
 }
 
-/// Where the maps are pinned.
+/// The compiled tables in force.
+pub fn tables_dir(bpffs: &Path) -> PathBuf {
+    bpffs.join("weft/tables")
+}
+
+/// Maps that are in no set: counters, events, fragments.
 pub fn maps_dir(bpffs: &Path) -> PathBuf {
     bpffs.join("weft/maps")
 }
@@ -215,6 +269,17 @@ impl Programs {
         aya_log::EbpfLogger::init(&mut self.bpf).map_err(|source| LoadError::Log(Box::new(source)))
     }
 
+    /// Sets what is switched while programs run: bits of `SWITCHES`.
+    ///
+    /// # Errors
+    /// [`LoadError::Missing`], [`LoadError::Map`].
+    pub fn switch(&mut self, bits: u64) -> Result<(), LoadError> {
+        let name = map::SWITCHES.name;
+        let failed = |source| LoadError::Map { name, source: Box::new(source) };
+        let map = self.bpf.map_mut(name).ok_or(LoadError::Missing(name))?;
+        Array::<_, u64>::try_from(map).and_then(|mut array| array.set(0, bits, 0)).map_err(failed)
+    }
+
     /// Takes the ring buffer of events out; once.
     ///
     /// # Errors
@@ -231,7 +296,10 @@ fn progs_dir(root: &Path) -> PathBuf {
 }
 
 /// Our directory under a BPF file system, with its parts.
-fn root(bpffs: &Path) -> Result<PathBuf, LoadError> {
+///
+/// # Errors
+/// [`LoadError::NoBpffs`], [`LoadError::Path`].
+pub fn root(bpffs: &Path) -> Result<PathBuf, LoadError> {
     const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
     let kind = nix::sys::statfs::statfs(bpffs).map(|fs| fs.filesystem_type().0);
     if kind != Ok(BPF_FS_MAGIC) {
@@ -244,12 +312,13 @@ fn root(bpffs: &Path) -> Result<PathBuf, LoadError> {
     Ok(root)
 }
 
-/// A pinned map of another layout is another version's: tables are written anew in full, so it goes. Programs that
-/// still run keep theirs until they are replaced.
+/// A pinned map of another layout is another version's. What it holds may start anew, so it goes; programs that still
+/// run keep theirs until they are replaced.
 fn discard_other_layout(maps: &Path, spec: &MapSpec) -> Result<(), LoadError> {
     let path = maps.join(spec.name);
     let Ok(info) = MapData::from_pin(&path).and_then(|data| data.info()) else { return Ok(()) };
-    let same = info.key_size() == spec.key as u32
+    let same = kind(&info) == Some(spec.kind)
+        && info.key_size() == spec.key as u32
         && info.value_size() == spec.value as u32
         && info.max_entries() == spec.max_entries;
     if !same {
@@ -257,6 +326,19 @@ fn discard_other_layout(maps: &Path, spec: &MapSpec) -> Result<(), LoadError> {
         remove(&path)?;
     }
     Ok(())
+}
+
+fn kind(info: &MapInfo) -> Option<map::MapKind> {
+    match info.map_type().ok()? {
+        MapType::Hash => Some(map::MapKind::Hash),
+        MapType::LruHash => Some(map::MapKind::LruHash),
+        MapType::Array => Some(map::MapKind::Array),
+        MapType::PerCpuArray => Some(map::MapKind::PerCpuArray),
+        MapType::LpmTrie => Some(map::MapKind::LpmTrie),
+        MapType::RingBuf => Some(map::MapKind::RingBuf),
+        MapType::ProgramArray => Some(map::MapKind::ProgArray),
+        _ => None,
+    }
 }
 
 pub(crate) fn remove(path: &Path) -> Result<(), LoadError> {

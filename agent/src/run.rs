@@ -40,7 +40,8 @@ use crate::{
     http::{self, HttpError},
     ipam::{IpamError, Ledger},
     issues,
-    load::{self, LoadError},
+    listeners::{self, Listeners},
+    load::{self, LoadError, carry, pins::Pins},
     mtu,
     names::Addresses,
     netlink::{Link, Netlink, NetlinkError},
@@ -50,7 +51,7 @@ use crate::{
     slots::LOCAL_NODE,
     snapshot::{NodeFacts, of_family},
     socket::{self, SocketError},
-    watch,
+    takeover, watch,
 };
 
 /// Source ports of masqueraded flows: Linux' own range for clients starts here too, and a port that a socket of the
@@ -76,7 +77,7 @@ pub enum RunError {
     /// The machine.
     #[error(transparent)]
     Preflight(#[from] PreflightError),
-    /// Flags that contradict each other.
+    /// Flags that do not fit, each other or the machine.
     #[error("{0}")]
     Flags(String),
     /// Devices and routes.
@@ -134,6 +135,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
         board,
         in_force,
         events: sender,
+        listeners: Listeners::default(),
         addresses: Addresses::default(),
         waiting_for: Mutex::default(),
         started: std::sync::OnceLock::new(),
@@ -155,6 +157,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
         }
         () = end() => {}
     }
+    shared.started.get().into_iter().for_each(hand_over);
     tracing::info!("the agent ends; traffic goes on");
     Ok(())
 }
@@ -184,13 +187,14 @@ async fn start(
     let peers = mtu::peers(&own, &args.node_name, &shared.inbox.snapshot().nodes);
     let pod_mtu = |nic: &Link| mtu::at_start(args.mtu, nic, &own, &peers);
     let devices = devices::ensure(&netlink, &args.device, &own, &ranges, pod_mtu).await?;
-    let mut programs = load::load(&args.bpffs, &settings(shared, &own, &devices), args.attach)?;
+    let hand_over = args.hand_over().map_err(RunError::Flags)?;
+    let (takeover, mut programs) = takeover::begin(args, settings(shared, &own, &devices), hand_over)?;
     let ring = programs.events()?;
     if args.datapath_log {
         tokio::spawn(events::log(programs.log()?));
     }
     let programs = Arc::new(Mutex::new(programs));
-    let store = load::store(&args.bpffs)?;
+    let store = load::store(&takeover.pins.tables)?;
     let have = apply::read(&store)?;
     let facts = NodeFacts {
         name: args.node_name.as_str().into(),
@@ -215,12 +219,21 @@ async fn start(
     routing::look(shared, &Netlink::open()?, &devices.nic).await;
     let engine = tokio::spawn(engine::run(shared.inbox.clone(), store, have, publish));
     wait_for_first_round(shared).await;
-    attach(&programs, &devices)?;
-    pods.attach_all()?;
+    let attach_all = || attach(&programs, &devices).and_then(|()| pods.attach_all());
+    attach_all()?;
+    takeover.end(&programs, attach_all)?;
+    if args.datapath_log && takeover.pins.former_flows.is_some() {
+        let logger = programs.lock().expect("no holder panics").log()?;
+        tokio::spawn(events::log(logger));
+    }
     tokio::spawn(forget_old_stages(programs.clone()));
-    let (flows, counters) = (Flows::open(&args.bpffs, shared.timeouts)?, load::open(&args.bpffs, &abi::map::COUNTERS)?);
-    let started = Started { devices: RwLock::new(devices), programs, pods, flows, counters };
+    let Pins { flows: set, hand_over, .. } = takeover.pins;
+    let maps = load::maps_dir(&args.bpffs);
+    let (flows, counters) = (Flows::open(&set, &maps, shared.timeouts)?, load::open(&maps, &abi::map::COUNTERS)?);
+    let hand_over = hand_over.map(|other| [set, other]);
+    let started = Started { devices: RwLock::new(devices), programs, pods, flows, hand_over, counters };
     assert!(shared.started.set(started).is_ok(), "the start happens once");
+    listeners::catch_up(shared)?;
     tracing::info!(pods = recovered, "hooks are attached");
     tokio::spawn(events::read(ring, shared.clone(), shared.events.clone()));
     tokio::spawn(sweep(shared.clone()));
@@ -313,12 +326,21 @@ async fn sweep(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         let shared = shared.clone();
-        let swept = tokio::task::spawn_blocking(move || shared.started.get().map(|started| started.flows.sweep()));
+        let sweep = |started: &Started| started.flows.sweep().inspect(|_| hand_over(started));
+        let swept = tokio::task::spawn_blocking(move || shared.started.get().map(sweep));
         match swept.await {
             Ok(Some(Ok(count))) => tracing::debug!(count, "expired flows are swept"),
             Ok(Some(Err(error))) => tracing::warn!(%error, "expired flows could not be swept"),
             _ => {}
         }
+    }
+}
+
+/// Keeps the flow tables of an earlier version up to date: programs write new flows there, and only the times go stale.
+fn hand_over(started: &Started) {
+    let Some([from, to]) = &started.hand_over else { return };
+    if let Err(error) = carry::mirror(from, to) {
+        tracing::warn!(error = crate::chain(&error), "the flows of the earlier version's tables are not up to date");
     }
 }
 

@@ -132,7 +132,8 @@ fn addresses((range, used, capacity): (ipnetwork::IpNetwork, u64, u64)) -> Addre
 }
 
 fn tables(shared: &Shared, tables: &Tables) -> Vec<TableRow> {
-    let row = |spec: &map::MapSpec, used| TableRow { name: spec.name.to_owned(), used, max: spec.max_entries };
+    let sizes = crate::load::pins::Sizes::new(&shared.args.table_rows);
+    let row = |spec: &map::MapSpec, used| TableRow { name: spec.name.to_owned(), used, max: sizes.of(spec) };
     // `CONFIG` is one row, always there.
     let filling = Table::ALL.iter().filter(|table| **table != Table::Config);
     let mut rows: Vec<TableRow> = filling.map(|table| row(table.spec(), in_use(tables, *table) as u32)).collect();

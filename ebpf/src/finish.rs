@@ -1,4 +1,7 @@
 //! Verdict → what the kernel does: applies the edits, counts, tells. The only exit of every program.
+//!
+//! A packet that goes on to where it was going is answered with `TC_ACT_UNSPEC`, never `TC_ACT_OK`: then the programs and
+//! filters that others have on the device behind ours see it too. The end of the line lets it pass.
 use crate::{
     encapsulate::{self, TTL},
     kernel::setting,
@@ -14,7 +17,8 @@ use abi::{
 };
 use aya_ebpf::{
     bindings::{
-        BPF_F_INGRESS, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_OK, TC_ACT_SHOT, bpf_redir_neigh, bpf_tunnel_key,
+        BPF_F_INGRESS, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh,
+        bpf_tunnel_key,
     },
     helpers::generated::{
         bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_set_tunnel_key,
@@ -46,7 +50,7 @@ pub fn finish(skb: &Skb, hook: u32, packet: &Packet, outcome: &Outcome) -> i32 {
         }
         NEXT_NODE => to_node(skb, hook, packet, outcome),
         NEXT_NIC => to_wire(skb, outcome),
-        _ => TC_ACT_OK,
+        _ => TC_ACT_UNSPEC,
     }
 }
 
@@ -77,7 +81,7 @@ fn to_node(skb: &Skb, hook: u32, packet: &Packet, outcome: &Outcome) -> i32 {
 #[inline(always)]
 pub fn pass(skb: &Skb, hook: Hook) -> i32 {
     count(0, hook as u32, skb.len());
-    TC_ACT_OK
+    TC_ACT_UNSPEC
 }
 
 /// The edits and the link addresses of the way out. `None` if the kernel refused one.
@@ -101,7 +105,7 @@ fn to_pod(skb: &Skb, hook: u32, outcome: &Outcome) -> i32 {
     if outcome.queued || hook == Hook::ToPod as u32 || hook == Hook::ToNetdev as u32 {
         if hook == Hook::ToPod as u32 && ifindex == skb.ifindex() {
             skb.set_mark(0);
-            return TC_ACT_OK;
+            return TC_ACT_UNSPEC;
         }
         skb.set_mark(MARK_SEEN);
         // SAFETY: no pointers.

@@ -7,7 +7,7 @@ use crate::{
     tables::Maps,
 };
 use abi::{DropReason, event::Hook};
-use aya_ebpf::{bindings::TC_ACT_OK, programs::TcContext};
+use aya_ebpf::{bindings::TC_ACT_UNSPEC, programs::TcContext};
 use datapath::{
     Kernel, Outcome, Packet, Stage, State, Step, hook,
     parse::{self, Headers},
@@ -40,7 +40,7 @@ pub fn judge(context: &TcContext, skb: &Skb, kernel: &impl Kernel, at: Hook) -> 
             {
                 return arp::answer(skb, &request);
             }
-            return if hook::lenient(at) { TC_ACT_OK } else { discard(skb, number, &packet, reason, None) };
+            return if hook::lenient(at) { TC_ACT_UNSPEC } else { discard(skb, number, &packet, reason, None) };
         }
     }
     let mut outcome = Outcome::default();

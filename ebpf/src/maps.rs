@@ -49,6 +49,11 @@ pub static FLOWS: HashMap<FlowKey, FlowValue> = HashMap::pinned(map::FLOWS.max_e
 #[map]
 pub static HALFOPEN: LruHashMap<FlowKey, FlowValue> = LruHashMap::pinned(map::HALFOPEN.max_entries, 0);
 #[map]
+pub static OTHER_FLOWS: HashMap<FlowKey, FlowValue> = HashMap::with_max_entries(map::OTHER_FLOWS.max_entries, 0);
+#[map]
+pub static OTHER_HALFOPEN: LruHashMap<FlowKey, FlowValue> =
+    LruHashMap::with_max_entries(map::OTHER_HALFOPEN.max_entries, 0);
+#[map]
 pub static FRAGS: LruHashMap<FragmentKey, Fragment> = LruHashMap::pinned(map::FRAGS.max_entries, 0);
 #[map]
 pub static POD_FLOWS: Array<u64> = Array::pinned(map::POD_FLOWS.max_entries, 0);
@@ -60,6 +65,8 @@ pub static COUNTERS: PerCpuArray<Counter> = PerCpuArray::pinned(map::COUNTERS.ma
 pub static EVENTS: RingBuf = RingBuf::pinned(map::EVENTS.max_entries, 0);
 #[map]
 pub static PROGS: ProgramArray = ProgramArray::with_max_entries(map::PROGS.max_entries, 0);
+#[map]
+pub static SWITCHES: Array<u64> = Array::with_max_entries(map::SWITCHES.max_entries, 0);
 #[map]
 pub static BUCKETS: Array<u64> = Array::with_max_entries(map::BUCKETS.max_entries, 0);
 #[map]

@@ -16,7 +16,7 @@ use abi::{
     verdict::REASONS,
 };
 use aya_ebpf::{
-    bindings::{TC_ACT_OK, TC_ACT_SHOT},
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
     macros::classifier,
     programs::TcContext,
 };
@@ -29,6 +29,8 @@ use datapath::{
 #[classifier]
 pub fn slow_flow(context: TcContext) -> i32 {
     run(&context, |skb, state| {
+        let (key, _) = state.packet.tuple.key(state.packet.proto, hook::side(state.hook));
+        Maps.take_over(&key);
         let step = conntrack::resume(&Maps, state);
         if state.kept != 0 {
             let at = state.hook & (HOOKS - 1);
@@ -96,7 +98,7 @@ pub fn slow_read(context: TcContext) -> i32 {
             go_on(&context, Stage::Flow);
             DropReason::TableMissing
         }
-        Err(_) if state.lenient() => return TC_ACT_OK,
+        Err(_) if state.lenient() => return TC_ACT_UNSPEC,
         Err(reason) => reason,
     };
     discard(&skb, state.hook, &state.packet, reason, Some(state))

@@ -1,12 +1,12 @@
 //! `datapath::Tables` for the maps: one method, one map.
 use crate::maps::{
-    BACKENDS, BUCKETS, CIDRS, CONFIG, FLOWS, FRAGS, HALFOPEN, NODES, PEERS, POD, POD_FLOWS, PODS, POLICY, REPLIES,
-    ROUTES, SERVICES, SETTINGS, SLOTS,
+    BACKENDS, BUCKETS, CIDRS, CONFIG, FLOWS, FRAGS, HALFOPEN, NODES, OTHER_FLOWS, OTHER_HALFOPEN, PEERS, POD,
+    POD_FLOWS, PODS, POLICY, REPLIES, ROUTES, SERVICES, SETTINGS, SLOTS,
 };
 use abi::{
     Addr,
-    config::Settings,
-    flow::{FlowKey, FlowValue},
+    config::{FEATURE_BOTH_FLOWS, Settings},
+    flow::{FlowKey, FlowValue, PAIRED, from_other, to_other},
     fragment::{Fragment, FragmentKey},
     peer::Class,
     pod::{NONE, Pod, PodId},
@@ -22,10 +22,50 @@ use core::{
     intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd},
     ops::Deref,
 };
-use datapath::tables::{Tables, Touch};
+use datapath::{
+    conntrack::twin_key,
+    tables::{Tables, Touch},
+};
 
 /// All tables.
 pub struct Maps;
+
+impl Maps {
+    /// There is a second set of flow tables (a constant for the verifier).
+    #[inline(always)]
+    fn both(&self) -> bool {
+        self.setting(|s| &s.features) & FEATURE_BOTH_FLOWS != 0
+    }
+
+    /// Takes a flow that only the other set of flow tables knows, both halves of it, from there. Whatever is in ours
+    /// already is newer and stays.
+    #[inline(always)]
+    pub fn take_over(&self, key: &FlowKey) {
+        if !self.both() || FLOWS.get_ptr(key).is_some() || HALFOPEN.get_ptr(key).is_some() {
+            return;
+        }
+        if let Some(value) = take_row(key)
+            && value.flags & PAIRED != 0
+        {
+            take_row(&twin_key(value, key.proto));
+        }
+    }
+}
+
+/// One row; what it says.
+#[inline(always)]
+fn take_row(key: &FlowKey) -> Option<&'static FlowValue> {
+    // SAFETY: rows stay readable until the program ends (RCU).
+    unsafe {
+        if let Some(row) = OTHER_FLOWS.get_ptr(key) {
+            let _ = FLOWS.insert(key, from_other(&*row), u64::from(BPF_NOEXIST));
+            return Some(from_other(&*row));
+        }
+        let row = OTHER_HALFOPEN.get_ptr(key)?;
+        let _ = HALFOPEN.insert(key, from_other(&*row), u64::from(BPF_NOEXIST));
+        Some(from_other(&*row))
+    }
+}
 
 /// A row of a flow table in place. Rows stay readable until the program ends (RCU); another CPU may change the fields
 /// that `touch` writes, and may reuse a deleted row for another flow, which costs one wrong packet at worst.
@@ -210,26 +250,50 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn put_flow(&self, key: &FlowKey, value: &FlowValue) -> bool {
+        if self.both() {
+            let _ = OTHER_FLOWS.insert(key, to_other(value), u64::from(BPF_ANY)); // Full: it is evictable there.
+        }
         FLOWS.insert(key, value, u64::from(BPF_ANY)).is_ok()
     }
 
     #[inline(always)]
     fn put_half_open(&self, key: &FlowKey, value: &FlowValue) -> bool {
+        if self.both() {
+            let _ = OTHER_HALFOPEN.insert(key, to_other(value), u64::from(BPF_ANY));
+        }
         HALFOPEN.insert(key, value, u64::from(BPF_ANY)).is_ok()
     }
 
     #[inline(always)]
     fn reserve_half_open(&self, key: &FlowKey, value: &FlowValue) -> bool {
-        HALFOPEN.insert(key, value, u64::from(BPF_NOEXIST)).is_ok()
+        // A reply key that a hook of the other set has reserved is taken, and what is reserved here is so there.
+        if self.both()
+            && (OTHER_FLOWS.get_ptr(key).is_some()
+                || OTHER_HALFOPEN.insert(key, to_other(value), u64::from(BPF_NOEXIST)).is_err())
+        {
+            take_row(key);
+            return false;
+        }
+        let reserved = HALFOPEN.insert(key, value, u64::from(BPF_NOEXIST)).is_ok();
+        if self.both() && !reserved {
+            let _ = OTHER_HALFOPEN.remove(key);
+        }
+        reserved
     }
 
     #[inline(always)]
     fn remove_flow(&self, key: &FlowKey) {
         let _ = FLOWS.remove(key);
+        if self.both() {
+            let _ = OTHER_FLOWS.remove(key);
+        }
     }
 
     #[inline(always)]
     fn remove_half_open(&self, key: &FlowKey) {
         let _ = HALFOPEN.remove(key);
+        if self.both() {
+            let _ = OTHER_HALFOPEN.remove(key);
+        }
     }
 }

@@ -3,12 +3,12 @@
 //! At most [`PER_SECOND`] of a reason, per CPU: a flood must not cost more than the packets themselves. Counters are exact.
 use crate::{
     kernel::setting,
-    maps::{EVENTS, LIMITS},
+    maps::{EVENTS, LIMITS, SWITCHES},
     packet::Skb,
 };
 use abi::{
     DropReason,
-    config::{FEATURE_EVENTS, FEATURE_FLOW_EVENTS},
+    config::{FEATURE_EVENTS, FEATURE_FLOW_EVENTS, TELL_FLOWS},
     event::{Event, KIND_DROP, KIND_KEPT, KIND_NEW_FLOW},
     verdict::REASONS,
 };
@@ -34,10 +34,10 @@ pub fn drop(skb: &Skb, hook: u32, packet: &Packet, reason: DropReason, state: Op
     }
 }
 
-/// A new flow, if the node's settings want that.
+/// A new flow, if the node's settings want that or somebody listens. Only first packets ask.
 #[inline(always)]
 pub fn new_flow(skb: &Skb, hook: u32, state: &State) {
-    if setting(|s| &s.features) & FEATURE_FLOW_EVENTS != 0 && allowed(skb, 0) {
+    if (setting(|s| &s.features) & FEATURE_FLOW_EVENTS != 0 || somebody_listens()) && allowed(skb, 0) {
         send(skb, hook, &state.packet, KIND_NEW_FLOW, 0, Some(state));
     }
 }
@@ -49,6 +49,12 @@ pub fn kept(skb: &Skb, hook: u32, state: &State) {
     if setting(|s| &s.features) & FEATURE_EVENTS != 0 && allowed(skb, row) {
         send(skb, hook, &state.packet, KIND_KEPT, state.kept as u8, Some(state));
     }
+}
+
+#[inline(always)]
+fn somebody_listens() -> bool {
+    // SAFETY: a row of an array; one aligned load.
+    SWITCHES.get_ptr(0).is_some_and(|row| unsafe { core::ptr::read_volatile(row) } & TELL_FLOWS != 0)
 }
 
 #[inline(always)]

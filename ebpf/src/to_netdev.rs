@@ -4,7 +4,7 @@
 //! node ports, and flows whose addresses and ports a masqueraded pod already holds.
 use crate::{hook::run, packet::Skb};
 use abi::{config::MARK_SEEN, event::Hook};
-use aya_ebpf::{bindings::TC_ACT_OK, macros::classifier, programs::TcContext};
+use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
 
 #[classifier]
 pub fn to_netdev(context: TcContext) -> i32 {
@@ -12,7 +12,7 @@ pub fn to_netdev(context: TcContext) -> i32 {
     let mark = skb.mark();
     if mark & MARK_SEEN != 0 {
         skb.set_mark(mark & !MARK_SEEN);
-        return TC_ACT_OK;
+        return TC_ACT_UNSPEC;
     }
     run(&context, Hook::ToNetdev)
 }

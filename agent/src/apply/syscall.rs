@@ -69,6 +69,11 @@ impl RawMap {
         self.max_entries
     }
 
+    /// Bytes of a row, key and value.
+    pub fn row_size(&self) -> usize {
+        self.key + self.value
+    }
+
     /// The row of `key`.
     ///
     /// # Errors
@@ -89,6 +94,21 @@ impl RawMap {
     pub fn put(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
         assert_eq!(value.len(), self.value, "a value of another size");
         self.elem(UPDATE, key, value.as_ptr().cast_mut())
+    }
+
+    /// Adds the row of `key`; false if there is one.
+    ///
+    /// # Errors
+    /// What the kernel said; `E2BIG` when the map is full.
+    pub fn add(&self, key: &[u8], value: &[u8]) -> io::Result<bool> {
+        const NOEXIST: u64 = 1;
+        assert_eq!((key.len(), value.len()), (self.key, self.value), "a row of another size");
+        let (key, value) = (key.as_ptr() as u64, value.as_ptr() as u64);
+        match bpf(UPDATE, &mut Elem { map_fd: self.raw(), pad: 0, key, value, flags: NOEXIST }) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes the row of `key` (an array's is zeroed); it is no error if it is not there.

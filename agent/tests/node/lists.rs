@@ -122,8 +122,13 @@ fn everything_that_is_asked_is_told() {
 
         let kinds = |kind: &str| MonitorRequest { kinds: vec![kind.to_owned()], pod: String::new() };
         let mut agent = AgentClient::new(node.channel().await);
-        let refusal = agent.monitor(kinds("flow")).await.expect_err("this agent tells of drops only");
-        assert!(refusal.code() == Code::FailedPrecondition && refusal.message().contains("--flow-events"), "{refusal}");
+        // New flows are told of as soon as somebody asks, and of this agent nobody has before.
+        let mut flows = agent.monitor(kinds("flow")).await.expect("served").into_inner();
+        reaches(&a, b_address, 8080, a_address);
+        let event = tokio::time::timeout(5 * SECOND, flows.message()).await.expect("in time").expect("read");
+        let event = event.expect("the stream goes on");
+        let ends = [event.source, event.destination].map(|end| end.map(|end| end.name).unwrap_or_default());
+        assert_eq!((event.kind.as_str(), ends), ("flow", ["default/a".to_owned(), "default/b".to_owned()]));
         assert_eq!(agent.monitor(kinds("drops")).await.expect_err("no such kind").code(), Code::InvalidArgument);
     });
 }

@@ -90,10 +90,10 @@ impl Cluster {
         processes::child(self.parent(role)?, role).with_context(|| format!("no process is the {}", role.name()))
     }
 
-    /// Where the agent's maps are seen from here.
+    /// Where a compiled table of the agent is seen from here.
     pub(crate) fn map(&self, name: &str) -> anyhow::Result<PathBuf> {
         let agent = self.pid(Role::Agent)?;
-        Ok(PathBuf::from(format!("/proc/{agent}/root/sys/fs/bpf/weft/maps/{name}")))
+        Ok(PathBuf::from(format!("/proc/{agent}/root/sys/fs/bpf/weft/tables/{name}")))
     }
 
     /// Kills a process; ms from the start of its successor until that serves.

@@ -12,7 +12,7 @@ use super::{Format, Target, answer, ask, endpoint, pod_name, print};
 /// Flags of `weft monitor`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only these; new flows only of an agent with --flow-events
+    /// Only these; new flows are told of while somebody asks for them by `--kind flow`
     #[arg(long = "kind", value_name = "KIND", value_parser = ["drop", "flow", "half-open"])]
     kinds: Vec<String>,
     /// Only events of this pod, as namespace/name
@@ -26,11 +26,12 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     ask(&args.target, async |mut agent| {
-        let flows = answer(agent.status(StatusRequest {}).await)?.flow_events;
+        let asked = args.kinds.iter().any(|kind| kind == "flow");
+        let flows = asked || answer(agent.status(StatusRequest {}).await)?.flow_events;
         let request = MonitorRequest { kinds: args.kinds, pod: args.pod.unwrap_or_default() };
         let mut events = answer(agent.monitor(request).await)?;
         // Whoever waits for the first event should know that it has begun.
-        let what = if flows { "drops and new flows" } else { "drops (new flows too if the agent has --flow-events)" };
+        let what = if flows { "drops and new flows" } else { "drops (new flows too with --kind drop --kind flow)" };
         eprintln!("watching {what}; ctrl-c ends it");
         std::thread::spawn(end_with_the_reader);
         while let Some(event) = answer(events.message().await.map(tonic::Response::new))? {

@@ -172,9 +172,9 @@ impl Bench for KernelNode {
             _ => Seen::Pass,
         };
         let action = match seen {
-            Seen::Pass => 0,
+            Seen::Pass => UNSPECIFIED,
             Seen::Drop(_) => 2,
-            Seen::Pod(to) if at == Hook::ToPod && to == ifindex => 0,
+            Seen::Pod(to) if at == Hook::ToPod && to == ifindex => UNSPECIFIED,
             _ => 7,
         };
         assert_eq!(result.return_value, action, "{seen:?}");
@@ -182,6 +182,8 @@ impl Bench for KernelNode {
     }
 }
 
+/// `TC_ACT_UNSPEC`: programs of others behind ours see the packet too.
+const UNSPECIFIED: u32 = u32::MAX;
 /// Size of `struct __sk_buff`, and where some of its fields lie.
 const SK_BUFF: usize = 192;
 const IFINDEX: usize = 40;
