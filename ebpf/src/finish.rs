@@ -15,7 +15,7 @@ use abi::{
     flow::{NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_POD},
 };
 use aya_ebpf::{
-    bindings::{BPF_F_INGRESS, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_UNSPEC, TC_ACT_SHOT, bpf_tunnel_key},
+    bindings::{BPF_F_INGRESS, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_tunnel_key},
     helpers::generated::{
         bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_set_tunnel_key,
     },
