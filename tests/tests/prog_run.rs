@@ -62,6 +62,14 @@ mod written_six {
     scenarios!(Six<Written>; extension_headers errors_past_extension_headers);
 }
 
+/// So must programs that write two sets of flow tables, as while an upgrade changes these.
+#[test]
+fn every_program_loads_with_two_sets_of_flow_tables() {
+    let mut settings = world::settings();
+    settings.features |= abi::config::FEATURE_BOTH_FLOWS;
+    assert_eq!(KernelNode::load(settings).sizes().len(), 13);
+}
+
 /// Every scenario in IPv4.
 mod four {
     use crate::{KernelNode, cases};

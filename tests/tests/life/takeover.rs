@@ -79,6 +79,13 @@ fn steps(phase: &mut dyn FnMut(&'static str, Step<'_>)) {
         sets.clone()
     };
     phase("a restart", &mut |node| assert_eq!(restart(node, &[]), [""; 0]));
+    phase("from a version with one name for each map", &mut |node| {
+        node.end_agent(SIGKILL);
+        one_name_each(node);
+        node.start_agent(&[]);
+        let left = node.pins("maps");
+        assert_eq!(left, ["COUNTERS", "EVENTS", "FRAGS"]);
+    });
     let upgrade = ["--flow-events", "--table-rows", "PEERS=65536", "--table-rows", "SERVICES=16384"];
     phase("other programs and compiled tables", &mut |node| {
         let changed = restart(node, &upgrade);
@@ -100,6 +107,21 @@ fn steps(phase: &mut dyn FnMut(&'static str, Step<'_>)) {
         node.start_agent(&[]);
         let sets: Vec<_> = node.pins("").into_iter().filter(|set| set.starts_with("flows-")).collect();
         assert!(sets.len() == 1 && sets[0].starts_with("flows-1-"), "{sets:?}");
+    });
+}
+
+/// Pins as versions had them that knew no sets.
+fn one_name_each(node: &Node) {
+    let root = node.path("bpf/weft");
+    node.within(move || {
+        for link in ["tables", "flows"].map(|name| root.join(name)) {
+            let set = root.join(std::fs::read_link(&link).expect("a link"));
+            for map in std::fs::read_dir(&set).expect("a set").flatten() {
+                std::fs::rename(map.path(), root.join("maps").join(map.file_name())).expect("moved");
+            }
+            std::fs::remove_dir(&set).expect("empty");
+            std::fs::remove_file(&link).expect("removed");
+        }
     });
 }
 
