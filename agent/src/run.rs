@@ -26,8 +26,8 @@ use tokio::{
 
 use crate::{
     Args, Shared, Started, apply,
-    args::Encapsulation,
     apply::StoreError,
+    args::Encapsulation,
     conflist::{self, ConflistError},
     devices::{self, Devices, DevicesError, HAIRPIN, VXLAN_PORT},
     engine::{self, InForce, Inbox},
@@ -256,11 +256,8 @@ async fn forget_old_stages(programs: Arc<Mutex<load::Programs>>) {
 
 fn settings(args: &Args, own: &[IpAddr], devices: &Devices) -> Settings {
     let by_program = args.overlay_encapsulation == Encapsulation::Program;
-    let optional = [
-        (args.flow_events, FEATURE_FLOW_EVENTS),
-        (args.datapath_log, FEATURE_LOG),
-        (by_program, FEATURE_ENCAPSULATE),
-    ];
+    let optional =
+        [(args.flow_events, FEATURE_FLOW_EVENTS), (args.datapath_log, FEATURE_LOG), (by_program, FEATURE_ENCAPSULATE)];
     let features = optional.iter().filter(|(on, _)| *on).fold(FEATURE_EVENTS, |all, (_, bit)| all | bit);
     Settings {
         host4: of_family(own, true),

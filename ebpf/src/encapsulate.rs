@@ -4,11 +4,7 @@
 //! UDP checksum over IPv6 and none over IPv4. What cannot be done here so that it is right is refused, and `finish` gives it to
 //! the device: the two are told apart by nobody on the wire.
 use crate::{kernel::setting, packet::Skb};
-use abi::{
-    Addr,
-    config::OVERLAY_SOURCE_MAC,
-    event::Hook,
-};
+use abi::{Addr, config::OVERLAY_SOURCE_MAC, event::Hook};
 use aya_ebpf::{
     bindings::{
         BPF_ADJ_ROOM_ENCAP_L2_SHIFT, BPF_F_ADJ_ROOM_ENCAP_L2_ETH, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,

@@ -44,7 +44,9 @@ pub(crate) fn table(args: &Args, effort: &Effort) -> anyhow::Result<Table> {
         let outer = wrapped(&flow(&receive.ack));
         rows[1].push(net(&mut received, Hook::FromNetdev, NIC, &outer, runs)?);
     }
-    for (name, cells) in ["pod → remote pod (VXLAN send)", "VXLAN receive → local pod, from the NIC on"].iter().zip(rows) {
+    for (name, cells) in
+        ["pod → remote pod (VXLAN send)", "VXLAN receive → local pod, from the NIC on"].iter().zip(rows)
+    {
         table.row(format!("Weft: {name}"), cells);
     }
     table.note("one established flow; net of an empty program on the same packet in the same way; the device's own work is in neither column");
