@@ -57,7 +57,6 @@ pub fn slow_finish(context: TcContext) -> i32 {
     if state.recorded != 0 {
         new_flow(&skb, at, state);
     }
-    log(&context, state, 0);
     let mut outcome = Outcome::default();
     match rewrite::finish(&Maps, state, &mut outcome) {
         Ok(()) => finish(&skb, at, &state.packet, &outcome),
@@ -97,6 +96,9 @@ fn run(context: &TcContext, body: impl FnOnce(&Skb, &mut State) -> Result<Step, 
     let reason = match body(&skb, state) {
         Ok(Step::Done | Step::Unknown) => DropReason::TableMissing, // Only the last stage is done.
         Ok(Step::Slow(next)) => {
+            if next == Stage::Finish {
+                log(context, state, 0); // Here, since the ways out leave no stack for it.
+            }
             go_on(context, next);
             DropReason::TableMissing
         }
