@@ -34,7 +34,7 @@ fn every_program_loads() {
 #[test]
 fn every_program_loads_with_logging() {
     let mut settings = world::settings();
-    settings.features |= abi::config::FEATURE_LOG;
+    settings.features |= abi::config::FEATURE_LOG | abi::config::FEATURE_ENCAPSULATE;
     assert_eq!(KernelNode::load(settings).sizes().len(), abi::event::Hook::ALL.len() + abi::map::STAGES.len());
 }
 
