@@ -52,7 +52,7 @@ pub fn established(
         limit::spend(tables, sender(&entry.legs[1 - (direction & 1)]), packet.len, now)?;
     }
     tables.touch(&entry, touch(packet, direction, now));
-    rewrite::plan(tables, kernel, &entry, direction, packet, outcome)?;
+    rewrite::plan((tables, hook), kernel, &entry, direction, packet, outcome)?;
     Ok(Step::Done)
 }
 

@@ -2,6 +2,7 @@
 use crate::{Kernel, Outcome, Packet, Stage, State, Step, Tables, limit, native, too_big};
 use abi::{
     Addr, DropReason,
+    event::Hook,
     flow::{DECREMENT, FlowValue, Leg, NEXT_NIC, NEXT_NODE, NEXT_POD, PAIRED, Tuple},
     pod::QUEUED,
 };
@@ -9,7 +10,7 @@ use abi::{
 /// What the row says about a packet of this direction.
 #[inline(always)]
 pub fn plan(
-    tables: &impl Tables,
+    (tables, hook): (&impl Tables, Hook),
     kernel: &impl Kernel,
     value: &FlowValue,
     direction: usize,
@@ -21,7 +22,11 @@ pub fn plan(
     let leg = &value.legs[direction & 1];
     go(tables, leg, packet, outcome)?;
     // All that most packets ever see of this.
-    if packet.len > too_big::ALWAYS_FITS { too_big::check(tables, kernel, leg, packet, outcome) } else { Ok(()) }
+    if packet.len > too_big::ALWAYS_FITS {
+        too_big::check((tables, hook), kernel, leg, packet, outcome)
+    } else {
+        Ok(())
+    }
 }
 
 /// The same on the slow path: leaves it to [`finish`], and whether it fits to [`too_big::measure`].

@@ -13,7 +13,7 @@ use abi::{
     event::Hook,
     flow::{Leg, NEXT_NIC, NEXT_NODE, NEXT_POD},
     pod::QUEUED,
-    route::SPLITS,
+    route::{NODE_ADDRESS, SPLITS},
 };
 
 /// Bytes, link header included, that fit every way: no way has less than IPv6's least MTU.
@@ -42,13 +42,13 @@ const MAY_SPLIT: u32 = 1 << 31;
 /// On the established path: refuses a packet that does not fit the way of `leg`.
 #[inline(always)]
 pub fn check(
-    tables: &impl Tables,
+    (tables, hook): (&impl Tables, Hook),
     kernel: &impl Kernel,
     leg: &Leg,
     packet: &Packet,
     outcome: &mut Outcome,
 ) -> Result<(), DropReason> {
-    let mtu = exceeded(tables, kernel, leg, packet);
+    let mtu = exceeded((tables, hook as u32), kernel, leg, packet);
     if mtu & MAY_SPLIT != 0 {
         outcome.queued = true;
     }
@@ -63,7 +63,7 @@ pub fn check(
 #[inline(always)]
 pub fn measure(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Result<Step, DropReason> {
     if state.mtu == 0 {
-        let mtu = exceeded(tables, kernel, &state.way, &state.packet);
+        let mtu = exceeded((tables, state.hook), kernel, &state.way, &state.packet);
         state.oversize = u32::from(mtu & MAY_SPLIT != 0);
         if mtu == 0 || mtu & MAY_SPLIT != 0 {
             return Ok(Step::Slow(Stage::Finish));
@@ -75,7 +75,7 @@ pub fn measure(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) ->
 
 /// 0 if the packet fits the way of `leg`, else how much would, perhaps with [`MAY_SPLIT`].
 #[inline(always)]
-fn exceeded(tables: &impl Tables, kernel: &impl Kernel, leg: &Leg, packet: &Packet) -> u32 {
+fn exceeded((tables, hook): (&impl Tables, u32), kernel: &impl Kernel, leg: &Leg, packet: &Packet) -> u32 {
     let (mtu, splits) = match leg.next {
         NEXT_NODE => match tables.node(leg.target) {
             // Nobody behind the programs splits what goes without an outer header.
@@ -96,7 +96,16 @@ fn exceeded(tables: &impl Tables, kernel: &impl Kernel, leg: &Leg, packet: &Pack
     if mtu == 0 || kernel.segment(packet) <= mtu + ETHERNET as u32 {
         return 0;
     }
+    // A node's own stack must not learn this of another node's address: its tunnel has the same. The device does what it can.
+    if hook == Hook::ToNetdev as u32 || (hook == Hook::FromNetdev as u32 && is_node(tables, &packet.source)) {
+        return 0;
+    }
     if splits && packet.v6 == 0 && !kernel.dont_fragment() { mtu | MAY_SPLIT } else { mtu }
+}
+
+#[inline(always)]
+fn is_node(tables: &impl Tables, addr: &Addr) -> bool {
+    tables.route(addr).is_some_and(|route| route.flags & NODE_ADDRESS != 0)
 }
 
 /// Fills in what the sender is told of its packet; false if it must not be told, or has been told enough.

@@ -86,6 +86,13 @@ fn every_way(setup: Setup) {
     for way @ (client, server, at, to, seen) in WAYS {
         let (at, to, seen) = (endpoint(at), endpoint(to), lab::place(seen));
         for (name, exchange) in [("tcp", tcp as exchange::Exchange), ("udp", udp)] {
+            // A node's own datagrams are as large as its NIC lets them be, and nobody may tell it of another node's address
+            // (ADR 0021); an outer IPv6 header is not split.
+            let forwarded = [("node-2", "pod-c", "30081"), ("outside", "node-2", "30083")];
+            let large = |way: &(&str, &str, &str)| (way.0, way.1) == (*client, *server) && to.ends_with(way.2);
+            if bench::v6() && name == "udp" && forwarded.iter().any(large) {
+                continue;
+            }
             match exchange(client, server, at, to) {
                 Ok(peer) if peer.to_string() == seen => {}
                 other => failed.push(format!("{name} {way:?}: {other:?}")),
