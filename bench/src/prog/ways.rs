@@ -25,8 +25,6 @@ pub(crate) struct Way {
     pub(crate) name: &'static str,
     /// Nobody may go it.
     pub(crate) denied: bool,
-    /// By a service: two rows for a flow.
-    pub(crate) translated: bool,
     /// Its first packet is measured.
     pub(crate) opens: bool,
     /// SYN.
@@ -86,7 +84,6 @@ pub(crate) const WAYS: &[Way] = &[
     Way {
         name: "pod → local pod",
         denied: false,
-        translated: false,
         opens: true,
         syn: there(A, POD_A, POD_B, PORT, SYN),
         syn_ack: back(B, POD_B, POD_A, SYN_ACK),
@@ -96,7 +93,6 @@ pub(crate) const WAYS: &[Way] = &[
     Way {
         name: "pod → remote pod (VXLAN send)",
         denied: false,
-        translated: false,
         opens: true,
         syn: there(A, POD_A, REMOTE, PORT, SYN),
         syn_ack: overlay(REMOTE, POD_A, true, SYN_ACK),
@@ -106,7 +102,6 @@ pub(crate) const WAYS: &[Way] = &[
     Way {
         name: "VXLAN receive → local pod",
         denied: false,
-        translated: false,
         opens: true,
         syn: overlay(REMOTE, POD_B, false, SYN),
         syn_ack: back(B, POD_B, REMOTE, SYN_ACK),
@@ -116,7 +111,6 @@ pub(crate) const WAYS: &[Way] = &[
     Way {
         name: "pod → ClusterIP → remote backend",
         denied: false,
-        translated: true,
         opens: true,
         syn: there(A, POD_A, TO_REMOTE, SERVICE_PORT, SYN),
         syn_ack: overlay(REMOTE, POD_A, true, SYN_ACK),
@@ -129,7 +123,6 @@ pub(crate) const WAYS: &[Way] = &[
     Way {
         name: "pod → ClusterIP → local backend",
         denied: false,
-        translated: true,
         opens: true,
         syn: there(A, POD_A, TO_LOCAL, SERVICE_PORT, SYN),
         syn_ack: back(B, POD_B, POD_A, SYN_ACK),
@@ -142,7 +135,6 @@ pub(crate) const WAYS: &[Way] = &[
     Way {
         name: "denied by policy",
         denied: true,
-        translated: false,
         opens: true,
         syn: there(A, POD_A, POD_C, PORT, SYN),
         syn_ack: back(C, POD_C, POD_A, SYN_ACK),
