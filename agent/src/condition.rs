@@ -43,7 +43,10 @@ pub async fn keep(client: Client, shared: Arc<Shared>) {
             match store(&nodes, &shared.args.node_name, &wanted).await {
                 Ok(()) => (stored, complained) = (Some(wanted), false),
                 Err(error) if !complained => {
-                    tracing::warn!(error = crate::chain(&error), "the Node's condition {EXHAUSTED} cannot be written; trying again");
+                    tracing::warn!(
+                        error = crate::chain(&error),
+                        "the Node's condition {EXHAUSTED} cannot be written; trying again"
+                    );
                     complained = true;
                 }
                 Err(_) => {}

@@ -72,6 +72,7 @@ fn text(socket: &Path) -> String {
     let plugin = serde_json::json!({ "type": PLUGIN, "socket": socket, "capabilities": capabilities });
     // Runtimes from before 1.1.0 (containerd 1.6) refuse a newer `cniVersion` and do not know the list of more.
     let versions = ["0.4.0", "1.0.0", "1.1.0"];
-    let list = serde_json::json!({ "cniVersion": "1.0.0", "cniVersions": versions, "name": "weft", "plugins": [plugin] });
+    let list =
+        serde_json::json!({ "cniVersion": "1.0.0", "cniVersions": versions, "name": "weft", "plugins": [plugin] });
     serde_json::to_string_pretty(&list).expect("strings are JSON") + "\n"
 }

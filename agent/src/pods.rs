@@ -317,7 +317,8 @@ impl Pods {
         Netlink::open()?.remove(&entry.device).await?;
         self.programs().forget(&entry.device)?;
         // A pod that nobody knows has no policy in force. Asked after the device is gone: nothing more comes.
-        let unknown = || self.pod(entry).is_none() && !self.in_force.borrow().is_ready(&entry.container_id, &entry.ifname);
+        let unknown =
+            || self.pod(entry).is_none() && !self.in_force.borrow().is_ready(&entry.container_id, &entry.ifname);
         let never = used == Use::Never || (used == Use::Hardly && unknown());
         self.inbox.detach(&entry.container_id, &entry.ifname);
         let mut ledger = self.ledger();

@@ -185,11 +185,7 @@ impl Cni {
         let path = self.bin_dir.join(&kind);
         let exec = |source| Error::Exec { plugin: kind.clone(), path: path.clone(), source };
         let mut command = Command::new(&path);
-        command
-            .envs(variables)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.envs(variables).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().map_err(exec)?;
         if let Some(mut stdin) = child.stdin.take() {
             // A plugin that ends without reading its input says why by its exit code.

@@ -7,8 +7,7 @@ const LOGGING: &str = r#"#!/bin/sh
 { echo "$CNI_COMMAND $CNI_IFNAME $CNI_NETNS $CNI_ARGS"; cat; echo; } >> "${0%/*}/calls"
 [ "$CNI_COMMAND" = DEL ] || echo '{"cniVersion":"1.1.0","ips":[{"address":"10.1.2.3/32"},{"address":"fd00::3/128"}]}'
 "#;
-const FAILING: &str =
-    "#!/bin/sh\necho '{\"code\":11,\"msg\":\"try again later\",\"details\":\"no agent\"}'; exit 1\n";
+const FAILING: &str = "#!/bin/sh\necho '{\"code\":11,\"msg\":\"try again later\",\"details\":\"no agent\"}'; exit 1\n";
 
 fn cni(dir: &Path, script: &str) -> Cni {
     std::fs::write(dir.join("net"), script).expect("plugin");
@@ -43,10 +42,7 @@ async fn adds_in_order_and_deletes_in_reverse() {
     let mapping = &configs[0]["runtimeConfig"]["portMappings"][0];
     assert_eq!((&mapping["hostPort"], &mapping["hostIP"]), (&json!(80), &json!("10.0.0.1")));
     assert!(configs[0].get("prevResult").is_none() && configs[0].get("capabilities").is_none());
-    assert_eq!(
-        (&configs[1]["k"], &configs[1]["prevResult"]["ips"][0]["address"]),
-        (&json!(1), &json!("10.1.2.3/32"))
-    );
+    assert_eq!((&configs[1]["k"], &configs[1]["prevResult"]["ips"][0]["address"]), (&json!(1), &json!("10.1.2.3/32")));
     assert_eq!(configs[2]["k"], 1, "DEL starts with the last plugin");
 }
 
@@ -54,7 +50,9 @@ async fn adds_in_order_and_deletes_in_reverse() {
 async fn collected(fields: &str, script: &str) -> (Result<(), Error>, Vec<String>) {
     let dir = tempfile::tempdir().expect("temporary directory");
     let cni = cni(dir.path(), script);
-    let list = format!(r#"{{"name":"n",{fields},"plugins":[{{"type":"net","capabilities":{{"ips":true}}}},{{"type":"net","k":1}}]}}"#);
+    let list = format!(
+        r#"{{"name":"n",{fields},"plugins":[{{"type":"net","capabilities":{{"ips":true}}}},{{"type":"net","k":1}}]}}"#
+    );
     let result = cni.gc(&serde_json::from_str(&list).expect("JSON"), &["a".to_owned(), "b".to_owned()]).await;
     let calls = std::fs::read_to_string(dir.path().join("calls")).unwrap_or_default();
     (result, calls.lines().map(str::to_owned).collect())

@@ -21,7 +21,10 @@ pub(super) async fn keep(inner: Arc<Inner>) {
             Ok(true) => OFTEN,
             Ok(false) | Err(cni::Error::NotInitialized { .. }) => AGAIN,
             Err(error) => {
-                tracing::warn!(error = crate::error_text(&error), "the network plugins could not be told what is valid; trying again");
+                tracing::warn!(
+                    error = crate::error_text(&error),
+                    "the network plugins could not be told what is valid; trying again"
+                );
                 AGAIN
             }
         };

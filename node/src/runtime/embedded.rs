@@ -15,8 +15,8 @@ use super::containers::Live;
 pub(crate) use super::overlay::{mount_tmpfs, unmount};
 use super::records::{self, ContainerRecord, SandboxRecord};
 use super::{
-    Container, ContainerConfig, Ended, Error, ExecResult, Reply, Runtime, Sandbox, SandboxConfig, Version, collect, exec,
-    sandboxes,
+    Container, ContainerConfig, Ended, Error, ExecResult, Reply, Runtime, Sandbox, SandboxConfig, Version, collect,
+    exec, sandboxes,
 };
 use crate::cni::Cni;
 use crate::image::{Image, ImageConfig, Store};

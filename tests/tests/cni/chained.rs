@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Where the reference plugins are, if they are installed.
-fn plugins() -> Option<PathBuf> {
+pub(crate) fn plugins() -> Option<PathBuf> {
     let named = std::env::var_os("WEFT_CNI_PLUGINS").map(PathBuf::from);
     named.into_iter().chain(["/usr/lib/cni".into(), "/opt/cni/bin".into()]).find(|path| path.join("tuning").exists())
 }
@@ -97,7 +97,12 @@ fn a_reference_plugin_comes_before() {
             };
             let result = call("ADD", &before).succeeds();
             assert_eq!(result["cniVersion"], version);
-            let names: Vec<&str> = result["interfaces"].as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect();
+            let names: Vec<&str> = result["interfaces"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .filter_map(|one| one["name"].as_str())
+                .collect();
             assert_eq!((names[0], names[2], names.len()), ("lo", "eth0", 3), "{result}");
             let ips = result["ips"].as_array().expect("a list");
             let ours = ips.iter().find(|ip| ip["address"].as_str().is_some_and(|ip| ip.starts_with("10.244.0.")));
