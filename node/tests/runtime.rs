@@ -13,12 +13,10 @@ use nix::sched::{CloneFlags, unshare};
 use node::cni::Cni;
 use node::image::Store;
 use node::runtime::embedded::{Embedded, Settings};
-use node::runtime::{
-    ContainerConfig, Error, Mount, PodId, Resources, Runtime, Sandbox, SandboxConfig, Security, State,
-};
+use node::runtime::{ContainerConfig, Mount, PodId, Resources, Runtime, Sandbox, SandboxConfig, Security, State};
 
-#[path = "runtime/valid.rs"]
-mod valid;
+#[path = "runtime/network.rs"]
+mod network;
 
 const PLUGIN: &str = r#"#!/bin/sh
 echo "$CNI_COMMAND ${CNI_NETNS:+netns}" >> "${0%/*}/calls"
@@ -198,8 +196,8 @@ fn tests() {
         ends_and_is_told().await;
         is_found_again_after_a_restart().await;
         is_lost_with_its_helper().await;
-        a_network_that_fails_leaves_nothing().await;
-        valid::tells_the_plugins_what_is_valid().await;
+        network::a_network_that_fails_leaves_nothing().await;
+        network::tells_the_plugins_what_is_valid().await;
         host_network_is_the_nodes().await;
         a_missing_image_is_named().await;
         executes().await;
@@ -341,27 +339,6 @@ async fn is_lost_with_its_helper() {
     runtime.remove_sandbox(&sandbox.id).await.expect("remove");
     assert_eq!(place.cgroups(), Vec::<PathBuf>::new(), "the container died with its helper");
     println!("test a container whose helper is killed is lost, not forgotten ... ok");
-}
-
-async fn a_network_that_fails_leaves_nothing() {
-    let place = Place::new("fail");
-    let runtime = place.open();
-    fs::write(place.dir.path().join("cni/fail"), "").expect("flag");
-    let error = runtime.run_sandbox(&pod("fail")).await.expect_err("no network");
-    assert!(matches!(error, Error::Network { .. }));
-    let text = error.text();
-    assert!(
-        text.starts_with("failed to setup network for sandbox \"")
-            && text.ends_with("plugin type=\"plain\" failed (add): no agent"),
-        "{text}"
-    );
-    // DEL failed too: the sandbox stays until it works.
-    assert_eq!(runtime.sandboxes(None).len(), 1);
-    fs::remove_file(place.dir.path().join("cni/fail")).expect("flag");
-    let id = runtime.sandboxes(None)[0].id.clone();
-    runtime.remove_sandbox(&id).await.expect("remove");
-    assert!(runtime.sandboxes(None).is_empty());
-    println!("test a network that fails is told in the plugin's words ... ok");
 }
 
 async fn host_network_is_the_nodes() {

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Where the reference plugins are, if they are installed.
-fn plugins() -> Option<PathBuf> {
+pub(crate) fn plugins() -> Option<PathBuf> {
     let named = std::env::var_os("WEFT_CNI_PLUGINS").map(PathBuf::from);
     named.into_iter().chain(["/usr/lib/cni".into(), "/opt/cni/bin".into()]).find(|path| path.join("tuning").exists())
 }

@@ -13,6 +13,7 @@ use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 
 use crate::{
+    chained::plugins,
     cluster::{self, Cluster},
     cri::{Cri, LinuxPod, PodConfig, PodMetadata, PortMapping},
     lab::program,
@@ -39,7 +40,13 @@ struct Containerd {
 impl Containerd {
     fn start(directory: &Path, conf: &Path, [containerd, runc]: &[PathBuf; 2]) -> Containerd {
         let programs = containerd.parent().expect("a program is in a directory").to_path_buf();
-        let plugins = program("weft-cni");
+        // containerd's CRI plugin makes the loopback interface by the reference plugin of that name.
+        let bin = directory.join("bin");
+        std::fs::create_dir(&bin).expect("a directory");
+        for plugin in [program("weft-cni"), plugins().expect("looked for before").join("loopback")] {
+            let name = plugin.file_name().expect("a program").to_owned();
+            std::os::unix::fs::symlink(std::path::absolute(&plugin).expect("a path"), bin.join(name)).expect("a link");
+        }
         let cri = r#"plugins."io.containerd.grpc.v1.cri""#;
         let config = format!(
             "version = 2\nroot = {root:?}\nstate = \"/run/containerd\"\n[grpc]\naddress = {SOCKET:?}\n[{cri}]\n\
@@ -48,7 +55,6 @@ impl Containerd {
              [{cri}.containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n\
              [{cri}.containerd.runtimes.runc.options]\nBinaryName = {runc:?}\nSystemdCgroup = false\n",
             root = directory.join("containerd"),
-            bin = plugins.parent().expect("a program is in a directory"),
         );
         let file = directory.join("containerd.toml");
         std::fs::write(&file, config).expect("written");
@@ -182,8 +188,12 @@ fn ready(cluster: &mut Cluster) {
 
 #[test]
 fn pods_of_containerd() {
-    let Some(programs) = debian("containerd", "usr/bin/containerd").zip(debian("runc", "usr/sbin/runc")) else {
-        eprintln!("SKIPPED: no containerd and runc: run `cargo xtask test`, or apt-get install containerd");
+    let programs = debian("containerd", "usr/bin/containerd").zip(debian("runc", "usr/sbin/runc"));
+    let Some((programs, _)) = programs.zip(plugins()) else {
+        eprintln!(
+            "SKIPPED: no containerd, runc and loopback plugin: run `cargo xtask test`, or apt-get install containerd \
+             containernetworking-plugins"
+        );
         return;
     };
     cluster::on_a_node(move |cluster| {

@@ -1,7 +1,7 @@
-//! CNI's GC: the network plugins are told which attachments are valid.
+//! Network plugins: what they are told, and what becomes of their words.
 use std::fs;
 
-use node::runtime::{Runtime, SandboxConfig};
+use node::runtime::{Error, Runtime, SandboxConfig};
 
 use crate::{Place, pod};
 
@@ -36,4 +36,25 @@ pub(crate) async fn tells_the_plugins_what_is_valid() {
     assert!(valid().contains(r#""cni.dev/valid-attachments":[]"#));
     runtime.remove_sandbox(&host.id).await.expect("remove");
     println!("test network plugins are told which attachments are valid ... ok");
+}
+
+pub(crate) async fn a_network_that_fails_leaves_nothing() {
+    let place = Place::new("fail");
+    let runtime = place.open();
+    fs::write(place.dir.path().join("cni/fail"), "").expect("flag");
+    let error = runtime.run_sandbox(&pod("fail")).await.expect_err("no network");
+    assert!(matches!(error, Error::Network { .. }));
+    let text = error.text();
+    assert!(
+        text.starts_with("failed to setup network for sandbox \"")
+            && text.ends_with("plugin type=\"plain\" failed (add): no agent"),
+        "{text}"
+    );
+    // DEL failed too: the sandbox stays until it works.
+    assert_eq!(runtime.sandboxes(None).len(), 1);
+    fs::remove_file(place.dir.path().join("cni/fail")).expect("flag");
+    let id = runtime.sandboxes(None)[0].id.clone();
+    runtime.remove_sandbox(&id).await.expect("remove");
+    assert!(runtime.sandboxes(None).is_empty());
+    println!("test a network that fails is told in the plugin's words ... ok");
 }
