@@ -10,13 +10,14 @@ use abi::{
     DropReason,
     config::{GATEWAY_MAC, Settings},
     event::{Counter, HOOKS, Hook},
+    flow::{FlowKey, FlowValue},
     map,
     pod::{HOST, PodId, READY},
     route::LOCAL,
 };
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{PerCpuArray, ProgramArray},
+    maps::{HashMap, Map, PerCpuArray, ProgramArray},
     programs::{
         SchedClassifier, TcAttachType,
         tc::{NlOptions, TcAttachOptions, qdisc_add_clsact},
@@ -44,6 +45,14 @@ pub(crate) enum Attach {
     Clsact,
 }
 
+/// What differs between labs.
+#[derive(Clone, Copy)]
+pub(crate) struct How {
+    pub(crate) attach: Attach,
+    /// Rows of `FLOWS` and of `HALFOPEN`.
+    pub(crate) flows: u32,
+}
+
 /// One node's programs, attached as long as this lives.
 struct Loaded {
     name: &'static str,
@@ -64,6 +73,11 @@ const PODS_2: &[PodAt] = &[("pod-c", "10.244.2.2", 2, 104)];
 
 impl Lab {
     pub(crate) fn start(attach: Attach) -> Lab {
+        Lab::with(How { attach, flows: 4096 })
+    }
+
+    /// With so many rows in each table of flows.
+    pub(crate) fn with(how: How) -> Lab {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("namespaces need root");
         let none: Option<&str> = None;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
@@ -78,8 +92,19 @@ impl Lab {
             // an outer IPv6 header is not split on the way.
             ip(&format!("-n outside route add fd00::ac1f:0/121 dev eth0 mtu {}", mtu()));
         }
-        let nodes = vec![node("node-1", 1, PODS_1, attach), node("node-2", 2, PODS_2, attach)];
+        let nodes = vec![node("node-1", 1, PODS_1, how), node("node-2", 2, PODS_2, how)];
         Lab { nodes }
+    }
+
+    /// Rows of a table of flows on the first node.
+    pub(crate) fn rows(&self, table: &str) -> usize {
+        const KEY: usize = size_of::<FlowKey>();
+        const VALUE: usize = size_of::<FlowValue>();
+        let map = self.nodes[0].ebpf.map(table).unwrap();
+        match map {
+            Map::LruHashMap(_) | Map::HashMap(_) => HashMap::<_, [u8; KEY], [u8; VALUE]>::try_from(map).unwrap().keys().count(),
+            _ => panic!("{table} is no table of flows"),
+        }
     }
 
     /// What the programs dropped, for a failing test's report.
@@ -146,7 +171,7 @@ fn machine(name: &str, address: &str) {
     }
 }
 
-fn node(name: &'static str, number: u32, pods: &[PodAt], attach: Attach) -> Loaded {
+fn node(name: &'static str, number: u32, pods: &[PodAt], how: How) -> Loaded {
     let address = place(&format!("172.31.0.1{number}"));
     machine(name, &address);
     within(name, || {
@@ -177,7 +202,7 @@ fn node(name: &'static str, number: u32, pods: &[PodAt], attach: Attach) -> Load
         make_pod(name, pod);
     }
     let devices = pods.iter().map(|pod| pod.0.to_owned()).collect();
-    load(name, number, &tables(number, pods), devices, attach)
+    load(name, number, &tables(number, pods), devices, how)
 }
 
 fn make_pod(node: &str, (name, address, _, index): &PodAt) {
@@ -232,7 +257,7 @@ fn tables(number: u32, pods: &[PodAt]) -> Node {
     node
 }
 
-fn load(name: &'static str, number: u32, node: &Node, pods: Vec<String>, attach: Attach) -> Loaded {
+fn load(name: &'static str, number: u32, node: &Node, pods: Vec<String>, how: How) -> Loaded {
     let pins = PathBuf::from(format!("/run/bpf/{number}"));
     std::fs::create_dir(&pins).unwrap();
     let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/weft.bpf.o");
@@ -240,11 +265,10 @@ fn load(name: &'static str, number: u32, node: &Node, pods: Vec<String>, attach:
     assert!(object.exists(), "{} is missing: run cargo xtask build", object.display());
     let mut loader = EbpfLoader::new();
     loader.default_map_pin_directory(&pins).override_global(map::SETTINGS, node.settings.as_bytes(), true);
-    for spec in
-        [map::PEERS, map::CIDRS, map::POLICY, map::SERVICES, map::SLOTS, map::BACKENDS, map::FLOWS, map::HALFOPEN]
-    {
+    for spec in [map::PEERS, map::CIDRS, map::POLICY, map::SERVICES, map::SLOTS, map::BACKENDS] {
         loader.map_max_entries(spec.name, 4096);
     }
+    loader.map_max_entries(map::FLOWS.name, how.flows).map_max_entries(map::HALFOPEN.name, how.flows);
     let mut ebpf = loader.load_file(object).expect("the object loads");
     rows::write(&mut ebpf, node);
     for (_, program) in ebpf.programs_mut() {
@@ -256,6 +280,7 @@ fn load(name: &'static str, number: u32, node: &Node, pods: Vec<String>, attach:
         let program: &SchedClassifier = ebpf.program(stage).unwrap().try_into().unwrap();
         stages.set(index as u32, program.fd().unwrap(), 0).unwrap();
     }
+    let attach = how.attach;
     let ebpf = within(name, move || {
         for pod in &pods {
             hook(&mut ebpf, "from_pod", pod, TcAttachType::Ingress, attach);

@@ -1,0 +1,2 @@
+//! Faults: to come.
+pub(crate) fn run() {}
