@@ -2,7 +2,7 @@
 use datapath::{
     Packet,
     checksum::fold16,
-    parse::{ETHERNET, FIRST, LATER, TCP, UDP, is_icmp},
+    parse::{ETHERNET, FIRST, ICMPV6, LATER, TCP, UDP, is_icmp},
 };
 
 /// Sums of the network header and of the transport, each with its checksum field, in one's complement: 0 is right. None
@@ -35,9 +35,10 @@ impl Sums {
         let there = packet.fragment != LATER && l4 + field + 2 <= end;
         let absent = there && !icmp && packet.proto == UDP && bytes[l4 + 6..l4 + 8] == [0, 0];
         let transport = (there && !absent).then(|| {
-            let without_ends = icmp && !six;
-            let ends = if without_ends { 0 } else { sum(&bytes[ends]) };
-            folded(ends + sum(&bytes[l4..end]))
+            let proto = if icmp { ICMPV6 } else { packet.proto };
+            let length = u16::try_from(end - l4).unwrap_or(u16::MAX);
+            let pseudo = sum(&bytes[ends]) + u64::from(u16::from(proto).to_be()) + u64::from(length.to_be());
+            folded(sum(&bytes[l4..end]) + if icmp && !six { 0 } else { pseudo })
         });
         Sums { network, transport, part: packet.fragment == FIRST }
     }

@@ -1,4 +1,4 @@
-//! What must hold for long: a flood beside established connections, a node without its agent, faults one after the other.
+//! What must hold for long: a flood beside established connections, a node without its agent.
 //!
 //! The same forms run short with the other tests and long as `cargo xtask soak`, which sets the sizes (see `size`) and
 //! keeps the figures. Each form prints its figures; a form that fails says what was lost, broken or left behind.
@@ -11,14 +11,10 @@ mod away;
 mod bench;
 #[path = "netns/exchange.rs"]
 mod exchange;
-#[path = "soak/faults.rs"]
-mod faults;
 #[path = "soak/flood.rs"]
 mod flood;
 #[path = "netns/lab.rs"]
 mod lab;
-#[path = "cluster/place.rs"]
-mod place;
 #[path = "prog_run/rows.rs"]
 mod rows;
 #[path = "soak/size.rs"]
@@ -38,10 +34,4 @@ fn a_flood_breaks_no_established_connection() {
 #[test]
 fn without_an_agent_nothing_is_dropped() {
     away::run();
-}
-
-/// Whatever may die dies, again and again, and nothing is left of it.
-#[test]
-fn random_faults_leak_nothing() {
-    faults::run();
 }

@@ -1,2 +1,0 @@
-//! Faults: to come.
-pub(crate) fn run() {}
