@@ -120,7 +120,9 @@ fn fragments(v6: bool) -> Vec<Vec<u8>> {
 const NETWORK: &str = r#""name":"weft","type":"weft-cni""#;
 
 fn configurations() {
-    let line = |command: &str| format!("{command}\tc-1\t/run/netns/x\teth0\tIgnoreUnknown=1;K8S_POD_NAMESPACE=n;K8S_POD_NAME=p\n");
+    let line = |command: &str| {
+        format!("{command}\tc-1\t/run/netns/x\teth0\tIgnoreUnknown=1;K8S_POD_NAMESPACE=n;K8S_POD_NAME=p\n")
+    };
     for version in ["0.3.1", "0.4.0", "1.0.0", "1.1.0", "0.2.0"] {
         let text = format!(r#"{}{{"cniVersion":"{version}",{NETWORK}}}"#, line("ADD"));
         write("config", &format!("add-{version}"), text.as_bytes());

@@ -29,12 +29,16 @@ pub(crate) fn run(places: &Places, clock: &mut Clock, seconds: u32) -> anyhow::R
 
 /// All targets side by side.
 fn search(places: &Places, seconds: u32) -> anyhow::Result<()> {
-    let running: Vec<_> = TARGETS.into_iter().map(|target| Ok((target, start(places, target, seconds)?))).collect::<anyhow::Result<_>>()?;
+    let running: Vec<_> = TARGETS
+        .into_iter()
+        .map(|target| Ok((target, start(places, target, seconds)?)))
+        .collect::<anyhow::Result<_>>()?;
     let mut broken = Vec::new();
     for (target, mut child) in running {
         let status = child.wait()?;
         let log = places.target.join("fuzz").join(format!("{target}.log"));
-        let text = String::from_utf8_lossy(&fs::read(&log).with_context(|| format!("reading {}", log.display()))?).into_owned();
+        let text = String::from_utf8_lossy(&fs::read(&log).with_context(|| format!("reading {}", log.display()))?)
+            .into_owned();
         println!("fuzz {target}: {}", last(&text));
         if !status.success() {
             broken.push(format!("{target} ({})", log.display()));
@@ -79,7 +83,10 @@ mod tests {
 
     #[test]
     fn the_last_word() {
-        assert_eq!(last("#23 INITED\nDone 408476 runs in 61 second(s)\nstat::x: 1\n"), "Done 408476 runs in 61 second(s)");
+        assert_eq!(
+            last("#23 INITED\nDone 408476 runs in 61 second(s)\nstat::x: 1\n"),
+            "Done 408476 runs in 61 second(s)"
+        );
         assert_eq!(last("INFO: Seed"), "no result");
     }
 }

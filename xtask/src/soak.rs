@@ -22,7 +22,11 @@ const FORMS: [Form; 2] = [
         name: "flood",
         sizes: &[("WEFT_SOAK_FLOOD_SECONDS", "30"), ROWS],
     },
-    Form { test: "without_an_agent_nothing_is_dropped", name: "away", sizes: &[("WEFT_SOAK_AWAY_SECONDS", "600"), ROWS] },
+    Form {
+        test: "without_an_agent_nothing_is_dropped",
+        name: "away",
+        sizes: &[("WEFT_SOAK_AWAY_SECONDS", "600"), ROWS],
+    },
 ];
 
 /// Runs the forms, or the one of this name. A size in the environment is taken before the one here, and then the document

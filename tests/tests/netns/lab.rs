@@ -102,7 +102,9 @@ impl Lab {
         const VALUE: usize = size_of::<FlowValue>();
         let map = self.nodes[0].ebpf.map(table).unwrap();
         match map {
-            Map::LruHashMap(_) | Map::HashMap(_) => HashMap::<_, [u8; KEY], [u8; VALUE]>::try_from(map).unwrap().keys().count(),
+            Map::LruHashMap(_) | Map::HashMap(_) => {
+                HashMap::<_, [u8; KEY], [u8; VALUE]>::try_from(map).unwrap().keys().count()
+            }
             _ => panic!("{table} is no table of flows"),
         }
     }

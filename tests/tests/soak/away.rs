@@ -132,7 +132,8 @@ fn accept(listener: &TcpListener, stop: &AtomicBool) {
         let _ = stream.set_read_timeout(Some(PATIENCE));
         let mut byte = [0];
         // What breaks here is counted by the client. The client closes first.
-        let _ = stream.read_exact(&mut byte).and_then(|()| stream.write_all(&byte)).and_then(|()| stream.read(&mut byte));
+        let _ =
+            stream.read_exact(&mut byte).and_then(|()| stream.write_all(&byte)).and_then(|()| stream.read(&mut byte));
     }
 }
 

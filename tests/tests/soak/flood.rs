@@ -51,14 +51,18 @@ pub(crate) fn run() {
     let outcomes: Vec<Outcome> = talks.into_iter().map(Talk::end).collect();
     for (name, sent) in [("a pod", against_pod), ("a Service (node port)", against_service)] {
         let rate = sent as f64 / time.as_secs_f64();
-        figures.add(&format!("SYN packets against {name}"), format!("{sent} in {} s, {rate:.0} a second", time.as_secs()));
+        figures
+            .add(&format!("SYN packets against {name}"), format!("{sent} in {} s, {rate:.0} a second", time.as_secs()));
     }
     let answered: u64 = outcomes.iter().map(|outcome| outcome.answered).sum();
     let longest = outcomes.iter().map(|outcome| outcome.longest_ms).max().unwrap();
     let broken: Vec<&String> = outcomes.iter().flat_map(|outcome| &outcome.broken).collect();
     figures.add("established connections, broken", format!("{CONNECTIONS}, {}", broken.len()));
     figures.add("messages answered on them, slowest", format!("{answered}, {longest} ms"));
-    figures.add("rows of HALFOPEN and FLOWS, each of", format!("{half_open}, {}, {}", lab.rows(map::FLOWS.name), size::flows()));
+    figures.add(
+        "rows of HALFOPEN and FLOWS, each of",
+        format!("{half_open}, {}, {}", lab.rows(map::FLOWS.name), size::flows()),
+    );
     figures.keep();
     println!("dropped:\n{}", lab.drops());
     assert!(broken.is_empty(), "{broken:?}\n{}", lab.drops());
@@ -69,7 +73,10 @@ pub(crate) fn run() {
 /// What comes back to the forged senders is nobody's: without this their machines would refuse it, packet by packet.
 fn deafen() {
     let filter = |namespace: &str, what: &str| {
-        for line in ["qdisc add dev eth0 clsact".to_owned(), format!("filter add dev eth0 ingress protocol ip {what} action drop")] {
+        for line in [
+            "qdisc add dev eth0 clsact".to_owned(),
+            format!("filter add dev eth0 ingress protocol ip {what} action drop"),
+        ] {
             let done = Command::new("tc").args(["-n", namespace]).args(line.split(' ')).output().expect("iproute2");
             assert!(done.status.success(), "tc {line}: {}", String::from_utf8_lossy(&done.stderr));
         }
@@ -120,8 +127,16 @@ fn flood(namespace: &'static str, frames: Vec<Vec<u8>>, time: Duration) -> u64 {
 }
 
 fn frame(text: &str, from: [u8; 6]) -> Vec<u8> {
-    Make { tuple: tuple(text), proto: TCP, flags: SYN, ttl: 64, link: [GATEWAY_MAC, from], unsummed: false, extensions: &[] }
-        .bytes()
+    Make {
+        tuple: tuple(text),
+        proto: TCP,
+        flags: SYN,
+        ttl: 64,
+        link: [GATEWAY_MAC, from],
+        unsummed: false,
+        extensions: &[],
+    }
+    .bytes()
 }
 
 /// From pod A to pod B: the anti-spoofing leaves it its own address and any port.
@@ -135,10 +150,7 @@ fn service_frames() -> Vec<Vec<u8>> {
     let from = link_address("outside");
     (0..FRAMES)
         .map(|n| {
-            let mut bytes = frame(
-                &format!("172.31.0.{}:{} > 172.31.0.11:30080", 128 + n % FORGED, 1024 + n),
-                from,
-            );
+            let mut bytes = frame(&format!("172.31.0.{}:{} > 172.31.0.11:30080", 128 + n % FORGED, 1024 + n), from);
             bytes[..6].copy_from_slice(&to);
             bytes
         })

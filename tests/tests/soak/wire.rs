@@ -66,8 +66,13 @@ fn open(device: &str) -> io::Result<OwnedFd> {
     // SAFETY: both pointers are to values of the length that is told.
     let done = unsafe {
         let bypass = (&raw const on).cast();
-        libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, bypass, size_of_val(&on) as u32)
-            | libc::bind(socket.as_raw_fd(), (&raw const to).cast(), size_of_val(&to) as u32)
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_QDISC_BYPASS,
+            bypass,
+            size_of_val(&on) as u32,
+        ) | libc::bind(socket.as_raw_fd(), (&raw const to).cast(), size_of_val(&to) as u32)
     };
     if done == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
 }
