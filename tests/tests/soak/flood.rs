@@ -3,7 +3,6 @@
 use std::{
     net::IpAddr,
     process::Command,
-    sync::mpsc,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -70,21 +69,19 @@ pub(crate) fn run() {
     drop(echo);
 }
 
-/// What comes back to the forged senders is nobody's: without this their machines would refuse it, packet by packet.
+/// Nobody refuses what comes back to the forged senders: it goes to a machine that is none of them, and the pod that floods
+/// has no way to the pod that answers.
 fn deafen() {
-    let filter = |namespace: &str, what: &str| {
-        for line in [
-            "qdisc add dev eth0 clsact".to_owned(),
-            format!("filter add dev eth0 ingress protocol ip {what} action drop"),
-        ] {
-            let done = Command::new("tc").args(["-n", namespace]).args(line.split(' ')).output().expect("iproute2");
-            assert!(done.status.success(), "tc {line}: {}", String::from_utf8_lossy(&done.stderr));
-        }
-    };
-    let done = Command::new("ip").args("-n outside route add local 172.31.0.128/25 dev lo".split(' ')).status();
-    assert!(done.expect("iproute2").success());
-    filter("outside", "u32 match ip dst 172.31.0.128/25");
-    filter("pod-a", "matchall");
+    ip("-n pod-a route add blackhole 10.244.1.3/32");
+    let outside = link_address("outside").map(|byte| format!("{byte:02x}")).join(":");
+    for number in 0..FORGED {
+        ip(&format!("-n node-1 neigh add 172.31.0.{} lladdr {outside} dev eth0 nud permanent", 128 + number));
+    }
+}
+
+fn ip(arguments: &str) {
+    let done = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2");
+    assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
 fn serve(at: &'static str) {
@@ -118,12 +115,14 @@ impl Talk {
     }
 }
 
+/// By two threads, each with frames of its own.
 fn flood(namespace: &'static str, frames: Vec<Vec<u8>>, time: Duration) -> u64 {
-    let (tell, told) = mpsc::channel();
-    let running = within(namespace, move || tell.send(wire::pour("eth0", &frames, time)));
-    let sent = told.recv().unwrap().unwrap();
-    running.join().unwrap().unwrap();
-    sent
+    let halves: Vec<Vec<Vec<u8>>> = frames.chunks(frames.len().div_ceil(2)).map(<[_]>::to_vec).collect();
+    let running: Vec<JoinHandle<u64>> = halves
+        .into_iter()
+        .map(|frames| within(namespace, move || wire::pour("eth0", &frames, time).unwrap()))
+        .collect();
+    running.into_iter().map(|thread| thread.join().unwrap()).sum()
 }
 
 fn frame(text: &str, from: [u8; 6]) -> Vec<u8> {
