@@ -43,9 +43,9 @@ pub(crate) fn run() {
     let talks = [talk("pod-c", "10.244.1.3", 8080), talk("outside", "172.31.0.11", 30_080)];
     // All connections are established before the first forged packet.
     thread::sleep(Duration::from_secs(2));
-    let against_pod = flood("pod-a", pod_frames(), time);
+    let against_pod = flood("pod-a", &pod_frames(), time);
     let half_open = lab.rows(map::HALFOPEN.name);
-    let against_service = flood("outside", service_frames(), time);
+    let against_service = flood("outside", &service_frames(), time);
     thread::sleep(Duration::from_millis(500));
     let outcomes: Vec<Outcome> = talks.into_iter().map(Talk::end).collect();
     for (name, sent) in [("a pod", against_pod), ("a Service (node port)", against_service)] {
@@ -116,7 +116,7 @@ impl Talk {
 }
 
 /// By two threads, each with frames of its own.
-fn flood(namespace: &'static str, frames: Vec<Vec<u8>>, time: Duration) -> u64 {
+fn flood(namespace: &'static str, frames: &[Vec<u8>], time: Duration) -> u64 {
     let halves: Vec<Vec<Vec<u8>>> = frames.chunks(frames.len().div_ceil(2)).map(<[_]>::to_vec).collect();
     let running: Vec<JoinHandle<u64>> = halves
         .into_iter()
