@@ -148,7 +148,7 @@ async fn check(shared: &Shared, request: &CniRequest) -> Result<(), CniError> {
 }
 
 /// What of our own the result of ADD tells otherwise than it is now. Other plugins' interfaces are theirs to check.
-fn differs(previous: &Value, now: &CniResult) -> Option<String> {
+pub fn differs(previous: &Value, now: &CniResult) -> Option<String> {
     let list = |name: &str| previous[name].as_array().cloned().unwrap_or_default();
     let told = list("interfaces");
     for interface in &now.interfaces {
@@ -169,13 +169,16 @@ fn differs(previous: &Value, now: &CniResult) -> Option<String> {
 }
 
 /// `name` of a network configuration.
-fn network(config_json: &str) -> String {
+pub fn network(config_json: &str) -> String {
     let config: Value = serde_json::from_str(config_json).unwrap_or_default();
     config["name"].as_str().unwrap_or_default().to_owned()
 }
 
 /// The interface that a request is about.
-fn entry(request: &CniRequest) -> Result<Entry, CniError> {
+///
+/// # Errors
+/// What is missing or wrong in it, in CNI's codes.
+pub fn entry(request: &CniRequest) -> Result<Entry, CniError> {
     let arg = |name: &str| request.args.get(name).cloned().unwrap_or_default();
     let (namespace, name, uid) = (arg("K8S_POD_NAMESPACE"), arg("K8S_POD_NAME"), arg("K8S_POD_UID"));
     if namespace.is_empty() || name.is_empty() {

@@ -56,7 +56,7 @@ pub fn open(path: &Path) -> Result<File, NetnsError> {
 /// process sees of the machine: that tells nothing.
 pub fn is_removed(path: &Path) -> bool {
     let missing = |path: &Path| std::fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-    missing(path) && path.parent().is_some_and(|place| place.is_dir())
+    missing(path) && path.parent().is_some_and(Path::is_dir)
 }
 
 /// True for the namespace of this process.

@@ -83,7 +83,8 @@ async fn call(
     reply.map(tonic::Response::into_inner)
 }
 
-fn print(reply: CniReply, config: &Config, environment: &Environment) -> Result<String, Failure> {
+/// What is printed if the agent answers so.
+pub(crate) fn print(reply: CniReply, config: &Config, environment: &Environment) -> Result<String, Failure> {
     if let Some(error) = reply.error {
         return Err(Failure::new(error.code, error.msg, error.details));
     }

@@ -71,7 +71,7 @@ fn go(tables: &impl Tables, leg: &Leg, packet: &Packet, outcome: &mut Outcome) -
             outcome.tunnel = node.tunnel;
             outcome.vni = u32::from(leg.vni);
             // Asked of the node's row for each packet: flows change over as soon as the row does.
-            if native::goes(tables, &node, leg, packet) {
+            if native::goes(tables, node, leg, packet) {
                 outcome.next = NEXT_NIC;
                 outcome.ifindex = tables.setting(|s| &s.nic_ifindex);
                 outcome.tunnel = node.next(packet.v6 == 0);

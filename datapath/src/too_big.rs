@@ -79,7 +79,7 @@ fn exceeded((tables, hook): (&impl Tables, u32), kernel: &impl Kernel, leg: &Leg
     let (mtu, splits) = match leg.next {
         NEXT_NODE => match tables.node(leg.target) {
             // Nobody behind the programs splits what goes without an outer header.
-            Some(node) if native::goes(tables, &node, leg, packet) => (node.bare_mtu(), false),
+            Some(node) if native::goes(tables, node, leg, packet) => (node.bare_mtu(), false),
             Some(node) => (node.mtu, node.flags & SPLITS != 0),
             None => (0, false),
         },

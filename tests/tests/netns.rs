@@ -10,8 +10,6 @@ mod exchange;
 mod lab;
 #[path = "netns/native.rs"]
 mod native;
-#[path = "netns/offload.rs"]
-mod offload;
 #[path = "prog_run/rows.rs"]
 mod rows;
 #[path = "netns/sizes.rs"]
@@ -102,58 +100,53 @@ fn every_way(setup: Setup) {
     assert!(failed.is_empty(), "{}\n{}", failed.join("\n"), lab.drops());
 }
 
-/// The overlay by its device on both nodes, with offloads.
-const fn plain(attach: Attach) -> Setup {
-    Setup { attach, written: [false; 2], offloads: true }
-}
-
 #[test]
 fn every_way_with_tcx() {
-    every_way(plain(Attach::Tcx));
+    every_way(Setup::plain(Attach::Tcx));
 }
 
 /// Pods, services and the underlay in IPv6 alone, attached as on every kernel that we run on.
 #[test]
 fn every_way_in_ipv6() {
     bench::speak(true);
-    every_way(plain(Attach::Clsact));
+    every_way(Setup::plain(Attach::Clsact));
 }
 
 #[test]
 fn every_way_with_clsact() {
-    every_way(plain(Attach::Clsact));
+    every_way(Setup::plain(Attach::Clsact));
 }
 
 /// With NICs that do nothing for it: the kernel cuts and sums up what the programs sent.
 #[test]
 fn every_way_with_headers_by_the_program() {
-    every_way(Setup { written: [true; 2], offloads: false, ..plain(Attach::Tcx) });
+    every_way(Setup { written: [true; 2], offloads: false, ..Setup::plain(Attach::Tcx) });
 }
 
 /// One node's overlay by the program, the other's by the device.
 #[test]
 fn every_way_with_both_back_ends() {
-    every_way(Setup { written: [true, false], ..plain(Attach::Tcx) });
+    every_way(Setup { written: [true, false], ..Setup::plain(Attach::Tcx) });
 }
 
 /// The same over an underlay of IPv6, whose outer headers have checksums that the device looks at without offloads.
 #[test]
 fn every_way_with_both_back_ends_in_ipv6() {
     bench::speak(true);
-    every_way(Setup { written: [true, false], offloads: false, ..plain(Attach::Tcx) });
+    every_way(Setup { written: [true, false], offloads: false, ..Setup::plain(Attach::Tcx) });
 }
 
 /// As every node of a cluster of IPv6 alone may be.
 #[test]
 fn every_way_with_headers_by_the_program_in_ipv6() {
     bench::speak(true);
-    every_way(Setup { written: [true; 2], ..plain(Attach::Clsact) });
+    every_way(Setup { written: [true; 2], ..Setup::plain(Attach::Clsact) });
 }
 
 /// What two pods say to each other does not touch the overlay device.
 #[test]
 fn headers_by_the_program_spare_the_device() {
-    let lab = Lab::start(Setup { written: [true; 2], ..plain(Attach::Tcx) });
+    let lab = Lab::start(Setup { written: [true; 2], ..Setup::plain(Attach::Tcx) });
     for exchange in [tcp as exchange::Exchange, udp] {
         exchange("pod-a", "pod-c", "10.244.2.2:8080", "10.244.2.2:8080").unwrap();
     }

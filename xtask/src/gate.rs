@@ -10,10 +10,13 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use crate::{build, clock::Clock, image, places::Places, setup, shell, tidy, vm};
+use crate::{build, clock::Clock, fuzz, image, places::Places, setup, shell, tidy, vm};
 
 /// What a test prints that cannot run here.
 pub(crate) const SKIP: &str = "SKIPPED";
+
+/// What each fuzz target has in CI, all of them side by side.
+const FUZZ_SECONDS: u32 = 60;
 
 /// Tests that passed, failed, or did not run.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -48,6 +51,9 @@ pub(crate) fn run(places: &Places, clock: &mut Clock, filter: Option<&str>, no_s
     }
     if no_skips && count.skipped > 0 {
         bail!("{} tests were skipped; the lines with SKIPPED above say why", count.skipped);
+    }
+    if no_skips && filter.is_none() {
+        fuzz::run(places, clock, FUZZ_SECONDS)?;
     }
     Ok(())
 }

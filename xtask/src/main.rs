@@ -8,11 +8,13 @@ mod build;
 mod clock;
 mod cluster;
 mod debian;
+mod fuzz;
 mod gate;
 mod image;
 mod places;
 mod setup;
 mod shell;
+mod soak;
 mod tidy;
 mod vm;
 
@@ -48,7 +50,7 @@ enum Xtask {
         /// Run only the tests whose name contains this
         filter: Option<String>,
     },
-    /// The gate as CI runs it: a skipped test is a failure
+    /// The gate as CI runs it: a skipped test is a failure, and every fuzz target has its minute
     Ci,
     /// The tests that need a kernel, on Debian's 6.1 in an emulated machine
     Vm,
@@ -57,6 +59,18 @@ enum Xtask {
         /// Flags of the bench: --quick, --only prog|path|system, --rounds N
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         flags: Vec<String>,
+    },
+    /// Every fuzz target for a while, searching by coverage; the corpus itself is replayed by every test run
+    Fuzz {
+        /// For each target; they run side by side
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
+    /// The long forms of the reliability tests, into docs/reliability.md
+    Soak {
+        /// One form alone: flood, away
+        #[arg(long)]
+        only: Option<String>,
     },
     /// What the compiler does not check: edges between crates, docs, sizes, names
     Tidy,
@@ -84,6 +98,8 @@ fn run(command: &Xtask) -> anyhow::Result<()> {
         Xtask::Down { flags } => return cluster::down(&places, &mut clock, flags),
         Xtask::Test { filter } => gate::run(&places, &mut clock, filter.as_deref(), std::env::var_os("CI").is_some())?,
         Xtask::Ci => gate::run(&places, &mut clock, None, true)?,
+        Xtask::Fuzz { seconds } => fuzz::run(&places, &mut clock, *seconds)?,
+        Xtask::Soak { only } => return soak::run(&places, clock, only.as_deref()),
         Xtask::Vm => vm_alone(&places, &mut clock)?,
         Xtask::Bench { flags } => return bench::run(&places, clock, flags),
         Xtask::Tidy => return tidy::run(&places),

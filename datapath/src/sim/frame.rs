@@ -159,14 +159,15 @@ pub fn layout(bytes: &[u8], at: usize) -> Layout {
 }
 
 impl Layout {
-    /// Where the transport checksum lies.
+    /// Where the transport checksum lies; none if the packet ends before it.
     fn field(&self) -> Option<usize> {
-        match self.proto {
-            TCP => Some(self.l4 + 16),
-            UDP => Some(self.l4 + 6),
-            ICMP | ICMPV6 => Some(self.l4 + 2),
-            _ => None,
-        }
+        let at = match self.proto {
+            TCP => self.l4 + 16,
+            UDP => self.l4 + 6,
+            ICMP | ICMPV6 => self.l4 + 2,
+            _ => return None,
+        };
+        (at + 2 <= self.end).then_some(at)
     }
 
     /// The transport checksum over the bytes as they are; 0 if the checksum in them is right.
@@ -280,6 +281,9 @@ fn change_sum(bytes: &mut [u8], packet: &Packet, edits: &Edits) {
 
 /// Applies edits. Checksums are made anew where the programs change them by differences: the tests compare the two.
 pub(super) fn edit(bytes: &mut [u8], packet: &Packet, edits: &Edits) {
+    if !(edits.decrement || edits.translate) {
+        return; // What passes untouched need not even be readable.
+    }
     let layout = layout(bytes, ETHERNET);
     if edits.decrement {
         bytes[layout.ttl] -= 1;
@@ -300,10 +304,10 @@ pub(super) fn edit(bytes: &mut [u8], packet: &Packet, edits: &Edits) {
         } else {
             write_ends(bytes, &layout, &edits.to);
         }
-        if packet.fragment == FIRST {
-            change_sum(bytes, packet, edits);
-        } else if packet.fragment == WHOLE && !absent {
-            resum(bytes);
+        match packet.fragment {
+            FIRST if !absent => change_sum(bytes, packet, edits),
+            WHOLE if !absent => resum(bytes),
+            _ => {}
         }
     }
     sum_header(bytes, ETHERNET);

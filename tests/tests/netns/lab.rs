@@ -4,19 +4,20 @@
 use crate::{
     bench::{addr, v6},
     exchange::within,
-    native, offload, rows, world,
+    rows, world,
 };
 use abi::{
     DropReason,
     config::{FEATURE_ENCAPSULATE, GATEWAY_MAC, Settings},
     event::{Counter, HOOKS, Hook},
+    flow::{FlowKey, FlowValue},
     map,
     pod::{HOST, PodId, READY},
     route::{LOCAL, SPLITS},
 };
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, PerCpuArray, ProgramArray},
+    maps::{Array, HashMap, Map, PerCpuArray, ProgramArray},
     programs::{
         SchedClassifier, TcAttachType,
         tc::{NlOptions, TcAttachOptions, qdisc_add_clsact},
@@ -37,6 +38,9 @@ use std::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
+#[path = "offload.rs"]
+mod offload;
+
 /// How programs are attached.
 #[derive(Clone, Copy)]
 pub(crate) enum Attach {
@@ -52,6 +56,17 @@ pub(crate) struct Setup {
     pub(crate) written: [bool; 2],
     /// The NICs have their offloads.
     pub(crate) offloads: bool,
+    /// Rows of `FLOWS` and of `HALFOPEN`.
+    pub(crate) flows: u32,
+    /// What is different about the tables of a node of this number.
+    pub(crate) change: fn(&mut Node, u32),
+}
+
+impl Setup {
+    /// The overlay by its device on both nodes, with offloads.
+    pub(crate) const fn plain(attach: Attach) -> Setup {
+        Setup { attach, written: [false; 2], offloads: true, flows: 4096, change: |_, _| () }
+    }
 }
 
 /// One node's programs, attached as long as this lives.
@@ -121,6 +136,19 @@ impl Lab {
             count.join().unwrap()
         };
         self.nodes.iter().map(count).sum()
+    }
+
+    /// Rows of a table of flows on the first node.
+    pub(crate) fn rows(&self, table: &str) -> usize {
+        const KEY: usize = size_of::<FlowKey>();
+        const VALUE: usize = size_of::<FlowValue>();
+        let map = self.nodes[0].ebpf.map(table).unwrap();
+        match map {
+            Map::LruHashMap(_) | Map::HashMap(_) => {
+                HashMap::<_, [u8; KEY], [u8; VALUE]>::try_from(map).unwrap().keys().count()
+            }
+            _ => panic!("{table} is no table of flows"),
+        }
     }
 
     /// What the programs dropped, for a failing test's report.
@@ -225,7 +253,8 @@ fn node(name: &'static str, number: u32, pods: &[PodAt], setup: Setup) -> Loaded
     if setup.written[number as usize - 1] {
         tables.settings.features |= FEATURE_ENCAPSULATE;
     }
-    load(name, number, &tables, devices, setup.attach)
+    (setup.change)(&mut tables, number);
+    load(name, number, &tables, devices, setup)
 }
 
 fn make_pod(node: &str, (name, address, _, index): &PodAt) {
@@ -287,11 +316,10 @@ fn tables(number: u32, pods: &[PodAt]) -> Node {
         key.proto = UDP;
         node.services.insert(key, service);
     }
-    native::change(&mut node, number);
     node
 }
 
-fn load(name: &'static str, number: u32, node: &Node, pods: Vec<String>, attach: Attach) -> Loaded {
+fn load(name: &'static str, number: u32, node: &Node, pods: Vec<String>, setup: Setup) -> Loaded {
     let pins = PathBuf::from(format!("/run/bpf/{number}"));
     std::fs::create_dir(&pins).unwrap();
     let object = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/bpf/weft.bpf.o");
@@ -299,11 +327,10 @@ fn load(name: &'static str, number: u32, node: &Node, pods: Vec<String>, attach:
     assert!(object.exists(), "{} is missing: run cargo xtask build", object.display());
     let mut loader = EbpfLoader::new();
     loader.default_map_pin_directory(&pins).override_global(map::SETTINGS, node.settings.as_bytes(), true);
-    for spec in
-        [map::PEERS, map::CIDRS, map::POLICY, map::SERVICES, map::SLOTS, map::BACKENDS, map::FLOWS, map::HALFOPEN]
-    {
+    for spec in [map::PEERS, map::CIDRS, map::POLICY, map::SERVICES, map::SLOTS, map::BACKENDS] {
         loader.map_max_entries(spec.name, 4096);
     }
+    loader.map_max_entries(map::FLOWS.name, setup.flows).map_max_entries(map::HALFOPEN.name, setup.flows);
     let mut ebpf = loader.load_file(object).expect("the object loads");
     rows::write(&mut ebpf, node);
     for (_, program) in ebpf.programs_mut() {
@@ -315,6 +342,7 @@ fn load(name: &'static str, number: u32, node: &Node, pods: Vec<String>, attach:
         let program: &SchedClassifier = ebpf.program(stage).unwrap().try_into().unwrap();
         stages.set(index as u32, program.fd().unwrap(), 0).unwrap();
     }
+    let attach = setup.attach;
     let ebpf = within(name, move || {
         for pod in &pods {
             hook(&mut ebpf, "from_pod", pod, TcAttachType::Ingress, attach);

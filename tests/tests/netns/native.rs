@@ -5,8 +5,7 @@ use crate::{
     bench::{addr, v6},
     endpoint,
     exchange::{Exchange, tcp, udp, within},
-    lab::{Attach, Lab, place},
-    plain,
+    lab::{Attach, Lab, Setup, place},
     world::{self, POD_B, rule},
 };
 use abi::{
@@ -27,16 +26,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-thread_local! {
-    /// What is different about the nodes of this thread's lab.
-    static CHANGE: Cell<fn(&mut Node, u32)> = const { Cell::new(|_, _| ()) };
-}
-
-/// Called for each node's tables before they are loaded.
-pub(crate) fn change(node: &mut Node, number: u32) {
-    CHANGE.get()(node, number);
-}
-
 /// The row of the other node, with these flags.
 fn peer(number: u32, flags: &[[u32; 2]]) -> (u32, NodeRow) {
     let other = 3 - number;
@@ -55,19 +44,7 @@ fn native(node: &mut Node, number: u32) {
 
 /// A lab whose nodes' tables are changed so.
 fn lab(attach: Attach, change: fn(&mut Node, u32)) -> Lab {
-    CHANGE.set(change);
-    Lab::start(plain(attach))
-}
-
-/// Packets that the overlay's devices have sent and received.
-fn by_overlay() -> u64 {
-    let count = |name| {
-        let text = within(name, || std::fs::read_to_string("/proc/thread-self/net/dev").unwrap()).join().unwrap();
-        let line = text.lines().find_map(|line| line.trim().strip_prefix("weft_vxlan:")).unwrap().to_owned();
-        let fields: Vec<u64> = line.split_whitespace().map(|field| field.parse().unwrap()).collect();
-        fields[1] + fields[9] // Packets received, packets sent.
-    };
-    count("node-1") + count("node-2")
+    Lab::start(Setup { change, ..Setup::plain(attach) })
 }
 
 #[track_caller]
@@ -76,7 +53,7 @@ fn every_way(attach: Attach) {
     let mut failed = Vec::new();
     for way @ (client, server, at, to, seen) in WAYS {
         let (at, to, seen) = (endpoint(at), endpoint(to), place(seen));
-        let before = by_overlay();
+        let before = lab.by_device();
         for (name, exchange) in [("tcp", tcp as Exchange), ("udp", udp)] {
             let forwarded = *client == "outside" || to.contains(":300") && client.starts_with("node");
             if v6() && name == "udp" && forwarded {
@@ -86,7 +63,7 @@ fn every_way(attach: Attach) {
                 Ok(peer) if peer.to_string() == seen => {}
                 other => failed.push(format!("{name} {way:?}: {other:?}")),
             }
-            if !forwarded && by_overlay() != before {
+            if !forwarded && lab.by_device() != before {
                 failed.push(format!("{name} {way:?} took the overlay"));
             }
         }
@@ -177,14 +154,14 @@ fn changes_over() {
         lab.node_row(number, peer(number, flags));
         talk.go_on(50);
     }
-    let before = by_overlay();
+    let before = lab.by_device();
     talk.go_on(50);
-    assert_eq!(by_overlay(), before, "all of it is native now");
+    assert_eq!(lab.by_device(), before, "all of it is native now");
     for (number, flags) in [(2, ready), (1, ready), (1, &[][..]), (2, &[])] {
         lab.node_row(number, peer(number, flags));
         talk.go_on(50);
     }
-    assert!(by_overlay() > before);
+    assert!(lab.by_device() > before);
     talk.end();
     let drops = lab.drops();
     let lost: Vec<&str> = drops.lines().filter(|line| !line.ends_with("link_chatter")).collect();

@@ -3,8 +3,7 @@ use crate::{
     bench::{addr, speak, v6},
     endpoint,
     exchange::{Exchange, tcp, udp},
-    lab::{Attach, Lab, at_once, ip, place, with_bits},
-    plain,
+    lab::{Attach, Lab, Setup, at_once, ip, place, with_bits},
     world::{ALLOWED, isolate, rule},
 };
 use abi::{
@@ -39,7 +38,7 @@ fn told(namespace: &str, to: &str) -> Option<u32> {
 /// Datagrams of 8,000 bytes, there and back, by address and by service, where policy lets only UDP of pod A through.
 #[track_caller]
 fn pieces_obey_policy() {
-    let mut lab = Lab::start(plain(Attach::Clsact));
+    let mut lab = Lab::start(Setup::plain(Attach::Clsact));
     lab.change(|number, node| {
         if number == 2 {
             isolate(node, 2, ISOLATED_INGRESS);
@@ -73,7 +72,7 @@ fn pieces_obey_policy_in_ipv6() {
 /// know it; the pods, the hosts and the machine outside do not, until they are told.
 #[track_caller]
 fn a_narrow_underlay() {
-    let mut lab = Lab::start(plain(Attach::Clsact));
+    let mut lab = Lab::start(Setup::plain(Attach::Clsact));
     let fits = if v6() { 1_330 } else { 1_350 };
     for port in ["node-1", "node-2"] {
         ip(&format!("link set {port} mtu 1400"));
@@ -113,7 +112,7 @@ fn a_narrow_underlay_in_ipv6() {
 /// A router outside has a link of 1,300 bytes behind it. Its errors come to the node's address; the pods get them.
 #[track_caller]
 fn a_narrow_link_outside() {
-    let lab = Lab::start(plain(Attach::Clsact));
+    let lab = Lab::start(Setup::plain(Attach::Clsact));
     ip("netns add beyond");
     ip("link add r0 netns outside type veth peer name eth0 netns beyond");
     let (router, client) = (place("172.32.0.1"), place("172.32.0.2"));

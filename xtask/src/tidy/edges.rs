@@ -9,7 +9,7 @@ use super::Findings;
 use crate::places::Places;
 
 /// A crate and ours that it may use. `*` is any.
-const EDGES: [(&str, &[&str]); 21] = [
+const EDGES: [(&str, &[&str]); 22] = [
     ("abi", &[]),
     ("datapath", &["abi"]),
     ("ebpf", &["abi", "datapath"]),
@@ -27,6 +27,7 @@ const EDGES: [(&str, &[&str]); 21] = [
     ("local-cluster", &[]),
     ("cli", &["*"]),
     ("tests", &["*"]),
+    ("fuzz", &["abi", "datapath", "objects", "agent-api", "agent", "cni-plugin"]),
     ("bench", &["*"]),
     ("xtask", &[]),
     ("guestbook", &[]),
