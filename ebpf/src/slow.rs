@@ -28,7 +28,8 @@ use datapath::{
 
 #[classifier]
 pub fn slow_flow(context: TcContext) -> i32 {
-    run(&context, |skb, state| {
+    // A log would not fit into its stack.
+    run::<false>(&context, |skb, state| {
         let (key, _) = state.packet.tuple.key(state.packet.proto, hook::side(state.hook));
         Maps.take_over(&key);
         let step = conntrack::resume(&Maps, state);
@@ -43,22 +44,22 @@ pub fn slow_flow(context: TcContext) -> i32 {
 
 #[classifier]
 pub fn slow_new(context: TcContext) -> i32 {
-    run(&context, |skb, state| hook::begin(&Maps, skb, state))
+    run::<true>(&context, |skb, state| hook::begin(&Maps, skb, state))
 }
 
 #[classifier]
 pub fn slow_policy(context: TcContext) -> i32 {
-    run(&context, |_, state| policy::judge(&Maps, state))
+    run::<true>(&context, |_, state| policy::judge(&Maps, state))
 }
 
 #[classifier]
 pub fn slow_route(context: TcContext) -> i32 {
-    run(&context, |skb, state| route::choose(&Maps, skb, state))
+    run::<true>(&context, |skb, state| route::choose(&Maps, skb, state))
 }
 
 #[classifier]
 pub fn slow_record(context: TcContext) -> i32 {
-    run(&context, |skb, state| {
+    run::<true>(&context, |skb, state| {
         let step = record::keep(&Maps, skb, state);
         if state.recorded != 0 {
             new_flow(skb, state.hook & (HOOKS - 1), state);
@@ -128,14 +129,14 @@ pub fn slow_too_big(context: TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn run(context: &TcContext, body: impl FnOnce(&Skb, &mut State) -> Result<Step, DropReason>) -> i32 {
+fn run<const LOGS: bool>(context: &TcContext, body: impl FnOnce(&Skb, &mut State) -> Result<Step, DropReason>) -> i32 {
     let skb = Skb::new(context);
     let Some(state) = scratch() else {
         return TC_ACT_SHOT;
     };
     let step = body(&skb, state);
     // Before the last stage, whose stack has no room for it.
-    if matches!(step, Err(_) | Ok(Step::Slow(Stage::Finish))) {
+    if LOGS && matches!(step, Err(_) | Ok(Step::Slow(Stage::Finish | Stage::TooBig))) {
         log(context, state, step.err().map_or(0, |reason| reason as u8));
     }
     let reason = match step {

@@ -51,8 +51,7 @@ pub fn kept(skb: &Skb, hook: u32, state: &State) {
     }
 }
 
-/// A function of its own: the key of its look-up would not fit into the last stage's stack beside what that logs.
-#[inline(never)]
+#[inline(always)]
 fn somebody_listens() -> bool {
     // SAFETY: a row of an array; one aligned load.
     SWITCHES.get_ptr(0).is_some_and(|row| unsafe { core::ptr::read_volatile(row) } & TELL_FLOWS != 0)

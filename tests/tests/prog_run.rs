@@ -67,7 +67,7 @@ mod written_six {
 fn every_program_loads_with_two_sets_of_flow_tables() {
     let mut settings = world::settings();
     settings.features |= abi::config::FEATURE_BOTH_FLOWS;
-    assert_eq!(KernelNode::load(settings).sizes().len(), 13);
+    assert_eq!(KernelNode::load(settings).sizes().len(), abi::event::Hook::ALL.len() + abi::map::STAGES.len());
 }
 
 /// Every scenario in IPv4.

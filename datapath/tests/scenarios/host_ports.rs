@@ -56,10 +56,9 @@ pub(crate) fn host_port_from_everywhere<T: Bench>() {
 
 pub(crate) fn masquerade_leaves_promised_ports<T: Bench>() {
     let mut t = Test::<T>::new();
-    // Only one port to choose from, and a pod has it as its host port: for TCP. Node ports may be anywhere.
+    // Only one port to choose from, and a pod has it as its host port: for TCP.
     t.change(|node| {
         (node.settings.masquerade_first, node.settings.masquerade_last) = (61_000, 61_000);
-        node.settings.node_port_last = 65_535;
         host_port(node, 30, "172.31.0.11:61000", TCP, BACKEND);
     });
     t.tcp(From::Pod(A), "10.244.1.2:1 > 172.31.0.2:80", SYN).drops(DropReason::NoPort);

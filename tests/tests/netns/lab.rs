@@ -99,6 +99,9 @@ impl Lab {
         ip("link add fabric type bridge");
         ip("link set fabric up");
         machine("outside", &place("172.31.0.2"));
+        if !setup.offloads {
+            within("outside", || offload::off("eth0")).join().unwrap();
+        }
         if v6() {
             // What a node forwards to another must fit with the outer header: nobody is told yet that it does not, and
             // an outer IPv6 header is not split on the way.
