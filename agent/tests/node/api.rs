@@ -49,7 +49,8 @@ impl Api {
                         let api = api.clone();
                         async move {
                             let (parts, body) = request.into_parts();
-                            let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                            let body =
+                                body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
                             Ok::<_, Infallible>(api.answer(&Request::from_parts(parts, body)))
                         }
                     });

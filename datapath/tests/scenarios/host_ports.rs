@@ -1,7 +1,7 @@
 //! Scenarios of host ports: a pod's port at an address of its node.
 use crate::{
     bench::{Bench, From, SYN, Seen, Test},
-    world::{A, B, NIC, POD_B, host_port, service},
+    world::{A, B, NIC, POD_B, host_port},
 };
 use abi::{DropReason, config::VNI_POD};
 use datapath::parse::{TCP, UDP};

@@ -16,7 +16,6 @@ use abi::{
 };
 use datapath::{parse::TCP, sim::Node};
 use std::{
-    cell::Cell,
     net::UdpSocket,
     process::Command,
     sync::{
