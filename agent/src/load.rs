@@ -219,6 +219,11 @@ pub fn tables_dir(bpffs: &Path) -> PathBuf {
     bpffs.join("weft/tables")
 }
 
+/// The flow tables in force.
+pub fn flows_dir(bpffs: &Path) -> PathBuf {
+    bpffs.join("weft/flows")
+}
+
 /// Maps that are in no set: counters, events, fragments.
 pub fn maps_dir(bpffs: &Path) -> PathBuf {
     bpffs.join("weft/maps")

@@ -25,7 +25,7 @@ const GREEDY: u32 = 1_999;
 
 /// Writes so many rows into `FLOWS`. Every one is in use, or every second one has long expired.
 fn write(bpffs: &Path, count: u32, expired: bool) {
-    let table = load::open(bpffs, &map::FLOWS).expect("it is there");
+    let table = load::open(&load::flows_dir(bpffs), &map::FLOWS).expect("it is there");
     let back = Leg { target: GREEDY, next: NEXT_POD, ..Leg::default() };
     let row = |number: u32| {
         let key = FlowKey { low: Addr::v4(number), high: Addr::v4(number), proto: 6, ..FlowKey::default() };
@@ -40,11 +40,11 @@ fn write(bpffs: &Path, count: u32, expired: bool) {
 }
 
 fn used(bpffs: &Path) -> u32 {
-    load::open(bpffs, &map::FLOWS).expect("it is there").count().expect("counted")
+    load::open(&load::flows_dir(bpffs), &map::FLOWS).expect("it is there").count().expect("counted")
 }
 
 fn share(bpffs: &Path, pod: u32) -> u64 {
-    let shares = load::open(bpffs, &map::POD_FLOWS).expect("it is there");
+    let shares = load::open(&load::maps_dir(bpffs), &map::POD_FLOWS).expect("it is there");
     let row = shares.get(pod.as_bytes()).expect("read").expect("an array's row");
     u64::read_from_bytes(&row).expect("a number")
 }
@@ -98,7 +98,8 @@ fn nobody_is_refused_for_want_of_room() {
         write(&bpffs, count, true);
         let live = u64::from(count.div_ceil(2));
         let begun = Instant::now();
-        let flows = Flows::open(&bpffs, Timeouts::DEFAULT).expect("it is there");
+        let flows =
+            Flows::open(&load::flows_dir(&bpffs), &load::maps_dir(&bpffs), Timeouts::DEFAULT).expect("it is there");
         let removed = flows.sweep().expect("swept");
         println!("a sweep of the full table took {:?} and removed {removed} rows", begun.elapsed());
         assert_eq!(share(&bpffs, GREEDY), live);
