@@ -17,6 +17,7 @@ const TARGETS: [&str; 3] = ["packet", "config", "request"];
 
 pub(crate) fn run(places: &Places, clock: &mut Clock, seconds: u32) -> anyhow::Result<()> {
     setup::run(places, clock)?;
+    setup::fuzz(clock)?;
     build::bpf(places, clock)?;
     clock.step("building the fuzz targets", |progress| {
         let mut cargo = shell::cargo(&places.root);

@@ -21,6 +21,8 @@ const PACKAGES: [&str; 2] = ["gcc", "libc6-dev"];
 const BPF_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 /// For `vm`: the emulated machine, and what its root is made with.
 const VM_PACKAGES: [&str; 3] = ["qemu-system-x86", "iproute2", "binutils"];
+/// For `fuzz`: libFuzzer is C++.
+const FUZZ_PACKAGES: [&str; 1] = ["g++"];
 /// For `bench`: the rules of the other side.
 const BENCH_PACKAGES: [&str; 2] = ["nftables", "iproute2"];
 /// A client of the API server that is not ours: PyPI's name and version.
@@ -79,6 +81,11 @@ pub(crate) fn cni_plugins(places: &Places) -> PathBuf {
 /// What the emulated machine needs.
 pub(crate) fn vm(clock: &mut Clock) -> anyhow::Result<()> {
     install(clock, "an emulated machine for the tests", &missing(&VM_PACKAGES))
+}
+
+/// What the fuzz targets are linked with.
+pub(crate) fn fuzz(clock: &mut Clock) -> anyhow::Result<()> {
+    install(clock, "a C++ compiler for the fuzz targets", &missing(&FUZZ_PACKAGES))
 }
 
 /// What the bench compares with.
