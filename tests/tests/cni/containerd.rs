@@ -218,13 +218,14 @@ fn pods_of_containerd() {
         let prefix = range.rsplit_once('.').expect("IPv4").0;
         assert!(address.starts_with(prefix) && other.starts_with(prefix) && address != other, "{address} {other}");
         // Over the network, by the pod's own address and by its host port, each way.
-        let asks = |from: &str, at: &str, answer: &str| {
-            let fetch = || cri.exec(from, &["wget", "-q", "-T", "5", "-O", "-", &format!("http://{at}/")]).ok();
-            containerd.wait_for(at, || fetch().filter(|text| text.trim() == answer));
+        let asks = |from: &str, (at, port): (&str, u16), answer: &str| {
+            let line = format!(r"printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 5 {at} {port}");
+            let fetch = || cri.exec(from, &["sh", "-c", &line]).ok();
+            containerd.wait_for(at, || fetch().filter(|text| text.trim_end().ends_with(answer)));
         };
-        asks(&client, &address, "this is a");
-        asks(&server, &other, "this is b");
-        asks(&client, "172.31.0.11:8080", "this is a");
+        asks(&client, (&address, 80), "this is a");
+        asks(&server, (&other, 80), "this is b");
+        asks(&client, ("172.31.0.11", 8080), "this is a");
         let listed = cluster.weft(&["pod", "list"]);
         assert!(listed.contains("default/a") && listed.contains("default/b"), "{listed}");
         // A conflict is told by its owner through the runtime, and leaves nothing.

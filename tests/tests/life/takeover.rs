@@ -84,7 +84,7 @@ fn steps(phase: &mut dyn FnMut(&'static str, Step<'_>)) {
         one_name_each(node);
         node.start_agent(&[]);
         let left = node.pins("maps");
-        assert_eq!(left, ["COUNTERS", "EVENTS", "FRAGS"]);
+        assert_eq!(left, ["COUNTERS", "EVENTS", "FRAGS", "POD_FLOWS"]);
     });
     let upgrade = ["--flow-events", "--table-rows", "PEERS=65536", "--table-rows", "SERVICES=16384"];
     phase("other programs and compiled tables", &mut |node| {
