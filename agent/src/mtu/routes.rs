@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use futures::TryStreamExt;
 use ipnetwork::IpNetwork;
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteMetric};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteMetric};
 use rtnetlink::RouteMessageBuilder;
 
 use super::{Path, Paths, Setting, of_pods, peers};
@@ -36,14 +36,15 @@ pub async fn read(netlink: &Netlink, nic: &Link, snapshot: &Snapshot, setting: S
 
 async fn towards(netlink: &Netlink, to: IpAddr, links: &[Link]) -> Option<u32> {
     let builder = RouteMessageBuilder::<IpAddr>::new();
-    let request = builder.destination_prefix(to, IpNetwork::from(to).prefix()).ok()?.build();
+    let mut request = builder.destination_prefix(to, IpNetwork::from(to).prefix()).ok()?.build();
+    // The row of the table, without what the kernel has learned since.
+    request.header.flags = RouteFlags::from_bits_retain(libc::RTM_F_FIB_MATCH);
     let route = netlink.handle().route().get(request).execute().try_next().await.ok()??;
     mtu_of(&route, links)
 }
 
 /// The route's own MTU, else its device's.
 fn mtu_of(route: &RouteMessage, links: &[Link]) -> Option<u32> {
-    let learned = route.attributes.iter().any(|a| matches!(a, RouteAttribute::CacheInfo(info) if info.expires != 0));
     let device = route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Oif(index) => links.iter().find(|link| link.index == *index).map(|link| link.mtu),
         _ => None,
@@ -55,7 +56,7 @@ fn mtu_of(route: &RouteMessage, links: &[Link]) -> Option<u32> {
         }),
         _ => None,
     });
-    match (metric.filter(|_| !learned), device) {
+    match (metric, device) {
         (Some(metric), Some(device)) => Some(metric.min(device)),
         (metric, device) => metric.or(device),
     }

@@ -85,7 +85,10 @@ fn every_way_natively_in_ipv6() {
 struct Talk {
     answered: Arc<AtomicU32>,
     end: Arc<AtomicBool>,
-    threads: Vec<std::thread::JoinHandle<std::io::Result<()>>>,
+    /// The last question has its answer.
+    all: Arc<AtomicBool>,
+    ask: std::thread::JoinHandle<std::io::Result<()>>,
+    serve: std::thread::JoinHandle<std::io::Result<()>>,
 }
 
 impl Talk {
@@ -94,7 +97,8 @@ impl Talk {
         let at = endpoint("10.244.2.2:9000");
         let server = within("pod-c", move || UdpSocket::bind(at)).join().unwrap().unwrap();
         server.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        let over = end.clone();
+        let all = Arc::new(AtomicBool::new(false));
+        let over = all.clone();
         let serve = std::thread::spawn(move || {
             let mut bytes = [0; 4];
             while !over.load(SeqCst) {
@@ -122,21 +126,23 @@ impl Talk {
             }
             Ok(())
         });
-        Talk { answered, end, threads: vec![ask, serve] }
+        Talk { answered, end, all, ask, serve }
     }
 
     /// Returns when `more` questions have been answered since.
     fn go_on(&self, more: u32) {
         let (start, until) = (self.answered.load(SeqCst), Instant::now() + Duration::from_secs(20));
         while self.answered.load(SeqCst) < start + more {
-            assert!(Instant::now() < until && !self.threads[0].is_finished(), "an answer was lost");
+            assert!(Instant::now() < until && !self.ask.is_finished(), "an answer was lost");
             std::thread::yield_now();
         }
     }
 
     fn end(self) {
         self.end.store(true, SeqCst);
-        self.threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
+        self.ask.join().unwrap().unwrap();
+        self.all.store(true, SeqCst);
+        self.serve.join().unwrap().unwrap();
     }
 }
 
