@@ -209,7 +209,7 @@ fn pods_of_containerd() {
         let [(a, server, address), (b, client, other)] = [("a", 8080), ("b", 0)].map(|(name, host_port)| {
             let config = pod(cluster, &containerd.cgroup, name, host_port);
             let sandbox = cri.run_pod(&config).unwrap_or_else(|status| panic!("{name}: {status}"));
-            let serve = format!("mkdir /tmp/w && echo this is {name} > /tmp/w/index.html && httpd -f -p 80 -h /tmp/w");
+            let serve = format!("mkdir -p /tmp/w && echo this is {name} > /tmp/w/index.html && httpd -f -p 80 -h /tmp/w");
             let container = cri.start(&sandbox, &config, BUSYBOX, &["sh", "-c", &serve]).expect("a container");
             let address = cri.address(&sandbox).expect("a status");
             (sandbox, container, address)
