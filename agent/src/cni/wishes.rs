@@ -167,6 +167,14 @@ fn list<'a>(granted: &'a Value, name: &str) -> Result<&'a [Value], WishError> {
     }
 }
 
+/// A field, whatever its letters' case: containerd 1.6 writes `HostPort` and `IngressRate`, and plugins in Go read both.
+fn field<'a>(value: &'a Value, name: &str) -> &'a Value {
+    static ABSENT: Value = Value::Null;
+    let fields = value.as_object();
+    let found = fields.and_then(|fields| fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)));
+    found.map_or(&ABSENT, |(_, value)| value)
+}
+
 /// An address, its prefix length left off: pods have host routes.
 fn requested(value: &Value) -> Result<IpAddr, WishError> {
     let text = value.as_str().unwrap_or_default();
@@ -213,36 +221,37 @@ fn host_ports(list: &[Value]) -> Result<Vec<HostPort>, WishError> {
 
 /// None for a mapping without a port of the host, as runtimes tell all ports of a container.
 fn host_port(value: &Value) -> Result<Option<HostPort>, WishError> {
-    let field = |name: &str| format!("runtimeConfig.portMappings.{name}");
+    let path = |name: &str| format!("runtimeConfig.portMappings.{name}");
     let number = |name: &str| {
-        let port = value[name].as_u64().and_then(|port| u16::try_from(port).ok());
-        port.ok_or_else(|| invalid(&field(name), &value[name], "is no port: write 1 to 65535"))
+        let port = field(value, name).as_u64().and_then(|port| u16::try_from(port).ok());
+        port.ok_or_else(|| invalid(&path(name), field(value, name), "is no port: write 1 to 65535"))
     };
     if !value.is_object() {
         return Err(invalid("runtimeConfig.portMappings", value, "is no object with hostPort and containerPort"));
     }
-    if value["hostPort"].is_null() || value["hostPort"] == 0 {
+    let asked = field(value, "hostPort");
+    if asked.is_null() || *asked == 0 {
         return Ok(None);
     }
     let (port, container_port) = (number("hostPort")?, number("containerPort")?);
     if container_port == 0 {
-        return Err(invalid(&field("containerPort"), &0, "is no port: write 1 to 65535"));
+        return Err(invalid(&path("containerPort"), &0, "is no port: write 1 to 65535"));
     }
-    let proto = match value["protocol"].as_str().unwrap_or("tcp").to_ascii_lowercase().as_str() {
+    let proto = match field(value, "protocol").as_str().unwrap_or("tcp").to_ascii_lowercase().as_str() {
         "tcp" | "" => 6,
         "udp" => 17,
         other => return Err(WishError::Protocol(other.to_owned())),
     };
-    let host_ip = match value["hostIP"].as_str().unwrap_or_default() {
+    let host_ip = match field(value, "hostIP").as_str().unwrap_or_default() {
         "" => None,
-        text => Some(text.parse().map_err(|_| invalid(&field("hostIP"), &value["hostIP"], "is no IP address"))?),
+        text => Some(text.parse().map_err(|_| invalid(&path("hostIP"), &text, "is no IP address"))?),
     };
     Ok(Some(HostPort { host_ip, port, container_port, proto }))
 }
 
 /// `ingressRate` and `ingressBurst`, in bits (and the same for egress); 0 or nothing is no limit.
 fn rate(value: &Value, way: &str) -> Result<Option<Rate>, WishError> {
-    let number = |name: String| match &value[&name] {
+    let number = |name: String| match field(value, &name) {
         Value::Null => Ok(0),
         number => {
             let why = "is no whole number of bits";
@@ -298,6 +307,9 @@ mod tests {
         check(r#"{"portMappings":[{"hostPort":1,"containerPort":2},{"hostPort":1,"containerPort":3}]}"#, Err(7));
         check(r#"{"bandwidth":{"ingressRate":1000000,"ingressBurst":2147483647}}"#, Ok(()));
         check(r#"{"bandwidth":{"egressRate":"1M"}}"#, Err(7));
+        // As containerd 1.6 writes them.
+        check(r#"{"portMappings":[{"HostPort":8080,"ContainerPort":80,"Protocol":"sctp","HostIP":""}]}"#, Err(2));
+        check(r#"{"bandwidth":{"EgressRate":"1M"}}"#, Err(7));
     }
 
     #[track_caller]

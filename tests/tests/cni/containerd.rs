@@ -209,7 +209,7 @@ fn pods_of_containerd() {
         let [(a, server, address), (b, client, other)] = [("a", 8080), ("b", 0)].map(|(name, host_port)| {
             let config = pod(cluster, &containerd.cgroup, name, host_port);
             let sandbox = cri.run_pod(&config).unwrap_or_else(|status| panic!("{name}: {status}"));
-            let serve = format!("mkdir -p /tmp/w && echo this is {name} > /tmp/w/index.html && httpd -f -p 80 -h /tmp/w");
+            let serve = format!("mkdir /w && echo this is {name} > /w/index.html && httpd -f -p 80 -h /w");
             let container = cri.start(&sandbox, &config, BUSYBOX, &["sh", "-c", &serve]).expect("a container");
             let address = cri.address(&sandbox).expect("a status");
             (sandbox, container, address)
@@ -218,14 +218,14 @@ fn pods_of_containerd() {
         let prefix = range.rsplit_once('.').expect("IPv4").0;
         assert!(address.starts_with(prefix) && other.starts_with(prefix) && address != other, "{address} {other}");
         // Over the network, by the pod's own address and by its host port, each way.
-        let asks = |from: &str, (at, port): (&str, u16), answer: &str| {
-            let line = format!(r"printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 5 {at} {port}");
-            let fetch = || cri.exec(from, &["sh", "-c", &line]).ok();
+        let asks = |from: &str, at: &str, answer: &str| {
+            let get = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {at}");
+            let fetch = || cri.exec(from, &["sh", "-c", &get]).ok();
             containerd.wait_for(at, || fetch().filter(|text| text.trim_end().ends_with(answer)));
         };
-        asks(&client, (&address, 80), "this is a");
-        asks(&server, (&other, 80), "this is b");
-        asks(&client, ("172.31.0.11", 8080), "this is a");
+        asks(&client, &format!("{address} 80"), "this is a");
+        asks(&server, &format!("{other} 80"), "this is b");
+        asks(&client, "172.31.0.11 8080", "this is a");
         let listed = cluster.weft(&["pod", "list"]);
         assert!(listed.contains("default/a") && listed.contains("default/b"), "{listed}");
         // A conflict is told by its owner through the runtime, and leaves nothing.
