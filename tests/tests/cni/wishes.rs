@@ -15,7 +15,7 @@ use crate::{
 };
 
 const NODE: &str = "172.31.0.11";
-const SHORT: Duration = Duration::from_millis(500);
+const SHORT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(20);
 
 /// ADD with a runtime configuration.
