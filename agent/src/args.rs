@@ -76,7 +76,7 @@ pub struct Args {
     #[arg(long, default_value = "auto")]
     pub attach: Attach,
     /// Who writes the outer header of packets to other nodes; nodes may differ
-    #[arg(long, default_value = "device")]
+    #[arg(long, default_value = "program")]
     pub overlay_encapsulation: Encapsulation,
     /// Log what the slow path of the datapath decides (target `aya_log`, level debug); costly
     #[arg(long)]

@@ -65,9 +65,9 @@ pub struct Outcome {
     pub ifindex: u32,
     /// The pod's own MAC address.
     pub mac: [u8; 6],
-    /// The packet must go through the device: to a pod, since there is a queue on it; to another node, since the packet is
-    /// larger than the way's MTU and may be split, which only the overlay's device does. (One field for both: programs that
-    /// log have no stack left.)
+    /// The packet must go through the device: to a pod, since there is a queue on it; to another node, since that is not
+    /// behind the NIC, or the packet is larger than the way's MTU and may be split, which only the overlay's device does.
+    /// (One field for both: programs that log have no stack left.)
     pub queued: bool,
     /// Outer destination; of what leaves by the NIC its next hop, if that is not for the kernel to find.
     pub tunnel: Addr,

@@ -37,7 +37,7 @@ pub(crate) use states::*;
 
 pub(super) const HOST: From = From::Host;
 
-pub(super) fn node2(vni: u32) -> Seen {
+pub(crate) fn node2(vni: u32) -> Seen {
     Seen::Encap(addr("172.31.0.12"), vni)
 }
 

@@ -1,13 +1,15 @@
 //! The same node with the overlay's back end `program`: outer headers come in as bytes by the NIC, and go out as bytes.
 use crate::{
     KernelNode,
-    bench::{Bench, Seen},
+    bench::{ACK, Bench, From, SYN, SYN_ACK, Seen, Test},
+    cases::node2,
     world,
 };
 use abi::{
     Addr,
-    config::{FEATURE_ENCAPSULATE, Settings},
+    config::{FEATURE_ENCAPSULATE, Settings, VNI_POD},
     event::Hook,
+    route::BY_DEVICE,
 };
 use datapath::{checksum, kernel::Tunnel, parse::ETHERNET, sim::Node};
 
@@ -132,4 +134,34 @@ impl Written {
         assert_eq!(shim[8..12], [8, 0, 0, 0]);
         assert_eq!(shim[12..16], (vni << 8).to_be_bytes());
     }
+}
+
+/// The same back end, but no other node is behind the NIC.
+struct Elsewhere(KernelNode);
+
+impl Bench for Elsewhere {
+    fn start(mut node: Node) -> Elsewhere {
+        node.settings.features |= FEATURE_ENCAPSULATE;
+        node.nodes.values_mut().for_each(|row| row.flags |= BY_DEVICE);
+        Elsewhere(KernelNode::start(node))
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Node)) {
+        self.0.change(change);
+    }
+
+    fn send(&mut self, at: Hook, ifindex: u32, bytes: &[u8], tunnel: Option<Tunnel>) -> (Seen, Vec<u8>) {
+        self.0.send(at, ifindex, bytes, tunnel)
+    }
+}
+
+/// Nothing is written before a new flow's packet or a known one's: the device routes, and writes.
+#[test]
+fn what_is_behind_another_nic_is_left_to_the_device() {
+    let mut t = Test::<Elsewhere>::new();
+    let text = "10.244.1.2:1 > 10.244.2.2:80";
+    t.tcp(From::Pod(world::A), text, SYN).gives(node2(VNI_POD), text);
+    t.tcp(From::Overlay("172.31.0.12"), "10.244.2.2:80 > 10.244.1.2:1", SYN_ACK);
+    t.tcp(From::Pod(world::A), text, ACK).gives(node2(VNI_POD), text);
+    t.tcp(From::Pod(world::A), text, ACK).gives(node2(VNI_POD), text);
 }
