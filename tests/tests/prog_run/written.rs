@@ -8,6 +8,7 @@ use abi::{
     Addr,
     config::{FEATURE_ENCAPSULATE, Settings},
     event::Hook,
+    flow::FlowKey,
 };
 use datapath::{checksum, kernel::Tunnel, parse::ETHERNET, sim::Node};
 
@@ -45,6 +46,10 @@ impl Bench for Written {
             return self.kernel.send(at, ifindex, bytes, Some(tunnel));
         }
         self.left(bytes, (seen, after))
+    }
+
+    fn evict(&mut self, key: &FlowKey) {
+        self.kernel.evict(key);
     }
 }
 
