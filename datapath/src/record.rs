@@ -12,8 +12,8 @@ use crate::{
 use abi::{
     DropReason,
     flow::{
-        FlowKey, FlowValue, INITIATOR_HIGH, Leg, NEXT_HOST, NEXT_NODE, NEXT_POD, PAIRED, PROMOTED, SIDE_STACK, SIDE_WIRE,
-        STACK, TWIN_STACK,
+        FlowKey, FlowValue, INITIATOR_HIGH, Leg, NEXT_HOST, NEXT_NODE, NEXT_POD, PAIRED, PROMOTED, SIDE_STACK,
+        SIDE_WIRE, STACK, TWIN_STACK,
     },
     service::{SCOPE_HOST_PORT, ServiceKey},
 };

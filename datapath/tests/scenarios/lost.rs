@@ -81,7 +81,11 @@ fn masqueraded<T: Bench>(t: &mut Test<T>) {
     let port = t.tcp(From::Pod(A), there, SYN).gives(Seen::Nic(NIC), "172.31.0.11:* > 172.31.0.2:80").sport();
     let (out, back) = (format!("172.31.0.11:{port} > 172.31.0.2:80"), format!("172.31.0.2:80 > 172.31.0.11:{port}"));
     t.lose(From::Nic, &back, TCP);
-    check(t, (From::Pod(A), there, Seen::Nic(NIC), &out), (From::Nic, &back, Seen::Pod(A), "172.31.0.2:80 > 10.244.1.2:1"));
+    check(
+        t,
+        (From::Pod(A), there, Seen::Nic(NIC), &out),
+        (From::Nic, &back, Seen::Pod(A), "172.31.0.2:80 > 10.244.1.2:1"),
+    );
 }
 
 /// A query from a port that was used before, when only one half of the earlier flow is left.
