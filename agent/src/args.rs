@@ -7,7 +7,10 @@ use abi::{
 };
 use ipnetwork::IpNetwork;
 
-use crate::{load::pins::TableRows, routing::Routing};
+use crate::{
+    load::pins::{Sizes, TableRows},
+    routing::Routing,
+};
 
 /// Flags of `weft agent`.
 #[derive(Clone, Debug, clap::Args)]
@@ -61,9 +64,10 @@ pub struct Args {
     /// How long flows live after their last packet, e.g. tcp-established=7200; may be given for several names
     #[arg(long, value_name = "NAME=SECONDS", value_parser = timeout)]
     pub conntrack_timeout: Vec<(Timeout, u32)>,
-    /// Entries of the table of established flows that the flows of one pod may have (a translated flow has two); 0: any number
-    #[arg(long, value_name = "N", default_value_t = map::FLOWS.max_entries / 2)]
-    pub flows_per_pod: u32,
+    /// Entries of the table of established flows that the flows of one pod may have (a translated flow has two); 0: any
+    /// number. Without it half of the table
+    #[arg(long, value_name = "N")]
+    pub flows_per_pod: Option<u32>,
     /// How packets go to the pods of other nodes: with a VXLAN header, as they are (one segment, or routers that know the
     /// pods' ranges), or as they are where the nodes share a segment
     #[arg(long, default_value = "vxlan")]
@@ -125,6 +129,12 @@ impl Args {
     /// The ranges to which pods keep their addresses.
     pub fn not_masqueraded(&self) -> Vec<IpNetwork> {
         self.non_masquerade_cidr.iter().flat_map(|ranges| ranges.0.iter().copied()).collect()
+    }
+
+    /// Entries of the table of established flows that the flows of one pod may have: half of the table, however large that is
+    /// made, unless a number was given.
+    pub fn flows_per_pod(&self) -> u32 {
+        self.flows_per_pod.unwrap_or_else(|| Sizes::new(&self.table_rows).of(&map::FLOWS) / 2)
     }
 
     /// The layout that flows are kept in for an earlier version.
@@ -233,7 +243,7 @@ mod tests {
         let line = ["agent", "--node-name", "n"].iter().chain(flags);
         let got = Line::try_parse_from(line).map_err(|error| error.to_string()).and_then(|line| {
             let of = line.args.timeouts()?;
-            Ok([of.seconds(Timeout::TcpEstablished), of.seconds(Timeout::Udp), line.args.flows_per_pod])
+            Ok([of.seconds(Timeout::TcpEstablished), of.seconds(Timeout::Udp), line.args.flows_per_pod()])
         });
         match (got, expected) {
             (Err(got), Err(expected)) => assert!(got.contains(expected), "{got}"),
@@ -271,6 +281,8 @@ mod tests {
         check(&[], Ok([15_000, 60, 131_072]));
         check(&[t, "tcp-established=7200", t, "udp=5", "--flows-per-pod", "100"], Ok([7_200, 5, 100]));
         check(&["--flows-per-pod", "0"], Ok([15_000, 60, 0]));
+        check(&["--table-rows", "FLOWS=1000"], Ok([15_000, 60, 500]));
+        check(&["--table-rows", "FLOWS=1000", "--flows-per-pod", "900"], Ok([15_000, 60, 900]));
         check(&[t, "tcp"], Err("tcp is not NAME=SECONDS"));
         check(
             &[t, "tpc-opening=5"],

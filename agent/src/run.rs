@@ -314,7 +314,7 @@ fn settings(shared: &Shared, own: &[IpAddr], devices: &Devices) -> Settings {
         features,
         jiffies_per_second: flows::jiffies_per_second(),
         timeouts: shared.timeouts,
-        flows_per_pod: args.flows_per_pod,
+        flows_per_pod: args.flows_per_pod(),
     }
 }
 

@@ -50,7 +50,7 @@ pub fn status(shared: &Shared) -> StatusReply {
         reasons,
         flow_events: shared.args.flow_events,
         timeouts: timeouts(shared),
-        flows_per_pod: shared.args.flows_per_pod,
+        flows_per_pod: shared.args.flows_per_pod(),
         routing: shared.args.routing.name().to_owned(),
         accept_native: shared.args.accept_native,
         peers: peers(&in_force),

@@ -137,7 +137,7 @@ pub fn twin_key(value: &FlowValue, proto: u8) -> FlowKey {
 /// Look-up in both tables. A row that moves is written to where it goes before it leaves where it was, either way; so a
 /// double miss asks `FLOWS` once more.
 #[inline(always)]
-fn find<T: Tables>(tables: &T, key: &FlowKey) -> Option<T::Entry> {
+pub fn find<T: Tables>(tables: &T, key: &FlowKey) -> Option<T::Entry> {
     if let Some(entry) = tables.flow(key) {
         return Some(entry);
     }
@@ -171,14 +171,34 @@ pub fn expired(tables: &impl Tables, value: &FlowValue, proto: u8, now: u64) -> 
         && timeout::over(tables, value, proto, last_of_both(tables, value, proto), now)
 }
 
-/// Delete a flow, both halves, from both tables.
+/// Delete the flow of a packet, both halves, from both tables.
 #[inline(always)]
-fn forget(tables: &impl Tables, key: &FlowKey, value: &FlowValue, proto: u8) {
+fn forget(tables: &impl Tables, key: &FlowKey, value: &FlowValue, packet: &Packet) {
     if value.flags & PAIRED != 0 {
-        let twin = twin_key(value, proto);
-        remove(tables, &twin);
+        let twin = twin_key(value, packet.proto);
+        if find(tables, &twin).is_some_and(|entry| is_mate(&entry, packet)) {
+            remove(tables, &twin);
+        }
     }
     remove(tables, key);
+}
+
+/// The row is the other half of the flow that the packet goes by: it turns answers into answers to this very packet. If it
+/// is not, the flow that it belongs to was given the key when ours had lost it.
+#[inline(always)]
+pub fn is_mate(value: &FlowValue, packet: &Packet) -> bool {
+    value.flags & PAIRED != 0 && value.to == packet.tuple.reversed()
+}
+
+/// Nothing of the flow is missing. Half-open halves are evicted one by one: a packet that went by the half that is left
+/// would get an answer that nobody turns back. To look the other one up also keeps it as long as this one.
+#[inline(always)]
+fn whole(tables: &impl Tables, value: &FlowValue, packet: &Packet) -> bool {
+    if value.flags & (PAIRED | PROMOTED) != PAIRED {
+        return true;
+    }
+    let twin = twin_key(value, packet.proto);
+    find(tables, &twin).is_some_and(|entry| is_mate(&entry, packet))
 }
 
 /// Delete a row from both tables. What it counted in its pod's quota comes back with the next sweep.
@@ -217,12 +237,12 @@ pub fn resume(tables: &impl Tables, state: &mut State) -> Result<Step, DropReaso
         || (packet.opens() && entry.seen & (FIN | FIN << 1 | RST | RST << 1) != 0)
         || (forward && !backend_current(tables, &entry));
     if over {
-        forget(tables, &key, &entry, packet.proto);
+        forget(tables, &key, &entry, packet);
         return Ok(Step::Slow(Stage::New));
     }
-    if packet.opens() || !current(tables, &entry, state.epoch) {
+    if packet.opens() || !current(tables, &entry, state.epoch) || !whole(tables, &entry, packet) {
         if !prepare(tables, state, &entry, direction) {
-            forget(tables, &key, &entry, state.packet.proto);
+            forget(tables, &key, &entry, &state.packet);
             return Ok(Step::Slow(Stage::New));
         }
         return Ok(Step::Slow(Stage::Policy));

@@ -4,14 +4,17 @@
 //! reservation of the port. If the key is taken: another backend, else another source port.
 use crate::{
     Kernel, Stage, State, Step, Tables,
-    conntrack::{expired, touch, twin_key},
+    conntrack::{expired, find, is_mate, remove, touch, twin_key},
     hook::side,
     parse::is_icmp,
     rewrite,
 };
 use abi::{
     DropReason,
-    flow::{FlowKey, FlowValue, INITIATOR_HIGH, PAIRED, PROMOTED, SIDE_STACK, SIDE_WIRE, STACK, TWIN_STACK},
+    flow::{
+        FlowKey, FlowValue, INITIATOR_HIGH, Leg, NEXT_HOST, NEXT_NODE, NEXT_POD, PAIRED, PROMOTED, SIDE_STACK,
+        SIDE_WIRE, STACK, TWIN_STACK,
+    },
     service::{SCOPE_HOST_PORT, ServiceKey},
 };
 
@@ -111,8 +114,9 @@ fn reserve(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> boo
     let (key, direction) = answer.key(proto, twin_side);
     answer_half(state, direction);
     if !tables.reserve_half_open(&key, &state.twin) {
-        let free = tables.half_open(&key).is_none_or(|entry| vacant(tables, state, &entry, proto));
-        if !free {
+        if let Some(entry) = tables.half_open(&key)
+            && !vacate(tables, state, &entry)
+        {
             return false;
         }
         tables.remove_half_open(&key);
@@ -124,7 +128,7 @@ fn reserve(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> boo
     let Some(entry) = tables.flow(&key) else {
         return true;
     };
-    if vacant(tables, state, &entry, proto) {
+    if vacate(tables, state, &entry) {
         tables.remove_flow(&key);
         return true;
     }
@@ -156,11 +160,21 @@ fn is_promised(tables: &impl Tables, state: &State) -> bool {
     tables.service(&ServiceKey { addr, port, proto, scope: SCOPE_HOST_PORT }).is_some()
 }
 
-/// A row that nobody needs any more: it is expired, or our own.
+/// Whether nobody needs the row any more: it is our own, or expired. Then its other half goes, which must not find ours.
 #[inline(always)]
-fn vacant(tables: &impl Tables, state: &State, value: &FlowValue, proto: u8) -> bool {
-    let ours = value.flags & PAIRED != 0 && value.to == state.packet.tuple.reversed();
-    ours || expired(tables, value, proto, state.now)
+fn vacate(tables: &impl Tables, state: &State, value: &FlowValue) -> bool {
+    if is_mate(value, &state.packet) {
+        return true;
+    }
+    let proto = state.packet.proto;
+    if !expired(tables, value, proto, state.now) {
+        return false;
+    }
+    if value.flags & PAIRED != 0 {
+        let twin = twin_key(value, proto);
+        remove(tables, &twin);
+    }
+    true
 }
 
 /// The half of the answers, for a packet of this direction in its own key.
@@ -195,21 +209,12 @@ fn renew(tables: &impl Tables, state: &mut State, key: &FlowKey, direction: usiz
     } else {
         return Ok(Step::Slow(Stage::New));
     };
-    let proto = state.packet.proto;
+    if state.value.flags & PAIRED != 0 && !renew_twin(tables, state, direction) {
+        remove(tables, key);
+        return Ok(Step::Slow(Stage::New));
+    }
     let (epoch, rules) = (state.epoch, state.rules);
     let (there, back) = (state.legs[0].generation, state.legs[1].generation);
-    if state.value.flags & PAIRED != 0 {
-        let twin = twin_key(&state.value, proto);
-        if let Some(entry) = tables.flow(&twin) {
-            state.twin = *entry;
-            refresh(&mut state.twin, epoch, rules, there, back);
-            tables.put_flow(&twin, &state.twin);
-        } else if let Some(entry) = tables.half_open(&twin) {
-            state.twin = *entry;
-            refresh(&mut state.twin, epoch, rules, there, back);
-            tables.put_half_open(&twin, &state.twin);
-        }
-    }
     refresh(&mut state.value, epoch, rules, there, back);
     let touch = touch(&state.packet, direction, state.now);
     state.value.seen |= touch.seen;
@@ -223,6 +228,80 @@ fn renew(tables: &impl Tables, state: &mut State, key: &FlowKey, direction: usiz
         tables.put_half_open(key, &state.value);
     }
     Ok(rewrite::leave(state, state.value.legs[direction & 1], state.value.to, state.value.flags))
+}
+
+/// The other half of `state.value`; made again if it is gone. False if its key has become another flow's.
+#[inline(always)]
+fn renew_twin(tables: &impl Tables, state: &mut State, direction: usize) -> bool {
+    let key = twin_key(&state.value, state.packet.proto);
+    let (epoch, rules) = (state.epoch, state.rules);
+    let (there, back) = (state.legs[0].generation, state.legs[1].generation);
+    if let Some(entry) = tables.flow(&key) {
+        if !is_mate(&entry, &state.packet) {
+            return false;
+        }
+        state.twin = *entry;
+        refresh(&mut state.twin, epoch, rules, there, back);
+        tables.put_flow(&key, &state.twin);
+        return true;
+    }
+    if let Some(entry) = tables.half_open(&key) {
+        if !is_mate(&entry, &state.packet) {
+            return false;
+        }
+        state.twin = *entry;
+        refresh(&mut state.twin, epoch, rules, there, back);
+        tables.put_half_open(&key, &state.twin);
+        return true;
+    }
+    other_half(tables, state, direction);
+    refresh(&mut state.twin, epoch, rules, there, back);
+    if !tables.reserve_half_open(&key, &state.twin) {
+        return find(tables, &key).is_some_and(|entry| is_mate(&entry, &state.packet)); // Another CPU's work, or a new flow.
+    }
+    // Asked after the insert, as in `reserve`.
+    let Some(entry) = tables.flow(&key) else {
+        return true;
+    };
+    let ours = is_mate(&entry, &state.packet);
+    tables.remove_half_open(&key);
+    ours
+}
+
+/// What the other half of `state.value` is: all that it says stands in either half but for the device, and its packets come
+/// from where this half's go to.
+#[inline(always)]
+fn other_half(tables: &impl Tables, state: &mut State, direction: usize) {
+    let (_, other) = state.value.to.reversed().key(state.packet.proto, SIDE_WIRE);
+    let forward = direction & 1 == state.value.forward();
+    let high = (other & 1 == 0) == forward;
+    let (way, back) = (state.value.legs[direction & 1], state.value.legs[1 - (direction & 1)]);
+    let device = comes_from(tables, &way, state.value.flags);
+    let twin = &mut state.twin;
+    *twin = state.value;
+    twin.flags = PAIRED | if high { INITIATOR_HIGH } else { 0 };
+    if side(state.hook) == SIDE_STACK {
+        twin.flags |= TWIN_STACK;
+    }
+    twin.to = state.packet.tuple.reversed();
+    twin.legs[other & 1] = Leg { device, ..back };
+    twin.legs[1 - (other & 1)] = Leg { device: 0, ..way };
+    (twin.seen, twin.packets, twin.bytes, twin.last) = (0, 0, 0, state.now);
+}
+
+/// The device, as flows name it, that what answers a packet of this leg comes by (`route` decides the same for new flows).
+#[inline(always)]
+fn comes_from(tables: &impl Tables, leg: &Leg, flags: u32) -> u32 {
+    let nic = tables.setting(|s| &s.nic_ifindex);
+    if flags & TWIN_STACK != 0 {
+        return nic | STACK;
+    }
+    match leg.next {
+        NEXT_POD => tables.pod(leg.target).map_or(0, |pod| pod.ifindex),
+        NEXT_NODE => tables.setting(|s| &s.overlay_ifindex),
+        NEXT_HOST => tables.setting(|s| &s.host_ifindex),
+        _ => nic,
+    }
 }
 
 /// With the generations as they were before the judgement: a change since then shows on the next packet.

@@ -13,7 +13,7 @@ mod time;
 #[path = "scenarios/world.rs"]
 mod world;
 
-use abi::event::Hook;
+use abi::{event::Hook, flow::FlowKey};
 use bench::{Bench, Seen};
 use datapath::{Verdict, kernel::Tunnel, sim::Node};
 
@@ -42,6 +42,10 @@ impl Bench for Model {
             Err(reason) => Seen::Drop(reason),
         };
         (seen, answer.frame)
+    }
+
+    fn evict(&mut self, key: &FlowKey) {
+        self.0.half_open.borrow_mut().remove(key).expect("it is there");
     }
 }
 

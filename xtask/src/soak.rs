@@ -14,18 +14,19 @@ struct Form {
 }
 
 /// Tables of flows as large as an agent makes them by default.
-const ROWS: (&str, &str) = ("WEFT_SOAK_FLOWS", "262144");
+const FLOWS: (&str, &str) = ("WEFT_SOAK_FLOWS", "262144");
+const HALF_OPEN: (&str, &str) = ("WEFT_SOAK_HALF_OPEN", "65536");
 
 const FORMS: [Form; 2] = [
     Form {
         test: "a_flood_breaks_no_established_connection",
         name: "flood",
-        sizes: &[("WEFT_SOAK_FLOOD_SECONDS", "30"), ROWS],
+        sizes: &[("WEFT_SOAK_FLOOD_SECONDS", "30"), FLOWS, HALF_OPEN],
     },
     Form {
         test: "without_an_agent_nothing_is_dropped",
         name: "away",
-        sizes: &[("WEFT_SOAK_AWAY_SECONDS", "600"), ROWS],
+        sizes: &[("WEFT_SOAK_AWAY_SECONDS", "600"), FLOWS, HALF_OPEN],
     },
 ];
 

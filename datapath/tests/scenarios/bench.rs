@@ -3,9 +3,10 @@ use abi::{
     Addr, DropReason,
     config::{OVERLAY_SOURCE_MAC, VNI_POD, VNI_SERVICE},
     event::Hook,
-    flow::Tuple,
+    flow::{FlowKey, Tuple},
 };
 use datapath::{
+    hook,
     kernel::Tunnel,
     parse::{ETHERNET, ICMP, ICMPV6, TCP, UDP},
     sim::{
@@ -63,6 +64,8 @@ pub(crate) trait Bench {
     fn start(node: Node) -> Self;
     fn change(&mut self, change: impl FnOnce(&mut Node));
     fn send(&mut self, at: Hook, ifindex: u32, bytes: &[u8], tunnel: Option<Tunnel>) -> (Seen, Vec<u8>);
+    /// Evicts a row of `HALFOPEN`, which must be there.
+    fn evict(&mut self, key: &FlowKey);
 }
 
 /// The same bench in IPv6.
@@ -81,6 +84,10 @@ impl<B: Bench> Bench for Six<B> {
 
     fn send(&mut self, at: Hook, ifindex: u32, bytes: &[u8], tunnel: Option<Tunnel>) -> (Seen, Vec<u8>) {
         self.0.send(at, ifindex, bytes, tunnel)
+    }
+
+    fn evict(&mut self, key: &FlowKey) {
+        self.0.evict(key);
     }
 }
 
@@ -182,6 +189,13 @@ impl<B: Bench> Test<B> {
     #[track_caller]
     pub(crate) fn pong(&mut self, from: From, text: &str) -> Got {
         self.send(from, &Self::make(text, ICMP, if v6() { 129 } else { 0 }))
+    }
+
+    /// Evicts the half-open row of such packets.
+    #[track_caller]
+    pub(crate) fn lose(&mut self, at: From, text: &str, proto: u8) {
+        let side = hook::side(at.place().0 as u32);
+        self.0.evict(&tuple(text).key(proto, side).0);
     }
 
     #[track_caller]

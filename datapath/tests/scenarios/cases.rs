@@ -19,6 +19,8 @@ mod families;
 mod fragments;
 #[path = "host_ports.rs"]
 mod host_ports;
+#[path = "lost.rs"]
+mod lost;
 #[path = "native.rs"]
 mod native;
 #[path = "policies.rs"]
@@ -30,6 +32,7 @@ mod states;
 pub(crate) use families::*;
 pub(crate) use fragments::*;
 pub(crate) use host_ports::*;
+pub(crate) use lost::*;
 pub(crate) use native::*;
 pub(crate) use policies::*;
 pub(crate) use sizes::*;

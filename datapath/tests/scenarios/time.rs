@@ -2,9 +2,9 @@
 use super::{
     Model,
     bench::{ACK, Bench, From, SYN, SYN_ACK, Seen, Test},
-    world::{A, B, POD_A, POD_B, service},
+    world::{A, B, NIC, POD_A, POD_B, service},
 };
-use abi::{flow::PROMOTED, timeout::Timeout};
+use abi::{DropReason, flow::PROMOTED, timeout::Timeout};
 use datapath::parse::{TCP, UDP};
 
 const HZ: u64 = 250;
@@ -107,6 +107,20 @@ fn an_expired_flow_is_new() {
     t.tcp(THERE.0, THERE.1, ACK).gives(THERE.2, THERE.3);
     later(&mut t, 20_000);
     t.tcp(THERE.0, THERE.1, ACK).gives(Seen::Pod(B), "10.244.1.2:1 > 10.244.1.3:9090");
+}
+
+/// Who is given the reply key of a flow that is over must not get what the old one still sends.
+#[test]
+fn a_key_that_changes_hands_ends_the_old_flow() {
+    let mut t = Test::<Model>::new();
+    t.change(|node| (node.settings.masquerade_first, node.settings.masquerade_last) = (61_000, 61_000));
+    let (there, out) = ("10.244.1.2:1 > 172.31.0.2:80", "172.31.0.11:61000 > 172.31.0.2:80");
+    let (back, home) = ("172.31.0.2:80 > 172.31.0.11:61000", "172.31.0.2:80 > 10.244.1.2:1");
+    t.connect((From::Pod(A), there, Seen::Nic(NIC), out), (From::Nic, back, Seen::Pod(A), home));
+    later(&mut t, 20_000);
+    t.tcp(From::Pod(B), "10.244.1.3:1 > 172.31.0.2:80", SYN).gives(Seen::Nic(NIC), out);
+    t.tcp(From::Pod(A), there, ACK).drops(DropReason::NoPort);
+    t.tcp(From::Nic, back, SYN_ACK).gives(Seen::Pod(B), "172.31.0.2:80 > 10.244.1.3:1");
 }
 
 #[test]

@@ -56,8 +56,10 @@ pub(crate) struct Setup {
     pub(crate) written: [bool; 2],
     /// The NICs have their offloads.
     pub(crate) offloads: bool,
-    /// Rows of `FLOWS` and of `HALFOPEN`.
+    /// Rows of `FLOWS`.
     pub(crate) flows: u32,
+    /// Rows of `HALFOPEN`.
+    pub(crate) half_open: u32,
     /// What is different about the tables of a node of this number.
     pub(crate) change: fn(&mut Node, u32),
 }
@@ -65,7 +67,7 @@ pub(crate) struct Setup {
 impl Setup {
     /// The overlay by its device on both nodes, with offloads.
     pub(crate) const fn plain(attach: Attach) -> Setup {
-        Setup { attach, written: [false; 2], offloads: true, flows: 4096, change: |_, _| () }
+        Setup { attach, written: [false; 2], offloads: true, flows: 4096, half_open: 4096, change: |_, _| () }
     }
 }
 
@@ -333,7 +335,7 @@ fn load(name: &'static str, number: u32, node: &Node, pods: Vec<String>, setup: 
     for spec in [map::PEERS, map::CIDRS, map::POLICY, map::SERVICES, map::SLOTS, map::BACKENDS] {
         loader.map_max_entries(spec.name, 4096);
     }
-    loader.map_max_entries(map::FLOWS.name, setup.flows).map_max_entries(map::HALFOPEN.name, setup.flows);
+    loader.map_max_entries(map::FLOWS.name, setup.flows).map_max_entries(map::HALFOPEN.name, setup.half_open);
     let mut ebpf = loader.load_file(object).expect("the object loads");
     rows::write(&mut ebpf, node);
     for (_, program) in ebpf.programs_mut() {

@@ -8,7 +8,7 @@ use abi::{
     Addr, DropReason,
     config::{Settings, VNI_POD},
     event::Hook,
-    flow::{NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_POD},
+    flow::{FlowKey, NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_POD},
     map,
 };
 use aya::{
@@ -179,6 +179,10 @@ impl Bench for KernelNode {
         };
         assert_eq!(result.return_value, action, "{seen:?}");
         (seen, out[..result.data_size_out as usize].to_vec())
+    }
+
+    fn evict(&mut self, key: &FlowKey) {
+        rows::remove(&mut self.ebpf, map::HALFOPEN.name, key);
     }
 }
 

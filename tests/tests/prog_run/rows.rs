@@ -1,5 +1,9 @@
 //! The model's tables, written into the kernel's maps.
-use abi::{config::Config, map};
+use abi::{
+    config::Config,
+    flow::{FlowKey, FlowValue},
+    map,
+};
 use aya::{
     Ebpf, Pod,
     maps::{Array, HashMap, LpmTrie, lpm_trie::Key},
@@ -26,6 +30,13 @@ pub(crate) fn write(ebpf: &mut Ebpf, node: &Node) {
     array(ebpf, map::BACKENDS.name, node.backends.iter().map(|(k, v)| (*k, raw::<40>(v))));
     let config = Config { epoch: node.epoch, ..Config::default() };
     array(ebpf, map::CONFIG.name, [(0, raw::<64>(&config))].into_iter());
+}
+
+/// Takes a row out of a table of flows.
+pub(crate) fn remove(ebpf: &mut Ebpf, name: &str, key: &FlowKey) {
+    const VALUE: usize = size_of::<FlowValue>();
+    let mut table: HashMap<_, [u8; 40], [u8; VALUE]> = ebpf.map_mut(name).unwrap().try_into().unwrap();
+    table.remove(&raw::<40>(key)).unwrap();
 }
 
 fn hash<K: Pod + PartialEq, V: Pod>(ebpf: &mut Ebpf, name: &str, rows: impl Iterator<Item = (K, V)>) {

@@ -9,6 +9,7 @@ use abi::{
     Addr,
     config::{FEATURE_ENCAPSULATE, Settings, VNI_POD},
     event::Hook,
+    flow::FlowKey,
     route::BY_DEVICE,
 };
 use datapath::{checksum, kernel::Tunnel, parse::ETHERNET, sim::Node};
@@ -47,6 +48,10 @@ impl Bench for Written {
             return self.kernel.send(at, ifindex, bytes, Some(tunnel));
         }
         self.left(bytes, (seen, after))
+    }
+
+    fn evict(&mut self, key: &FlowKey) {
+        self.kernel.evict(key);
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use abi::{DropReason, map};
+use abi::DropReason;
 
 use crate::{
     exchange::within,
@@ -46,7 +46,8 @@ pub(crate) fn run() {
         return;
     }
     let time = Duration::from_secs(size::number("WEFT_SOAK_AWAY_SECONDS", 6));
-    let lab = Lab::start(Setup { flows: size::flows(), ..Setup::plain(Attach::Tcx) });
+    let [flows, half_open] = size::tables();
+    let lab = Lab::start(Setup { flows, half_open, ..Setup::plain(Attach::Tcx) });
     for namespace in ["pod-a", "pod-b", "pod-c"] {
         within(namespace, ports).join().unwrap();
     }
@@ -87,8 +88,7 @@ fn report(lab: &Lab, tallies: &[(&str, &Tally)], took: Duration) {
     let drops = lab.drops();
     let drops: Vec<&str> = drops.lines().filter(|line| !line.ends_with(DropReason::LinkChatter.label())).collect();
     figures.add("reasons of packets dropped by the programs", drops.len());
-    let (flows, half_open) = (lab.rows(map::FLOWS.name), lab.rows(map::HALFOPEN.name));
-    figures.add("rows of FLOWS and HALFOPEN at the end, each of", format!("{flows}, {half_open}, {}", size::flows()));
+    figures.add("rows of FLOWS and HALFOPEN at the end", size::full(&lab));
     figures.keep();
     assert!(lost.is_empty() && drops.is_empty(), "{lost:?}\n{drops:?}");
 }

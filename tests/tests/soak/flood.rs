@@ -1,13 +1,18 @@
 //! A SYN flood by raw frames: from a pod against a pod beside it, and from 100 forged machines against a node port. The
-//! connections that go on meanwhile are to the same pod, from another node and through the same Service.
+//! connections that go on meanwhile are to the same pod, from another node and through the same Service; so are those that
+//! begin meanwhile.
 use std::{
-    net::IpAddr,
+    net::{IpAddr, TcpStream},
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use abi::{config::GATEWAY_MAC, map};
+use abi::config::GATEWAY_MAC;
 use datapath::{parse::TCP, sim::frame::Make};
 use probe::sequence::{self, Outcome, Plan};
 use tokio::{
@@ -20,13 +25,18 @@ use crate::{
     exchange::within,
     lab::{Attach, Lab, Setup},
     size::{self, Figures},
-    wire, world,
+    wire::{self, Flood, LENGTH},
+    world,
 };
 
 /// Connections that go on, half of them each way.
 const CONNECTIONS: u32 = 500;
-/// Different frames of a flood: more than the short form's tables have rows.
-const FRAMES: u32 = 60_000;
+/// SYN packets a second, if the machine can: a quarter more than must be.
+const RATE: u64 = 250_000;
+/// Who begins meanwhile waits as long as for a packet that is sent four times.
+const PATIENCE: Duration = Duration::from_secs(16);
+/// A connection that takes so long had its first packet sent twice.
+const RESENT: Duration = Duration::from_millis(900);
 /// Forged machines outside: 172.31.0.128 and up.
 const FORGED: u32 = 100;
 
@@ -36,46 +46,103 @@ pub(crate) fn run() {
         return;
     }
     let time = Duration::from_secs(size::number("WEFT_SOAK_FLOOD_SECONDS", 3));
-    let lab = Lab::start(Setup { flows: size::flows(), ..Setup::plain(Attach::Tcx) });
+    let [flows, half_open] = size::tables();
+    let lab = Lab::start(Setup { flows, half_open, ..Setup::plain(Attach::Tcx) });
     deafen();
     let mut figures = Figures::new("flood");
     let echo = within("pod-b", || serve("10.244.1.3:8080"));
     let talks = [talk("pod-c", "10.244.1.3", 8080), talk("outside", "172.31.0.11", 30_080)];
     // All connections are established before the first forged packet.
     thread::sleep(Duration::from_secs(2));
-    let against_pod = flood("pod-a", &pod_frames(), time);
-    let half_open = lab.rows(map::HALFOPEN.name);
-    let against_service = flood("outside", &service_frames(), time);
+    let mut failed = 0;
+    for (name, ifindex, frame) in
+        [("a pod", world::A, pod_frame()), ("a Service (node port)", world::NIC, service_frame())]
+    {
+        let newcomers = Newcomers::start();
+        let (sent, cost) = flood(ifindex, frame, time);
+        let newcomers = newcomers.end();
+        let (seconds, rate) = (time.as_secs(), sent as f64 / time.as_secs_f64());
+        figures.add(
+            &format!("SYN packets against {name}, processor time of each with all that it caused"),
+            format!("{sent} in {seconds} s, {rate:.0} a second, {:.1} us", cost.as_nanos() as f64 / 1e3),
+        );
+        figures.add(
+            "connections that began meanwhile by the Service, failed, sent twice, slowest",
+            format!(
+                "{}, {}, {}, {} ms",
+                newcomers.done,
+                newcomers.failed,
+                newcomers.twice,
+                newcomers.slowest.as_millis()
+            ),
+        );
+        figures.add("rows of FLOWS and HALFOPEN then", size::full(&lab));
+        failed += newcomers.failed;
+    }
     thread::sleep(Duration::from_millis(500));
     let outcomes: Vec<Outcome> = talks.into_iter().map(Talk::end).collect();
-    for (name, sent) in [("a pod", against_pod), ("a Service (node port)", against_service)] {
-        let rate = sent as f64 / time.as_secs_f64();
-        figures
-            .add(&format!("SYN packets against {name}"), format!("{sent} in {} s, {rate:.0} a second", time.as_secs()));
-    }
     let answered: u64 = outcomes.iter().map(|outcome| outcome.answered).sum();
     let longest = outcomes.iter().map(|outcome| outcome.longest_ms).max().unwrap();
     let broken: Vec<&String> = outcomes.iter().flat_map(|outcome| &outcome.broken).collect();
     figures.add("established connections, broken", format!("{CONNECTIONS}, {}", broken.len()));
     figures.add("messages answered on them, slowest", format!("{answered}, {longest} ms"));
-    figures.add(
-        "rows of HALFOPEN and FLOWS, each of",
-        format!("{half_open}, {}, {}", lab.rows(map::FLOWS.name), size::flows()),
-    );
     figures.keep();
     println!("dropped:\n{}", lab.drops());
     assert!(broken.is_empty(), "{broken:?}\n{}", lab.drops());
     assert!(answered >= u64::from(CONNECTIONS), "{answered} messages were answered");
+    assert_eq!(failed, 0, "connections that began during the flood\n{}", lab.drops());
     drop(echo);
 }
 
-/// Nobody refuses what comes back to the forged senders: it goes to a machine that is none of them, and the pod that floods
-/// has no way to the pod that answers.
+/// Connections one after the other from outside by the node port, while others flood.
+struct Newcomers {
+    stop: Arc<AtomicBool>,
+    running: JoinHandle<Counted>,
+}
+
+#[derive(Default)]
+struct Counted {
+    done: u64,
+    failed: u64,
+    twice: u64,
+    slowest: Duration,
+}
+
+impl Newcomers {
+    fn start() -> Newcomers {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let running = within("outside", move || {
+            let (mut counted, to) = (Counted::default(), "172.31.0.11:30080".parse().unwrap());
+            while !stopped.load(Relaxed) {
+                let begun = Instant::now();
+                match TcpStream::connect_timeout(&to, PATIENCE) {
+                    Ok(_) => counted.done += 1,
+                    Err(_) => counted.failed += 1,
+                }
+                counted.twice += u64::from(begun.elapsed() >= RESENT);
+                counted.slowest = counted.slowest.max(begun.elapsed());
+                thread::sleep(Duration::from_millis(5));
+            }
+            counted
+        });
+        Newcomers { stop, running }
+    }
+
+    fn end(self) -> Counted {
+        self.stop.store(true, Relaxed);
+        self.running.join().unwrap()
+    }
+}
+
+/// Nobody refuses what comes back to the forged senders, and it costs no more than it must: the bridge drops it, since it
+/// would go back to where it came from, and the pod that floods has no way to the pod that answers.
 fn deafen() {
     ip("-n pod-a route add blackhole 10.244.1.3/32");
-    let outside = link_address("outside").map(|byte| format!("{byte:02x}")).join(":");
+    within("pod-a", || std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "1").unwrap()).join().unwrap();
+    let node = link_address("node-1").map(|byte| format!("{byte:02x}")).join(":");
     for number in 0..FORGED {
-        ip(&format!("-n node-1 neigh add 172.31.0.{} lladdr {outside} dev eth0 nud permanent", 128 + number));
+        ip(&format!("-n node-1 neigh add 172.31.0.{} lladdr {node} dev eth0 nud permanent", 128 + number));
     }
 }
 
@@ -115,45 +182,33 @@ impl Talk {
     }
 }
 
-/// By two threads, each with frames of its own.
-fn flood(namespace: &'static str, frames: &[Vec<u8>], time: Duration) -> u64 {
-    let halves: Vec<Vec<Vec<u8>>> = frames.chunks(frames.len().div_ceil(2)).map(<[_]>::to_vec).collect();
-    let running: Vec<JoinHandle<u64>> = halves
+/// By two threads, each with half of the rate; how many went, and the processor time of each.
+fn flood(ifindex: u32, (frame, sources): ([u8; LENGTH], u32), time: Duration) -> (u64, Duration) {
+    let half = Flood { ifindex, frame, sources, rate: RATE / 2, time };
+    let running: Vec<JoinHandle<(u64, Duration)>> =
+        (0..2).map(|_| within("node-1", move || wire::pour(&half))).collect();
+    let (sent, busy) = running
         .into_iter()
-        .map(|frames| within(namespace, move || wire::pour("eth0", &frames, time).unwrap()))
-        .collect();
-    running.into_iter().map(|thread| thread.join().unwrap()).sum()
+        .map(|thread| thread.join().unwrap())
+        .fold((0, Duration::ZERO), |(all, long), (sent, busy)| (all + sent, long + busy));
+    (sent, busy / u32::try_from(sent.max(1)).unwrap())
 }
 
-fn frame(text: &str, from: [u8; 6]) -> Vec<u8> {
-    Make {
-        tuple: tuple(text),
-        proto: TCP,
-        flags: SYN,
-        ttl: 64,
-        link: [GATEWAY_MAC, from],
-        unsummed: false,
-        extensions: &[],
-    }
-    .bytes()
+fn frame(text: &str, link: [[u8; 6]; 2]) -> [u8; LENGTH] {
+    let make = Make { tuple: tuple(text), proto: TCP, flags: SYN, ttl: 64, link, unsummed: false, extensions: &[] };
+    let mut bytes = make.bytes();
+    bytes.resize(LENGTH, 0);
+    bytes.try_into().unwrap()
 }
 
 /// From pod A to pod B: the anti-spoofing leaves it its own address and any port.
-fn pod_frames() -> Vec<Vec<u8>> {
-    (0..FRAMES).map(|n| frame(&format!("10.244.1.2:{} > 10.244.1.3:8080", 1024 + n), world::mac(world::A))).collect()
+fn pod_frame() -> ([u8; LENGTH], u32) {
+    (frame("10.244.1.2:1 > 10.244.1.3:8080", [GATEWAY_MAC, world::mac(world::A)]), 1)
 }
 
 /// From forged machines outside to the node port, over the first node's own link address.
-fn service_frames() -> Vec<Vec<u8>> {
-    let to = link_address("node-1");
-    let from = link_address("outside");
-    (0..FRAMES)
-        .map(|n| {
-            let mut bytes = frame(&format!("172.31.0.{}:{} > 172.31.0.11:30080", 128 + n % FORGED, 1024 + n), from);
-            bytes[..6].copy_from_slice(&to);
-            bytes
-        })
-        .collect()
+fn service_frame() -> ([u8; LENGTH], u32) {
+    (frame("172.31.0.128:1 > 172.31.0.11:30080", [link_address("node-1"), link_address("outside")]), FORGED)
 }
 
 /// `eth0`'s in a namespace.

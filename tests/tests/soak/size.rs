@@ -1,15 +1,25 @@
 //! How long a form runs: short beside the other tests, as long as the environment says otherwise; and where figures go.
 use std::{env, fmt::Write as _, fs, path::PathBuf};
 
+use abi::map;
+
+use crate::lab::Lab;
+
 /// A number from the environment.
 pub(crate) fn number(variable: &str, short: u64) -> u64 {
     let Ok(text) = env::var(variable) else { return short };
     text.parse().unwrap_or_else(|_| panic!("{variable}={text}: a whole number is wanted"))
 }
 
-/// Rows of each table of flows: few, so that a short run fills them.
-pub(crate) fn flows() -> u32 {
-    number("WEFT_SOAK_FLOWS", 4096) as u32
+/// Rows of `FLOWS` and of `HALFOPEN`: few, so that a short run fills them.
+pub(crate) fn tables() -> [u32; 2] {
+    ["WEFT_SOAK_FLOWS", "WEFT_SOAK_HALF_OPEN"].map(|variable| number(variable, 4096) as u32)
+}
+
+/// How full they are on the first node.
+pub(crate) fn full(lab: &Lab) -> String {
+    let [flows, half_open] = tables();
+    format!("{} of {flows}, {} of {half_open}", lab.rows(map::FLOWS.name), lab.rows(map::HALFOPEN.name))
 }
 
 /// What a form measured, line by line.

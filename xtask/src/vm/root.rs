@@ -48,8 +48,10 @@ pub(super) fn pack(places: &Places, kernel: &Kernel, tests: &[(String, PathBuf)]
     }
     // Where the tests were built to look for it, from the directory of their crate.
     put(&places.bpf_object(), &inside(&root, &places.bpf_object()))?;
-    let tunnel = places.target.join("bpf/bpfel-unknown-none/release/weft-bpf-tunnel");
-    put(&tunnel, &inside(&root, &tunnel))?;
+    for program in ["weft-bpf-tunnel", "weft-bpf-flood"] {
+        let program = places.target.join("bpf/bpfel-unknown-none/release").join(program);
+        put(&program, &inside(&root, &program))?;
+    }
     let crate_of_tests = inside(&root, &places.root.join("tests"));
     fs::create_dir_all(&crate_of_tests).with_context(|| format!("making {}", crate_of_tests.display()))?;
     write(&root.join("weft/pod.yaml"), include_str!("pod.yaml"))?;
