@@ -230,6 +230,7 @@ impl Run {
         let totals = self.traffic.totals;
         let lost = format!("{}, {}, {}", totals.sent, totals.lost_by_link, totals.refused);
         figures.add("datagrams, lost on a link that was down, refused by full buffers", lost);
+        figures.add("the last lost after its link was up again", format!("{} ms", totals.recovery.as_millis()));
         let (messages, slowest) = self.traffic.exchanges();
         figures.add("connections, broken", format!("{}, 0", self.traffic.connections()));
         figures.add("messages answered on them, slowest", format!("{messages}, {slowest} ms"));

@@ -18,8 +18,6 @@ use super::{
     traffic::Outage,
 };
 
-/// After a link is up again, until nothing is lost any more.
-const RECOVERY: Duration = Duration::from_millis(1500);
 /// How long an agent stands still, and a link is down, at most.
 const STILL: u64 = 2500;
 
@@ -162,5 +160,5 @@ fn link(netns: &Netns, device: &str, time: Duration, meanwhile: &mut dyn FnMut()
     meanwhile();
     thread::sleep(time.saturating_sub(from.elapsed()));
     in_netns(netns, &format!("ip link set {device} up"));
-    Outage { from, to: Instant::now() + RECOVERY }
+    Outage { from, up: Instant::now() }
 }

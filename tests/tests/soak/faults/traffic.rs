@@ -39,8 +39,13 @@ pub(crate) struct Way {
 #[derive(Clone, Copy)]
 pub(crate) struct Outage {
     pub(crate) from: Instant,
-    pub(crate) to: Instant,
+    /// The link is up again.
+    pub(crate) up: Instant,
 }
+
+/// After a link is up again, until nothing is lost any more: the kernel tells a bridge of a carrier within a second, and asks
+/// for a neighbour once a second.
+const RECOVERY: Duration = Duration::from_secs(3);
 
 /// When each datagram was sent, and whether it came back.
 #[derive(Default)]
@@ -72,6 +77,8 @@ pub(crate) struct Totals {
     pub(crate) sent: u64,
     /// While a link was down.
     pub(crate) lost_by_link: u64,
+    /// The last that was lost after its link was up again.
+    pub(crate) recovery: Duration,
     /// Counted by the kernel: a queue or a buffer was full.
     pub(crate) refused: u64,
 }
@@ -169,11 +176,14 @@ impl Traffic {
             let known = log.0.partition_point(|(sent, _)| sent.elapsed() > SETTLED);
             for (number, (sent, back)) in log.0[..known].iter().enumerate().skip(lane.judged) {
                 self.totals.sent += 1;
-                let excused = lane.crosses && outages.iter().any(|outage| (outage.from..=outage.to).contains(sent));
-                match (back, excused) {
+                let excuse = |outage: &&Outage| (outage.from..=outage.up + RECOVERY).contains(sent);
+                match (back, outages.iter().find(excuse).filter(|_| lane.crosses)) {
                     (true, _) => {}
-                    (false, true) => self.totals.lost_by_link += 1,
-                    (false, false) => {
+                    (false, Some(outage)) => {
+                        self.totals.lost_by_link += 1;
+                        self.totals.recovery = self.totals.recovery.max(sent.saturating_duration_since(outage.up));
+                    }
+                    (false, None) => {
                         lost.push(format!("{}: datagram {number}, {:.3} s ago", lane.name, sent.elapsed().as_secs_f64()));
                     }
                 }
