@@ -53,13 +53,14 @@ const OUTAGES: usize = 32;
 
 /// A run, and what it has counted.
 struct Run {
+    /// Ends before the cluster does.
+    traffic: Traffic,
     bed: Bed,
     dice: Dice,
     away: Duration,
     deck: Vec<Fault>,
     changes: Changes,
     audit: Audit,
-    traffic: Traffic,
     outages: VecDeque<Outage>,
     /// What was done last.
     story: VecDeque<String>,
@@ -93,7 +94,9 @@ pub(crate) fn run() {
         resume_unwind(panic);
     }
     run.report(seed, count, begun.elapsed());
-    run.bed.down();
+    let Run { traffic, bed, .. } = run;
+    drop(traffic);
+    bed.down();
 }
 
 impl Run {
