@@ -58,12 +58,25 @@ pub struct StoreError {
 /// The first table that cannot be read.
 pub fn read(store: &impl MapStore) -> Result<Tables, StoreError> {
     let mut tables = Tables::default();
-    for table in Table::ALL {
-        for (key, value) in store.dump(*table)? {
-            tables.put(*table, &key, &value);
-        }
-    }
+    Table::ALL.iter().try_for_each(|table| add(store, *table, &mut tables))?;
     Ok(tables)
+}
+
+/// Reads one compiled table; the others are empty.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_one(store: &impl MapStore, table: Table) -> Result<Tables, StoreError> {
+    let mut tables = Tables::default();
+    add(store, table, &mut tables)?;
+    Ok(tables)
+}
+
+fn add(store: &impl MapStore, table: Table, tables: &mut Tables) -> Result<(), StoreError> {
+    for (key, value) in store.dump(table)? {
+        tables.put(table, &key, &value);
+    }
+    Ok(())
 }
 
 /// Runs `ops`, mirroring each in `have` as soon as it is done. Ops of one table that follow each other go as a batch.

@@ -94,6 +94,9 @@ pub struct Args {
     /// Write flow tables as a version with this layout would: for tests of what a change of layout takes
     #[arg(long, hide = true, default_value_t = abi::flow::LAYOUT)]
     pub flow_layout: u32,
+    /// Between two sweeps for addresses, devices, pins and rows that nobody owns any more; 0: only a start looks for them
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub leak_sweep_seconds: u64,
     /// Have new flows told of even while no `weft monitor` asks for them
     #[arg(long)]
     pub flow_events: bool,

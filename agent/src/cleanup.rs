@@ -1,18 +1,28 @@
 //! `weft cleanup`: every trace of Weft on this node goes. Pods that run lose their network, and it says how many.
 //!
 //! Programs and filters of others on the same devices stay, and so does a clsact qdisc that somebody else made or uses. An
-//! agent that still runs would make everything again: it must have ended.
-use std::{fs, io, path::PathBuf};
+//! agent that still runs would make everything again: it must have ended. The Node's condition is in the API: it goes too
+//! where there is a way there, else it is said how to remove it.
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use abi::event::Hook;
 
 use crate::{
+    condition,
     conflist::{self, ConflistError},
     devices,
     load::{self, LoadError},
     netlink::{Netlink, NetlinkError},
+    pods::is_device,
     preflight::{self, PreflightError},
 };
+
+/// How long the API server may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Flags of `weft cleanup`.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,6 +42,12 @@ pub struct Args {
     /// The agent's socket
     #[arg(long, default_value = agent_api::SOCKET)]
     pub socket: PathBuf,
+    /// How to reach the API server, where the node's condition is; without it, as a pod's service account if this is a pod
+    #[arg(long)]
+    pub kubeconfig: Option<PathBuf>,
+    /// Name of this node's Node object; by default the host's name
+    #[arg(long, env = "NODE_NAME")]
+    pub node_name: Option<String>,
 }
 
 /// Something could not be removed.
@@ -49,6 +65,14 @@ pub enum CleanupError {
     /// The CNI configuration.
     #[error(transparent)]
     Conflist(#[from] ConflistError),
+    /// The Node's condition.
+    #[error("everything on this node is gone, but the Node's condition stays: {why}; remove it with\n{command}")]
+    Condition {
+        /// Why.
+        why: String,
+        /// What removes it.
+        command: String,
+    },
     /// A directory.
     #[error("cannot remove {path}")]
     Directory {
@@ -60,7 +84,7 @@ pub enum CleanupError {
     },
 }
 
-/// Removes configuration, hooks, devices, maps and the ledger, in that order.
+/// Removes configuration, hooks, devices, maps, the ledger and the Node's condition, in that order.
 ///
 /// # Errors
 /// The first thing that cannot be removed.
@@ -68,7 +92,7 @@ pub async fn run(args: Args) -> Result<(), CleanupError> {
     preflight::capabilities()?;
     conflist::remove(&args.cni_conf_dir, &args.cni_bin_dir)?;
     let netlink = Netlink::open()?;
-    let pods = netlink.links().await?.iter().filter(|link| is_pods(&link.name)).count();
+    let pods = netlink.links().await?.iter().filter(|link| is_device(&link.name)).count();
     if pods > 0 {
         let words = if pods == 1 { "pod loses its" } else { "pods lose their" };
         tracing::warn!("{pods} {words} network: delete or restart them under another network plugin");
@@ -83,27 +107,48 @@ pub async fn run(args: Args) -> Result<(), CleanupError> {
         if root.join("clsact").join(&link.name).exists() && netlink.filters(&link).await? == 0 {
             netlink.remove_clsact(&link).await?;
         }
-        if is_pods(&link.name) {
+        if is_device(&link.name) {
             netlink.remove(&link.name).await?;
         }
     }
     devices::remove(&netlink).await?;
-    for path in [root, args.state_dir] {
+    for path in [&root, &args.state_dir] {
         remove_tree(path)?;
     }
     load::remove(&args.socket)?;
+    forget_condition(&args).await
+}
+
+/// The last trace is in the API. Whoever gave a kubeconfig wants it gone; without any way to the API it is told of.
+async fn forget_condition(args: &Args) -> Result<(), CleanupError> {
+    let host = || nix::unistd::gethostname().ok()?.into_string().ok().map(|name| name.to_lowercase());
+    let node = args.node_name.clone().or_else(host).unwrap_or_default();
+    let removed = async {
+        let client = crate::run::client(args.kubeconfig.as_deref()).await.map_err(|error| crate::chain(&error))?;
+        condition::remove(client, &node).await.map_err(|error| crate::chain(&error))
+    };
+    let answer = tokio::time::timeout(PATIENCE, removed).await;
+    let why = match answer.unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs()))) {
+        Ok(true) => {
+            tracing::info!(node, "the Node's condition {} is removed", condition::EXHAUSTED);
+            return Ok(());
+        }
+        Ok(false) => return Ok(()),
+        Err(why) => why,
+    };
+    let command = condition::command(&node);
+    if args.kubeconfig.is_some() {
+        return Err(CleanupError::Condition { why, command });
+    }
+    tracing::warn!("the condition {} of Node {node} stays: {why}; remove it with\n{command}", condition::EXHAUSTED);
     Ok(())
 }
 
-/// A pod's device, as `weft0a1b2c3d`.
-fn is_pods(device: &str) -> bool {
-    let digits = device.strip_prefix("weft");
-    digits.is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|digit| digit.is_ascii_hexdigit()))
-}
-
-fn remove_tree(path: PathBuf) -> Result<(), CleanupError> {
-    match fs::remove_dir_all(&path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(CleanupError::Directory { path, source }),
+fn remove_tree(path: &Path) -> Result<(), CleanupError> {
+    match fs::remove_dir_all(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(CleanupError::Directory { path: path.into(), source })
+        }
         _ => Ok(()),
     }
 }

@@ -85,6 +85,32 @@ async fn store(nodes: &Api<Node>, name: &str, wanted: &Said) -> Result<(), kube:
     nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop)
 }
 
+/// Removes the condition; false if there is none, or no Node.
+///
+/// # Errors
+/// What the API server said.
+pub async fn remove(client: Client, name: &str) -> Result<bool, kube::Error> {
+    let nodes: Api<Node> = Api::all(client);
+    let node = match nodes.get_status(name).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
+        other => other?,
+    };
+    let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+    if !conditions.iter().any(|condition| condition.type_ == EXHAUSTED) {
+        return Ok(false);
+    }
+    nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(removal())).await.map(|_| true)
+}
+
+fn removal() -> serde_json::Value {
+    json!({ "status": { "conditions": [{ "type": EXHAUSTED, "$patch": "delete" }] } })
+}
+
+/// What removes the condition by hand.
+pub fn command(name: &str) -> String {
+    format!("kubectl patch node {name} --subresource=status --type=strategic --patch='{}'", removal())
+}
+
 /// The condition to be written; none if the old one says it already.
 fn renewed(old: Option<NodeCondition>, wanted: &Said, now: Time) -> Option<NodeCondition> {
     let old = old.unwrap_or_default();

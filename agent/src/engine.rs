@@ -4,7 +4,10 @@
 //! synced, so nothing is deleted on half the truth. What it did is published for those who wait (CNI ADD) and for those
 //! who ask (`weft status`).
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -16,7 +19,7 @@ use crate::{
     diff::diff,
     slots::Slots,
     snapshot::{Attachment, Snapshot},
-    tables::Tables,
+    tables::{Table, Tables},
 };
 
 /// Changes come in bursts: rounds begin at least this far apart, and each serves all that has come. The first change after
@@ -30,6 +33,8 @@ const RETRY: Duration = Duration::from_millis(500);
 pub struct Inbox {
     state: Mutex<Snapshot>,
     bell: Notify,
+    /// Somebody wants the kernel's rows read anew.
+    reread: AtomicBool,
 }
 
 impl Inbox {
@@ -42,6 +47,12 @@ impl Inbox {
     /// The state now.
     pub fn snapshot(&self) -> Snapshot {
         self.state.lock().expect("no holder panics").clone()
+    }
+
+    /// Has the next round, which is at once, compare with what the kernel has and not with what was written there.
+    pub fn reread(&self) {
+        self.reread.store(true, Relaxed);
+        self.bell.notify_one();
     }
 
     /// Adds an interface of a pod of this node.
@@ -76,6 +87,8 @@ pub struct InForce {
     pub compiled: Arc<Compiled>,
     /// The kernel's rows.
     pub tables: Arc<Tables>,
+    /// Rows that were not as written, over all rounds: somebody else's, or taken away.
+    pub strays: u64,
     /// Why the last round failed; empty if it did not.
     pub fault: String,
 }
@@ -96,17 +109,22 @@ where
     loop {
         let next = tokio::time::Instant::now() + GATHER;
         let snapshot = inbox.snapshot();
+        let reread = inbox.reread.swap(false, Relaxed);
         let round = tokio::task::spawn_blocking(move || {
+            let strays = if reread { correct(&store, &mut have) } else { 0 };
             let (compiled, result) = round(&snapshot, &mut store, &mut have, &mut memo);
-            (store, have, memo, compiled, result)
+            (store, have, memo, strays, compiled, result)
         });
-        let Ok((back, rows, noted, compiled, result)) = round.await else {
+        let Ok((back, rows, noted, strays, compiled, result)) = round.await else {
             tracing::error!("a round of compile, diff and apply panicked: the tables stay as they are");
             return;
         };
         (store, have, memo) = (back, rows, noted);
         let failed = result.is_err();
         publish(&published, &have, compiled, result);
+        if strays > 0 {
+            published.send_modify(|state| state.strays += strays);
+        }
         if failed {
             tokio::time::sleep(RETRY).await;
             continue;
@@ -114,6 +132,24 @@ where
         inbox.bell.notified().await;
         tokio::time::sleep_until(next).await;
     }
+}
+
+/// What the kernel has instead of what was written there: how many rows differ.
+fn correct(store: &impl MapStore, have: &mut Tables) -> u64 {
+    let mut strays = 0;
+    for table in Table::ALL {
+        match apply::read_one(store, *table) {
+            Ok(rows) => {
+                let differ = have.correct(*table, rows);
+                if differ > 0 {
+                    tracing::warn!(table = table.spec().name, rows = differ, "rows are not as they were written; set right");
+                }
+                strays += differ as u64;
+            }
+            Err(error) => tracing::warn!(error = %crate::chain(&error), "a table could not be looked through"),
+        }
+    }
+    strays
 }
 
 type Outcome = Result<(usize, Duration), StoreError>;
@@ -131,7 +167,7 @@ fn publish(published: &watch::Sender<InForce>, have: &Tables, compiled: Compiled
         Ok((ops, took)) => {
             tracing::debug!(ops, ?took, "round");
             let (compiled, tables) = (Arc::new(compiled), Arc::new(have.clone()));
-            *state = InForce { rounds: state.rounds + 1, took, ops, compiled, tables, fault: String::new() };
+            *state = InForce { rounds: state.rounds + 1, took, ops, compiled, tables, fault: String::new(), strays: state.strays };
         }
         Err(error) => {
             tracing::warn!(error = %crate::chain(&error), "the tables could not be written in full; trying again");

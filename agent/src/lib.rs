@@ -29,6 +29,7 @@ pub mod follow;
 pub mod http;
 pub mod ipam;
 pub mod issues;
+pub mod leaks;
 pub mod listeners;
 pub mod load;
 pub mod metrics;
@@ -70,6 +71,8 @@ pub struct Shared {
     pub listeners: listeners::Listeners,
     /// Whose an address is.
     pub addresses: names::Addresses,
+    /// What the sweep for leaks has freed.
+    pub leaks: leaks::Freed,
     /// What the start waits for, in words.
     pub waiting_for: Mutex<Vec<String>>,
     /// What there is once hooks are attached and the first full set of tables is in force.

@@ -63,6 +63,12 @@ impl Collector for Scrape {
             "Entries of FLOWS that the flows of one pod may have; 0: any number",
             u64::from(status.flows_per_pod),
         )?;
+        let rows = self.0.in_force.borrow().strays;
+        let help = "What nobody owned any more, found and set right while the agent ran";
+        let mut leaks = encoder.encode_descriptor("weft_leaks_freed", help, None, MetricType::Counter)?;
+        for (kind, count) in self.0.leaks.counts().into_iter().chain([("row", rows)]) {
+            ConstCounter::new(count).encode(leaks.encode_family(&[("kind", kind)])?)?;
+        }
         match self.0.started.get() {
             Some(started) => {
                 packets(&mut encoder, &started.counters)?;

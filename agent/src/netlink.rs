@@ -225,8 +225,18 @@ impl Netlink {
     /// # Errors
     /// What the kernel said.
     pub async fn remove(&self, name: &str) -> Result<(), NetlinkError> {
-        let Some(link) = self.link(name).await? else { return Ok(()) };
-        match self.handle.link().del(link.index).execute().await.map_err(refused("remove the device", name)) {
+        match self.link(name).await? {
+            Some(link) => self.remove_link(&link).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Removes this very device, not another one of its name; no error if it is gone.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn remove_link(&self, link: &Link) -> Result<(), NetlinkError> {
+        match self.handle.link().del(link.index).execute().await.map_err(refused("remove the device", &link.name)) {
             Err(error) if error.source.raw_os_error() == Some(libc::ENODEV) => Ok(()),
             other => other,
         }

@@ -30,12 +30,12 @@ use crate::{
 
 mod error;
 mod interface;
-mod leftovers;
+pub mod leftovers;
 mod size;
 mod wishes;
 
 pub use error::PodError;
-pub use interface::gateway;
+pub use interface::{gateway, is_device};
 
 /// An interface as CNI tells it.
 #[derive(Clone, PartialEq, Eq, Debug)]

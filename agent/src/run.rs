@@ -39,7 +39,7 @@ use crate::{
     follow::{self, FollowError},
     http::{self, HttpError},
     ipam::{IpamError, Ledger},
-    issues,
+    issues, leaks,
     listeners::{self, Listeners},
     load::{self, LoadError, carry, pins::Pins},
     mtu,
@@ -137,6 +137,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
         events: sender,
         listeners: Listeners::default(),
         addresses: Addresses::default(),
+        leaks: leaks::Freed::default(),
         waiting_for: Mutex::default(),
         started: std::sync::OnceLock::new(),
         devices: Mutex::default(),
@@ -162,7 +163,7 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     Ok(())
 }
 
-async fn client(kubeconfig: Option<&Path>) -> Result<Client, RunError> {
+pub(crate) async fn client(kubeconfig: Option<&Path>) -> Result<Client, RunError> {
     let config = match kubeconfig {
         Some(path) => {
             let failed = |error| RunError::Kubeconfig(path.display().to_string(), Box::new(error));
@@ -238,6 +239,7 @@ async fn start(
     tracing::info!(pods = recovered, "hooks are attached");
     tokio::spawn(events::read(ring, shared.clone(), shared.events.clone()));
     tokio::spawn(sweep(shared.clone()));
+    tokio::spawn(leaks::run(shared.clone()));
     tokio::spawn(mtu::probe::run(shared.clone()));
     let (node, inbox, in_force) = (args.node_name.clone(), shared.inbox.clone(), shared.in_force.clone());
     tokio::spawn(issues::tell(client.clone(), node, inbox, in_force));

@@ -52,6 +52,12 @@ macro_rules! tables {
                 match table { $(Table::$table => self.$field.len(),)* }
             }
 
+            /// Takes a table's rows from `other`, where they differ; how many did. Rows of zeros count for nothing: arrays
+            /// have them everywhere.
+            pub fn correct(&mut self, table: Table, other: Tables) -> usize {
+                match table { $(Table::$table => correct(&mut self.$field, other.$field),)* }
+            }
+
             /// Sets a row from bytes; false if their sizes are not the table's.
             pub fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> bool {
                 match table {
@@ -84,6 +90,19 @@ tables! {
     Slots slots SLOTS u32 => BackendId;
     Backends backends BACKENDS BackendId => Backend;
     Config config CONFIG u32 => Config;
+}
+
+fn correct<K: Ord, V: PartialEq + IntoBytes + zerocopy::Immutable>(
+    have: &mut BTreeMap<K, V>,
+    other: BTreeMap<K, V>,
+) -> usize {
+    let zero = |value: &V| value.as_bytes().iter().all(|byte| *byte == 0);
+    let more = other.iter().filter(|(key, value)| !zero(value) && have.get(key) != Some(value)).count();
+    let gone = have.iter().filter(|(key, value)| !zero(value) && !other.contains_key(key)).count();
+    if more + gone > 0 {
+        *have = other;
+    }
+    more + gone
 }
 
 /// A typed row as bytes.
@@ -154,5 +173,16 @@ mod tests {
         }
         assert_eq!(copy, tables);
         assert!(!copy.put(Table::Pods, &[1], &[2]));
+    }
+
+    #[test]
+    fn a_table_is_set_right_where_it_differs() {
+        let of = |rows: &[(u32, u32)]| Tables { slots: rows.iter().copied().collect(), ..Tables::default() };
+        let mut have = of(&[(1, 7), (2, 8), (3, 0)]);
+        assert_eq!(have.correct(Table::Slots, of(&[(1, 7), (2, 8)])), 0, "a row of zeros is no row");
+        assert_eq!(have.correct(Table::Slots, of(&[(1, 7), (2, 9), (4, 1)])), 2);
+        assert_eq!(have, of(&[(1, 7), (2, 9), (4, 1)]));
+        assert_eq!(have.correct(Table::Slots, of(&[])), 3);
+        assert_eq!(have.correct(Table::Pods, of(&[(1, 1)])), 0, "another table is none of this one's");
     }
 }

@@ -1,4 +1,4 @@
-//! What must hold for long: a flood beside established connections, a node without its agent.
+//! What must hold for long: a flood beside established connections, a node without its agent, faults without end.
 //!
 //! The same forms run short with the other tests and long as `cargo xtask soak`, which sets the sizes (see `size`) and
 //! keeps the figures. Each form prints its figures; a form that fails says what was lost, broken or left behind.
@@ -11,6 +11,8 @@ mod away;
 mod bench;
 #[path = "netns/exchange.rs"]
 mod exchange;
+#[path = "soak/faults.rs"]
+mod faults;
 #[path = "soak/flood.rs"]
 mod flood;
 #[path = "netns/lab.rs"]
@@ -34,4 +36,10 @@ fn a_flood_breaks_no_established_connection() {
 #[test]
 fn without_an_agent_nothing_is_dropped() {
     away::run();
+}
+
+/// Agents, nodes and the API server die or stand still, links go and come, tables fill, while pods and policies change.
+#[test]
+fn random_faults_leave_nothing_behind() {
+    faults::run();
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, bail};
 
-use crate::{build, clock::Clock, places::Places, setup, shell};
+use crate::{build, clock::Clock, image, places::Places, setup, shell};
 
 /// A long form: its test, its figures' file and markers, and its size.
 struct Form {
@@ -17,7 +17,7 @@ struct Form {
 const FLOWS: (&str, &str) = ("WEFT_SOAK_FLOWS", "262144");
 const HALF_OPEN: (&str, &str) = ("WEFT_SOAK_HALF_OPEN", "65536");
 
-const FORMS: [Form; 2] = [
+const FORMS: [Form; 3] = [
     Form {
         test: "a_flood_breaks_no_established_connection",
         name: "flood",
@@ -27,6 +27,11 @@ const FORMS: [Form; 2] = [
         test: "without_an_agent_nothing_is_dropped",
         name: "away",
         sizes: &[("WEFT_SOAK_AWAY_SECONDS", "600"), FLOWS, HALF_OPEN],
+    },
+    Form {
+        test: "random_faults_leave_nothing_behind",
+        name: "faults",
+        sizes: &[("WEFT_SOAK_FAULTS", "1000"), ("WEFT_SOAK_API_SECONDS", "60")],
     },
 ];
 
@@ -41,6 +46,8 @@ pub(crate) fn run(places: &Places, mut clock: Clock, only: Option<&str>) -> anyh
     }
     setup::run(places, &mut clock)?;
     build::run(places, &mut clock)?;
+    // The faults strike a cluster, whose pods run from images.
+    image::run(places, &mut clock)?;
     let document = places.root.join("docs/reliability.md");
     for form in FORMS.iter().filter(|form| only.is_none_or(|only| only == form.name)) {
         clock.step(form.test, |progress| {

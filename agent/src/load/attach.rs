@@ -3,6 +3,7 @@
 //! tcx (Linux 6.6): a link, pinned under a name of device and program, whose program a restart replaces in place. clsact:
 //! a filter of fixed priority and handle, replaced in place too. Neither goes away with the agent.
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
 };
@@ -91,6 +92,12 @@ impl Programs {
     pub fn attached(&self) -> Vec<(String, String)> {
         let split = |name: String| name.split_once('@').map(|(hook, device)| (hook.to_owned(), device.to_owned()));
         names(&self.root.join("links")).into_iter().filter_map(split).collect()
+    }
+
+    /// Every device that something is pinned or marked for.
+    pub fn devices(&self) -> BTreeSet<String> {
+        let marked = names(&self.root.join("clsact"));
+        self.attached().into_iter().map(|(_, device)| device).chain(marked).collect()
     }
 
     fn pin(&self, hook: Hook, device: &str) -> PathBuf {

@@ -103,6 +103,12 @@ pub(super) fn mac_of(entry: &crate::ipam::Entry) -> [u8; 6] {
     entry.wishes.mac.unwrap_or_else(|| mac(&entry.addresses))
 }
 
+/// Whether a device has the name of a pod's host end, as `weft0a1b2c3d`.
+pub fn is_device(name: &str) -> bool {
+    let digits = name.strip_prefix("weft");
+    digits.is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|digit| digit.is_ascii_hexdigit()))
+}
+
 /// Name of the host's end: `weft` and eight digits of what makes the interface unique.
 pub(super) fn device_name(container_id: &str, ifname: &str) -> String {
     format!("weft{:08x}", objects::content::hash(&format!("{container_id} {ifname}"), 0) as u32)

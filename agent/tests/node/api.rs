@@ -90,13 +90,15 @@ impl Api {
         self.state.lock().expect("no panic").objects.get(&key).cloned()
     }
 
-    /// Conditions into a status, each in the place of the one of its type: all that anybody patches here.
+    /// Conditions into a status, each in the place of the one of its type, or out of it: all that anybody patches here.
     fn patch(&self, path: &str, patch: &Value) -> Option<Value> {
         let mut object = self.get(path)?;
         let mut conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
         for new in patch["status"]["conditions"].as_array().into_iter().flatten() {
             conditions.retain(|old| old["type"] != new["type"]);
-            conditions.push(new.clone());
+            if new["$patch"] != "delete" {
+                conditions.push(new.clone());
+            }
         }
         object["status"]["conditions"] = conditions.into();
         self.put(path.rsplit_once('/')?.0, object.clone());

@@ -18,7 +18,7 @@ use tonic::Code;
 
 use crate::{Namespace, Node, PODS, SECOND, on_a_node, pod, reaches, request, serve};
 
-const METRICS: &str = "127.0.0.1:9965";
+pub(crate) const METRICS: &str = "127.0.0.1:9965";
 
 /// A pod with a host port and limits: one of the runtime's, one of its annotations.
 async fn wishful(node: &Node) -> Namespace {
@@ -35,7 +35,7 @@ async fn wishful(node: &Node) -> Namespace {
     namespace
 }
 
-fn scrape() -> String {
+pub(crate) fn scrape() -> String {
     let mut stream = TcpStream::connect(METRICS).expect("it listens");
     stream.set_read_timeout(Some(10 * SECOND)).expect("set");
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: n1\r\nConnection: close\r\n\r\n").expect("asked");

@@ -20,6 +20,7 @@ use tonic::transport::Channel;
 mod api;
 mod flows;
 mod follow;
+mod leaks;
 mod lists;
 mod namespaces;
 
@@ -353,6 +354,8 @@ fn cleanup_leaves_nothing() {
             cni_bin_dir: directory.join("bin"),
             state_dir: directory.join("state"),
             socket: directory.join("agent.sock"),
+            kubeconfig: None,
+            node_name: None,
         };
         for _twice in 0..2 {
             agent::cleanup::run(args.clone()).await.expect("everything goes");

@@ -79,7 +79,8 @@ pub(crate) fn leaves_nothing() {
     node.end_agent(SIGTERM);
 
     let (weft, places) = (program("weft"), node.places());
-    let output = node.within(move || Command::new(weft).arg("cleanup").args(places).output()).expect("it runs");
+    let output = node.within(move || Command::new(weft).args(["cleanup", "--node-name", "n1"]).args(places).output());
+    let output = output.expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && said.contains("2 pods lose their network"), "{said}");
     let after = traces(&node);
@@ -97,8 +98,16 @@ pub(crate) fn leaves_nothing() {
         maps.len(),
         after.len()
     );
-    // Once more is no error.
-    let (weft, places) = (program("weft"), node.places());
-    let again = node.within(move || Command::new(weft).arg("cleanup").args(places).output()).expect("it runs");
-    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+    assert!(said.contains("--patch='{\"status\"") && said.contains("kubectl patch node n1"), "what stays is told: {said}");
+    // Once more is no error, and with a way to the API the last trace goes too; then there is none to tell of.
+    for told in ["is removed", ""] {
+        let (weft, places, kubeconfig) = (program("weft"), node.places(), node.path("kubeconfig"));
+        let condition = |node: &Node| node.api.get("/api/v1/nodes/n1").expect("a Node")["status"]["conditions"].to_string();
+        assert_eq!(condition(&node).contains("AddressesExhausted"), !told.is_empty());
+        let mut again = Command::new(weft);
+        again.args(["cleanup", "--node-name", "n1", "--kubeconfig"]).arg(kubeconfig).args(places);
+        let again = node.within(move || again.output()).expect("it runs");
+        let said = String::from_utf8_lossy(&again.stderr).into_owned();
+        assert!(again.status.success() && said.contains(told), "{said}");
+    }
 }
