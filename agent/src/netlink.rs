@@ -15,11 +15,11 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
     link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage},
     route::{RouteMessage, RouteProtocol, RouteScope},
-    tc::TcHandle,
 };
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, MulticastGroup, RouteMessageBuilder};
 
 mod routes;
+pub mod tc;
 
 pub use routes::Hop;
 
@@ -47,7 +47,7 @@ impl NetlinkError {
 }
 
 /// A network device.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Link {
     /// Name.
     pub name: String,
@@ -293,38 +293,6 @@ impl Netlink {
         let route = build().map_err(|error| failed(io::Error::other(error)))?;
         let request = self.handle.route().add(route).replace();
         request.execute().await.map_err(refused("set the route to", &to.to_string()))
-    }
-
-    /// How many filters hang on a device's clsact qdisc, both ways.
-    ///
-    /// # Errors
-    /// What the kernel said.
-    pub async fn filters(&self, link: &Link) -> Result<usize, NetlinkError> {
-        let index = link.index.cast_signed();
-        let mut count = 0;
-        for request in
-            [self.handle.traffic_filter(index).get().ingress(), self.handle.traffic_filter(index).get().egress()]
-        {
-            let filters = request.execute().try_collect::<Vec<_>>().await;
-            let filters = filters.map_err(refused("list the filters of", &link.name))?;
-            // A chain of a priority is told too, with no handle: it is no filter.
-            count += filters.iter().filter(|filter| u32::from(filter.header.handle) != 0).count();
-        }
-        Ok(count)
-    }
-
-    /// Removes a device's clsact qdisc; no error if there is none.
-    ///
-    /// # Errors
-    /// What the kernel said.
-    pub async fn remove_clsact(&self, link: &Link) -> Result<(), NetlinkError> {
-        let mut request = self.handle.qdisc().del(link.index.cast_signed());
-        let header = &mut request.message_mut().header;
-        (header.parent, header.handle) = (TcHandle::from(0xffff_fff1), TcHandle::from(0xffff_0000));
-        match request.execute().await.map_err(refused("remove the clsact qdisc of", &link.name)) {
-            Err(error) if matches!(error.source.raw_os_error(), Some(libc::EINVAL | libc::ENOENT)) => Ok(()),
-            other => other,
-        }
     }
 }
 

@@ -305,9 +305,9 @@ impl Pods {
         let link = link.filter(|link| link.up).ok_or(PodError::Missing("the host's end"))?;
         let (tcx, pinned) = {
             let programs = self.programs();
-            (programs.kind() == "tcx", [Hook::FromPod, Hook::ToPod].map(|hook| programs.is_attached(hook, &link.name)))
+            (programs.by_tcx(Hook::FromPod, &link.name), [Hook::FromPod, Hook::ToPod].map(|hook| programs.is_attached(hook, &link.name)))
         };
-        if pinned.contains(&false) || (!tcx && self.netlink.filters(&link).await? < 2) {
+        if pinned.contains(&false) || (!tcx && self.our_filters(&link).await? < 2) {
             return Err(PodError::Missing("a hook"));
         }
         let (ifname, addresses) = (entry.ifname.clone(), entry.addresses.clone());

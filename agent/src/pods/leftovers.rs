@@ -1,8 +1,14 @@
 //! Interfaces that nobody will ask about any more: found after a start, and by CNI's GC. Their addresses are free then.
 use std::path::Path;
 
+use abi::event::Hook;
+
 use super::{PodError, Pods, Use, attachment};
-use crate::{ipam::Entry, netns};
+use crate::{
+    ipam::Entry,
+    netlink::{Link, NetlinkError},
+    netns,
+};
 
 impl Pods {
     /// After a start: interfaces whose host end is still there are known again. Others give their addresses back, and so do
@@ -26,6 +32,26 @@ impl Pods {
             self.undo(&entry, Use::Maybe).await?;
         }
         Ok(kept)
+    }
+
+    /// Puts the hooks back onto an interface's device that has lost a filter of ours: without it a pod's packets go unjudged.
+    pub(crate) async fn mend(&self, container_id: &str, ifname: &str) {
+        let _held = self.hold(container_id, ifname).await;
+        let Some(entry) = self.ledger().get(container_id, ifname).cloned() else { return };
+        let Ok(Some(link)) = self.netlink.link(&entry.device).await else { return };
+        if self.programs().by_tcx(Hook::FromPod, &link.name) || self.our_filters(&link).await.is_ok_and(|ours| ours == 2) {
+            return;
+        }
+        let pod = format!("{}/{}", entry.namespace, entry.name);
+        match self.hooks(&entry.device) {
+            Ok(()) => tracing::warn!(pod, device = entry.device, "somebody removed our filters: they are back"),
+            Err(error) => tracing::error!(pod, device = entry.device, error = crate::chain(&error), "our filters are gone"),
+        }
+    }
+
+    /// How many filters of ours are on a device.
+    pub(super) async fn our_filters(&self, link: &Link) -> Result<usize, NetlinkError> {
+        Ok(self.netlink.filters(link).await?.iter().filter(|filter| filter.is_ours()).count())
     }
 
     /// Removes every interface but those that `keep` names; goes on past one that cannot be removed.
