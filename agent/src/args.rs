@@ -287,7 +287,10 @@ mod tests {
         let (pods, services) = ("--cluster-cidr", "--service-cidr");
         keeps_source(&[pods, "10.1.0.0/16,fd00::/56"], Ok(""));
         keeps_source(&[pods, "fd00::/56", services, "fd01::/112,10.96.0.0/16"], Ok(""));
-        keeps_source(&[pods, "fd00::/56"], Err("--service-cidr 10.96.0.0/16 begins with IPv4, but --cluster-cidr fd00::/56"));
+        keeps_source(
+            &[pods, "fd00::/56"],
+            Err("--service-cidr 10.96.0.0/16 begins with IPv4, but --cluster-cidr fd00::/56"),
+        );
         keeps_source(&[services, "fd01::/112"], Err("begins with IPv6, but --cluster-cidr 10.244.0.0/16 has no such"));
         keeps_source(&[pods, "10.0.0.0/16,10.1.0.0/16"], Err("has two ranges of one family"));
     }

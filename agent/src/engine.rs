@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Changes come in bursts: rounds begin at least this far apart, and each serves all that has come. The first change after
-/// a quiet time waits for nothing.
+/// a quiet time waits for nothing, and neither does a new interface: its CNI ADD waits for the round.
 const GATHER: Duration = Duration::from_millis(10);
 /// After a failed round.
 const RETRY: Duration = Duration::from_millis(500);
@@ -30,6 +30,8 @@ const RETRY: Duration = Duration::from_millis(500);
 pub struct Inbox {
     state: Mutex<Snapshot>,
     bell: Notify,
+    /// Somebody waits for the round.
+    at_once: Notify,
 }
 
 impl Inbox {
@@ -52,6 +54,7 @@ impl Inbox {
             list.push(attachment);
             list.sort_by(|a, b| (&a.container_id, &a.ifname).cmp(&(&b.container_id, &b.ifname)));
         });
+        self.at_once.notify_one();
     }
 
     /// Removes an interface.
@@ -112,7 +115,10 @@ where
             continue;
         }
         inbox.bell.notified().await;
-        tokio::time::sleep_until(next).await;
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            () = inbox.at_once.notified() => {}
+        }
     }
 }
 

@@ -123,7 +123,8 @@ impl Foreign {
             Err(error) => return tracing::warn!(error = crate::chain(&error), "the queues of devices cannot be read"),
         };
         for attachment in of_pods {
-            let link = Link { index: attachment.ifindex, name: shared.device_name(attachment.ifindex), ..Link::default() };
+            let link =
+                Link { index: attachment.ifindex, name: shared.device_name(attachment.ifindex), ..Link::default() };
             let filters = match netlink.filters(&link).await {
                 Ok(filters) => filters,
                 // The device is gone, or has no clsact qdisc.
@@ -138,7 +139,9 @@ impl Foreign {
             let mut rest: Vec<String> =
                 theirs.map(|filter| format!("filter {} of priority {}", filter.kind, filter.priority)).collect();
             let own = limited(shared, attachment).then_some("tbf");
-            rest.extend(queues.get(&link.index).filter(|kind| own != Some(&***kind)).map(|kind| format!("queue {kind}")));
+            rest.extend(
+                queues.get(&link.index).filter(|kind| own != Some(&***kind)).map(|kind| format!("queue {kind}")),
+            );
             self.found.entry(link.index).or_default().rest = rest;
         }
     }
@@ -158,7 +161,9 @@ impl Foreign {
                 (before, Some(found)) if before != Some(found) => {
                     tracing::info!(%pod, device, ?found, "somebody else's on the pod's device: packets take the way through it");
                 }
-                (Some(_), None) => tracing::info!(%pod, device, "nothing of anybody else's is on the pod's device any more"),
+                (Some(_), None) => {
+                    tracing::info!(%pod, device, "nothing of anybody else's is on the pod's device any more")
+                }
                 _ => {}
             }
         }

@@ -59,6 +59,8 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
+    /// Index of a veth's other end, in whichever namespace that is; else 0.
+    pub peer: u32,
 }
 
 /// One end of a pair to be.
@@ -220,15 +222,15 @@ impl Netlink {
         self.handle.link().set(message).execute().await.map_err(refused("change the MTU of the device", &link.name))
     }
 
-    /// Removes a device; no error if it is not there.
+    /// Removes a device; false if it is not there.
     ///
     /// # Errors
     /// What the kernel said.
-    pub async fn remove(&self, name: &str) -> Result<(), NetlinkError> {
-        let Some(link) = self.link(name).await? else { return Ok(()) };
+    pub async fn remove(&self, name: &str) -> Result<bool, NetlinkError> {
+        let Some(link) = self.link(name).await? else { return Ok(false) };
         match self.handle.link().del(link.index).execute().await.map_err(refused("remove the device", name)) {
-            Err(error) if error.source.raw_os_error() == Some(libc::ENODEV) => Ok(()),
-            other => other,
+            Err(error) if error.source.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+            other => other.map(|()| true),
         }
     }
 
@@ -326,11 +328,12 @@ fn own(row: &AddressMessage) -> Option<IpAddr> {
 
 fn link(message: &LinkMessage) -> Link {
     let up = message.header.flags.contains(LinkFlags::Up);
-    let mut link = Link { name: String::new(), index: message.header.index, mac: [0; 6], mtu: 0, up };
+    let mut link = Link { name: String::new(), index: message.header.index, mac: [0; 6], mtu: 0, up, peer: 0 };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Link(peer) => link.peer = *peer,
             LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
             _ => {}
         }

@@ -17,7 +17,7 @@ use crate::{
     space,
 };
 use node::Node;
-use plugin::{Pod, Plugin};
+use plugin::{Plugin, Pod};
 
 /// How much is run.
 struct Effort {
@@ -50,25 +50,29 @@ impl Effort {
     }
 }
 
-/// Times in ms by whose call it is and which.
+/// ms by whose call it is and which.
 type Times = BTreeMap<(usize, &'static str), Vec<f64>>;
 
-/// The part.
+/// The part. Times and memory are taken of two agents: one weighs what it has weighed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Part> {
     let effort = Effort::of(args);
-    let tables = space::apart(|| {
-        let mut node = Node::start(args)?;
-        measure(args, &effort, &mut node)
-    })?;
+    let (mut calls, others) = space::apart(|| times(args, &effort))?;
+    let ([memory, flows], with_remote) = space::apart(|| weight::run(args, &effort))?;
+    calls.row(
+        format!("Weft: ADD, with {} pods here and {} elsewhere that policies select", effort.local[2], effort.remote),
+        spread(&with_remote),
+    );
+    let tables = [calls].into_iter().chain(others).chain([memory, flows]).collect();
     Ok(Part { name: "cni", seconds: 0.0, tables })
 }
 
-fn measure(args: &Args, effort: &Effort, node: &mut Node) -> anyhow::Result<Vec<Table>> {
-    let most = effort.pods.max(effort.at_once).max(effort.local[2]);
-    let pods = node.pods(most).context("Pods of this node")?;
-    let others: Vec<Pod> = (0..effort.pods.max(effort.at_once)).map(|n| Pod::new("ptp", n)).collect::<Result<_, _>>()?;
+fn times(args: &Args, effort: &Effort) -> anyhow::Result<(Table, [Table; 2])> {
+    let node = Node::start(args)?;
+    let most = effort.pods.max(effort.at_once);
+    let pods = node.pods(0..most).context("Pods of this node")?;
+    let others = (0..most).map(|number| Pod::new("ptp", number)).collect::<anyhow::Result<Vec<Pod>>>()?;
     let plugins = [node.plugin(args), plugin::ptp(&args.plugins)?];
-    let all = [&pods[..others.len()], &others];
+    let all = [&pods[..], &others[..]];
     // The last Pod is known to the agent: so all are.
     for (plugin, pods) in plugins.iter().zip(all) {
         plugin.call("ADD", pods.last().context("a pod")?)?;
@@ -77,14 +81,9 @@ fn measure(args: &Args, effort: &Effort, node: &mut Node) -> anyhow::Result<Vec<
     let single = one_by_one(effort, &plugins, all)?;
     let many = at_once(effort, &plugins, all)?;
     let start = (0..effort.pods).map(|_| plugins[0].call("VERSION", &pods[0])).collect::<anyhow::Result<Vec<f64>>>()?;
-    let (memory, with_remote) = weight::memory(effort, node, &plugins[0], &pods)?;
     let mut calls = calls(effort, &single);
-    calls.row(
-        format!("Weft: ADD, with {} pods here and {} elsewhere that policies select", effort.local[2], effort.remote),
-        spread(&with_remote),
-    );
     calls.row("Weft: VERSION, which asks nobody: the start of the process", spread(&start));
-    Ok(vec![calls, together(effort, &many), ratios(&single, &many), memory, weight::flows(effort, node)?])
+    Ok((calls, [together(effort, &many), ratios(&single, &many)]))
 }
 
 /// Every pod of both, in turns, who comes first too; then their ends.
@@ -150,7 +149,9 @@ fn together(effort: &Effort, times: &Times) -> Table {
 fn ratios(single: &Times, many: &Times) -> Table {
     let mut table = Table::new("Weft's times as ratios to ptp's", &["p50", "p99", "at once"]);
     for command in ["ADD", "DEL"] {
-        let ratio = |times: &Times, share| Cell::fine(quantile(&times[&(0, command)], share) / quantile(&times[&(1, command)], share));
+        let ratio = |times: &Times, share| {
+            Cell::fine(quantile(&times[&(0, command)], share) / quantile(&times[&(1, command)], share))
+        };
         table.row(command, vec![ratio(single, 0.5), ratio(single, 0.99), ratio(many, 0.5)]);
     }
     table

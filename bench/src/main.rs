@@ -89,12 +89,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let machine = Machine::look()?;
     println!("{machine}");
     let wanted = |which| args.only.is_none_or(|only| only == which);
-    let parts: [(Which, Measure); 4] = [
-        (Which::Prog, prog::run),
-        (Which::Path, path::run),
-        (Which::Cni, cni::run),
-        (Which::System, system::run),
-    ];
+    let parts: [(Which, Measure); 4] =
+        [(Which::Prog, prog::run), (Which::Path, path::run), (Which::Cni, cni::run), (Which::System, system::run)];
     for (which, measure) in parts.into_iter().filter(|(which, _)| wanted(*which)) {
         let begun = Instant::now();
         let mut part = measure(args).with_context(|| format!("{which:?}"))?;

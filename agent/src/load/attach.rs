@@ -8,6 +8,7 @@
 //! the lock held under which all devices are made (docs/adr/0028).
 use std::{
     io,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -98,6 +99,20 @@ impl Programs {
             (Hook::FromPod | Hook::ToPod, Attach::Auto) => self.tcx && self.pin(hook, device).exists(),
             _ => self.tcx,
         }
+    }
+
+    /// The programs of pods' hooks.
+    ///
+    /// # Errors
+    /// [`LoadError::Missing`], [`LoadError::Program`].
+    pub fn of_pods(&self) -> Result<[(Hook, OwnedFd); 2], LoadError> {
+        let of = |hook: Hook| {
+            let program = self.bpf.program(hook.name()).ok_or(LoadError::Missing(hook.name()))?;
+            let failed = |source| LoadError::Program { name: hook.name(), source: Box::new(source) };
+            let fd = program.fd().map_err(failed)?.as_fd().try_clone_to_owned();
+            Ok((hook, fd.map_err(|error| failed(ProgramError::IOError(error)))?))
+        };
+        Ok([of(Hook::FromPod)?, of(Hook::ToPod)?])
     }
 
     /// How pods' hooks are attached where nothing is attached yet.

@@ -1,18 +1,36 @@
 //! Queues and filters of devices.
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+};
 
+use abi::event::Hook;
 use futures::{Stream, StreamExt, TryStreamExt};
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    tc::{TcAttribute, TcHandle, TcMessage},
+    tc::{TcAttribute, TcHandle, TcMessage, TcOption},
 };
-use rtnetlink::{MulticastGroup, packet_core::NetlinkPayload};
+use rtnetlink::{
+    MulticastGroup,
+    packet_core::{DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+};
 
 use super::{Link, Netlink, NetlinkError, refused};
 use crate::load::attach::PRIORITY;
 
 /// Queues that are none: what a veth has by itself, and the places where filters hang.
 const NO_QUEUES: [&str; 3] = ["noqueue", "clsact", "ingress"];
+
+/// Where the clsact qdisc is, and its two places (linux/pkt_sched.h).
+const CLSACT: u32 = 0xffff_fff1;
+const CLSACT_INGRESS: u32 = 0xffff_fff2;
+const CLSACT_EGRESS: u32 = 0xffff_fff3;
+/// Attributes of a BPF filter (linux/pkt_cls.h).
+const BPF_FD: u16 = 6;
+const BPF_NAME: u16 = 7;
+const BPF_FLAGS: u16 = 8;
+const BPF_DIRECT_ACTION: u32 = 1;
 
 /// A filter of a device's clsact qdisc.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,6 +82,39 @@ impl Netlink {
         Ok(named.filter(|(_, kind)| !NO_QUEUES.contains(&kind.as_str())).collect())
     }
 
+    /// Puts our hooks onto a device that is new: a clsact qdisc and filters by it, those that are there replaced. The kernel
+    /// takes one request after the other; nobody waits for each answer.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub async fn add_filters(&self, link: &Link, hooks: &[(Hook, OwnedFd)]) -> Result<(), NetlinkError> {
+        let failed = |source| NetlinkError { operation: "attach programs to", object: link.name.clone(), source };
+        let mut clsact = TcMessage::with_index(link.index.cast_signed());
+        (clsact.header.parent, clsact.header.handle) = (TcHandle::from(CLSACT), TcHandle::from(0xffff_0000));
+        clsact.attributes.push(TcAttribute::Kind("clsact".into()));
+        let filters = hooks.iter().map(|(hook, program)| {
+            RouteNetlinkMessage::NewTrafficFilter(filter(link, *hook == Hook::ToPod, hook.name(), program))
+        });
+        let requests = [RouteNetlinkMessage::NewQueueDiscipline(clsact)].into_iter().chain(filters);
+        let mut answers = Vec::new();
+        for request in requests {
+            let mut request = NetlinkMessage::from(request);
+            request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
+            let answer = self.handle().request(request).map_err(|error| failed(io::Error::other(error.to_string())))?;
+            answers.push(answer);
+        }
+        for mut answer in answers {
+            while let Some(answer) = answer.next().await {
+                if let NetlinkPayload::Error(error) = answer.payload
+                    && error.code.is_some()
+                {
+                    return Err(failed(error.to_io()));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Removes a device's clsact qdisc; no error if there is none.
     ///
     /// # Errors
@@ -71,7 +122,7 @@ impl Netlink {
     pub async fn remove_clsact(&self, link: &Link) -> Result<(), NetlinkError> {
         let mut request = self.handle.qdisc().del(link.index.cast_signed());
         let header = &mut request.message_mut().header;
-        (header.parent, header.handle) = (TcHandle::from(0xffff_fff1), TcHandle::from(0xffff_0000));
+        (header.parent, header.handle) = (TcHandle::from(CLSACT), TcHandle::from(0xffff_0000));
         match request.execute().await.map_err(refused("remove the clsact qdisc of", &link.name)) {
             Err(error) if matches!(error.source.raw_os_error(), Some(libc::EINVAL | libc::ENOENT)) => Ok(()),
             other => other,
@@ -104,6 +155,23 @@ pub fn changes() -> Result<impl Stream<Item = u32> + Unpin, NetlinkError> {
         let changed = changed.filter(|(message, new)| matters(message, *new));
         std::future::ready(changed.map(|(message, _)| message.header.index.cast_unsigned()))
     })))
+}
+
+/// A filter that decides by itself (direct action), for every protocol.
+fn filter(link: &Link, egress: bool, name: &str, program: &OwnedFd) -> TcMessage {
+    let every_protocol = u32::from(0x0003_u16.to_be());
+    let mut message = TcMessage::with_index(link.index.cast_signed());
+    message.header.parent = TcHandle::from(if egress { CLSACT_EGRESS } else { CLSACT_INGRESS });
+    message.header.handle = TcHandle::from(1);
+    message.header.info = u32::from(PRIORITY) << 16 | every_protocol;
+    let option = |kind, bytes: Vec<u8>| TcOption::Other(DefaultNla::new(kind, bytes));
+    let options = vec![
+        option(BPF_FD, program.as_raw_fd().to_ne_bytes().to_vec()),
+        option(BPF_NAME, [name.as_bytes(), &[0]].concat()),
+        option(BPF_FLAGS, BPF_DIRECT_ACTION.to_ne_bytes().to_vec()),
+    ];
+    message.attributes = vec![TcAttribute::Kind("bpf".into()), TcAttribute::Options(options)];
+    message
 }
 
 fn kind(message: &TcMessage) -> String {

@@ -39,13 +39,17 @@ impl Pods {
         let _held = self.hold(container_id, ifname).await;
         let Some(entry) = self.ledger().get(container_id, ifname).cloned() else { return };
         let Ok(Some(link)) = self.netlink.link(&entry.device).await else { return };
-        if self.programs().by_tcx(Hook::FromPod, &link.name) || self.our_filters(&link).await.is_ok_and(|ours| ours == 2) {
+        if self.programs().by_tcx(Hook::FromPod, &link.name)
+            || self.our_filters(&link).await.is_ok_and(|ours| ours == 2)
+        {
             return;
         }
         let pod = format!("{}/{}", entry.namespace, entry.name);
         match self.hooks(&entry.device) {
             Ok(()) => tracing::warn!(pod, device = entry.device, "somebody removed our filters: they are back"),
-            Err(error) => tracing::error!(pod, device = entry.device, error = crate::chain(&error), "our filters are gone"),
+            Err(error) => {
+                tracing::error!(pod, device = entry.device, error = crate::chain(&error), "our filters are gone")
+            }
         }
     }
 

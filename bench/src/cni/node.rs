@@ -1,6 +1,7 @@
 //! A node without containers: the real server and the real agent in this thread's namespaces, and objects for them.
 use std::{
     fs::{self, File},
+    ops::Range,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -94,8 +95,8 @@ impl Node {
     }
 
     /// Pods of this node, with objects and namespaces.
-    pub(crate) fn pods(&self, count: usize) -> anyhow::Result<Vec<Pod>> {
-        let mut pods = (0..count).map(|number| Pod::new("pod", number)).collect::<anyhow::Result<Vec<Pod>>>()?;
+    pub(crate) fn pods(&self, numbers: Range<usize>) -> anyhow::Result<Vec<Pod>> {
+        let mut pods = numbers.map(|number| Pod::new("pod", number)).collect::<anyhow::Result<Vec<Pod>>>()?;
         let names = pods.iter().map(|pod| (pod.name.clone(), "n1".to_owned(), None)).collect();
         let mut uids = self.runtime.block_on(create(&self.client, names))?;
         uids.sort();

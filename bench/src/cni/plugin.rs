@@ -60,8 +60,7 @@ impl Plugin {
     /// One call; ms from its exec to its exit.
     pub(crate) fn call(&self, command: &str, pod: &Pod) -> anyhow::Result<f64> {
         let Pod { name, uid, netns } = pod;
-        let args =
-            format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={name};K8S_POD_UID={uid}");
+        let args = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={name};K8S_POD_UID={uid}");
         let mut plugin = Command::new(&self.program);
         plugin.env_clear().env("CNI_COMMAND", command).env("CNI_CONTAINERID", name).env("CNI_IFNAME", "eth0");
         plugin.env("CNI_NETNS", netns).env("CNI_ARGS", args).env("CNI_PATH", &self.path);

@@ -8,12 +8,9 @@ use abi::{
 use anyhow::Context as _;
 use aya::maps::{HashMap, Map, MapData};
 
-use super::{
-    Effort,
-    node::Node,
-    plugin::{Plugin, Pod},
-};
+use super::{Effort, node::Node, plugin::Pod};
 use crate::{
+    Args,
     report::{Cell, Table},
     system::processes,
 };
@@ -52,41 +49,37 @@ fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)).and_then(|rest| rest.trim().parse().ok())
 }
 
-/// The agent with ever more pods, and what ADD took with all of them.
-pub(crate) fn memory(
-    effort: &Effort,
-    node: &Node,
-    weft: &Plugin,
-    pods: &[Pod],
-) -> anyhow::Result<(Table, Vec<f64>)> {
+/// The agent with ever more pods, what flows take, and how long ADDs took with all pods there.
+pub(crate) fn run(args: &Args, effort: &Effort) -> anyhow::Result<([Table; 2], Vec<f64>)> {
+    let mut node = Node::start(args)?;
+    let weft = node.plugin(args);
     let mut table = Table::new("Memory of the agent, MiB", &["RSS", "PSS", "its maps, in the kernel"]);
-    let mut row = |name: String| -> anyhow::Result<()> {
+    let mut row = |node: &Node, name: String| -> anyhow::Result<()> {
         let (rss, pss) = processes::memory(node.agent()?)?;
         table.row(name, vec![Cell::fine(rss), Cell::fine(pss), Cell::fine(maps(node.agent()?)? / MIB)]);
         Ok(())
     };
-    let mut there = 0;
+    let mut pods: Vec<Pod> = Vec::new();
     for count in effort.local {
-        pods[there..count].iter().try_for_each(|pod| weft.call("ADD", pod).map(|_| ()))?;
-        there = count;
-        row(format!("Weft: {count} pods of this node, none of others"))?;
+        let fresh = node.pods(pods.len()..count).context("Pods of this node")?;
+        fresh.iter().try_for_each(|pod| weft.call("ADD", pod).map(|_| ()))?;
+        pods.extend(fresh);
+        row(&node, format!("Weft: {count} pods of this node, none of others"))?;
     }
     node.remote(effort.remote).context("Pods of other nodes")?;
-    row(format!("Weft: {there} pods of this node, {} of others", effort.remote))?;
-    let last = &pods[there.saturating_sub(TIMED)..there];
+    row(&node, format!("Weft: {} pods of this node, {} of others", pods.len(), effort.remote))?;
+    table.note("policies select every pod, those of other nodes too: each has a row; what a process keeps of its largest moment counts");
+    let last = &pods[pods.len().saturating_sub(TIMED)..];
     last.iter().try_for_each(|pod| weft.call("DEL", pod).map(|_| ()))?;
     let times = last.iter().map(|pod| weft.call("ADD", pod)).collect::<anyhow::Result<Vec<f64>>>()?;
-    table.note("policies select every pod, those of other nodes too: each has a row; what a process keeps of its largest moment counts");
-    Ok((table, times))
+    Ok(([table, flows(effort, &mut node)?], times))
 }
 
 /// Bytes of a row in each flow table. The agent is stopped for it: its sweep would remove these rows.
-pub(crate) fn flows(effort: &Effort, node: &mut Node) -> anyhow::Result<Table> {
+fn flows(effort: &Effort, node: &mut Node) -> anyhow::Result<Table> {
     node.stop_agent()?;
-    let mut table = Table::new(
-        "Memory of flows",
-        &["rows at most", "MiB when empty", "rows put in", "MiB then", "bytes per row"],
-    );
+    let mut table =
+        Table::new("Memory of flows", &["rows at most", "MiB when empty", "rows put in", "MiB then", "bytes per row"]);
     for spec in [&map::FLOWS, &map::HALFOPEN] {
         let data = pinned("flows", spec)?;
         let info = format!("/proc/self/fdinfo/{}", std::os::fd::AsFd::as_fd(&data.fd()).as_raw_fd());

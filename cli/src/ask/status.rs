@@ -159,7 +159,8 @@ mod tests {
     fn says_who_encapsulates() {
         let (encapsulation, reason) = ("device".to_owned(), "weft_vxlan does".to_owned());
         let (attach, attach_pods) = ("tcx".to_owned(), "clsact".to_owned());
-        let status = StatusReply { encapsulation, encapsulation_reason: reason, attach, attach_pods, ..StatusReply::default() };
+        let status =
+            StatusReply { encapsulation, encapsulation_reason: reason, attach, attach_pods, ..StatusReply::default() };
         let page = page(&status, &[]);
         assert!(page.contains("overlay    device (weft_vxlan does)\n"), "{page}");
         assert!(page.contains("tcx, pods by clsact)\n"), "{page}");
