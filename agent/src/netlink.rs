@@ -3,6 +3,7 @@
 //! A [`Netlink`] speaks for the network namespace of the thread that made it, for ever.
 use std::{
     collections::BTreeMap,
+    future::Future,
     io,
     net::IpAddr,
     os::fd::{AsRawFd, BorrowedFd},
@@ -17,6 +18,7 @@ use netlink_packet_route::{
     route::{RouteMessage, RouteProtocol, RouteScope},
 };
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, MulticastGroup, RouteMessageBuilder};
+use tokio::runtime::Builder;
 
 mod routes;
 pub mod tc;
@@ -296,6 +298,25 @@ impl Netlink {
         let request = self.handle.route().add(route).replace();
         request.execute().await.map_err(refused("set the route to", &to.to_string()))
     }
+}
+
+/// Runs `work` with a connection of its own, on this thread alone; a runtime of many threads must be around. The kernel serves a request in the thread that sends it,
+/// and a device that is made or removed takes its time: other work of the runtime goes on elsewhere meanwhile.
+///
+/// # Errors
+/// No socket, or what `work` says.
+pub fn apart<T, E, F, Fut>(work: F) -> Result<T, E>
+where
+    E: From<NetlinkError>,
+    F: FnOnce(Netlink) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    let run = || {
+        let failed = |source| NetlinkError { operation: "open", object: "rtnetlink".into(), source };
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        runtime.block_on(async { work(Netlink::open()?).await })
+    };
+    tokio::task::block_in_place(run)
 }
 
 /// Tells whenever a device, an address or a route of this namespace changes; several changes may come as one.

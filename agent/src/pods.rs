@@ -23,7 +23,7 @@ use crate::{
     engine::{InForce, Inbox},
     ipam::{Entry, Ledger},
     load::{LoadError, Programs},
-    netlink::{End, Link, Netlink, NetlinkError},
+    netlink::{self, End, Link, Netlink, NetlinkError},
     netns,
     snapshot::Attachment,
 };
@@ -244,7 +244,7 @@ impl Pods {
         }
         let device = interface::device_name(&wanted.container_id, &wanted.ifname);
         let entry = self.ledger().take(&self.ranges()?, Entry { device, ..wanted.clone() })?;
-        match self.build(&entry, &netns).await {
+        match netlink::apart(|netlink| self.build(netlink, &entry, &netns)) {
             Ok(link) => {
                 self.inbox.attach(attachment(&entry, &link));
                 Ok(entry)
@@ -256,10 +256,8 @@ impl Pods {
         }
     }
 
-    async fn build(&self, entry: &Entry, netns: &std::fs::File) -> Result<Link, PodError> {
+    async fn build(&self, netlink: Netlink, entry: &Entry, netns: &std::fs::File) -> Result<Link, PodError> {
         use std::os::fd::AsFd;
-        // A socket of its own: the kernel serves one after another what comes by one socket.
-        let netlink = Netlink::open()?;
         self.programs().forget(&entry.device)?;
         let mtu = self.mtu();
         let near = End { name: &entry.device, mac: GATEWAY_MAC };
@@ -305,7 +303,7 @@ impl Pods {
     }
 
     async fn undo(&self, entry: &Entry, used: Use) -> Result<(), PodError> {
-        Netlink::open()?.remove(&entry.device).await?;
+        netlink::apart(async |netlink: Netlink| netlink.remove(&entry.device).await)?;
         self.programs().forget(&entry.device)?;
         // A pod that nobody knows has no policy in force. Asked after the device is gone: nothing more comes.
         let unknown =

@@ -5,7 +5,8 @@ use abi::map::MapKind;
 
 use super::{
     MapStore, StoreError,
-    syscall::{RawMap, wait_for_programs},
+    grace::wait_for_programs,
+    syscall::RawMap,
 };
 use crate::tables::{Row, Table};
 
