@@ -206,6 +206,7 @@ fn pods(shared: &Shared) -> Vec<v1::pod_list_reply::Pod> {
             host_ports: attachment.map(host_ports).unwrap_or_default(),
             ingress_limit: limits[0],
             egress_limit: limits[1],
+            foreign: snapshot.foreign.get(&row.ifindex).cloned().unwrap_or_default(),
         }
     })
     .collect()

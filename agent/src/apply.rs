@@ -5,6 +5,7 @@
 //! and not with the kernel. After a failure the mirror is what was written so far, and the next round goes on from there.
 use crate::tables::{Row, Table, Tables};
 
+pub mod grace;
 pub mod kernel;
 pub mod memory;
 pub mod syscall;

@@ -103,7 +103,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Whether the ranges make sense: one of each family at most.
+    /// Whether the ranges make sense: one of each family at most, and pods of the family that Services have first.
     ///
     /// # Errors
     /// The flag that does not, and what to give it.
@@ -111,13 +111,26 @@ impl Args {
         for (flag, ranges) in [("--cluster-cidr", &self.cluster_cidr), ("--service-cidr", &self.service_cidr)] {
             let count = |v4: bool| ranges.iter().filter(|range| range.is_ipv4() == v4).count();
             if count(true) > 1 || count(false) > 1 {
-                let list: Vec<String> = ranges.iter().map(ToString::to_string).collect();
                 return Err(format!(
                     "{flag} {} has two ranges of one family: give one IPv4 and one IPv6 range at most",
-                    list.join(",")
+                    list(ranges)
                 ));
             }
         }
+        let Some(first) = self.service_cidr.first() else { return self.masquerade() };
+        if !self.cluster_cidr.iter().any(|range| range.is_ipv4() == first.is_ipv4()) {
+            let family = if first.is_ipv4() { "IPv4" } else { "IPv6" };
+            return Err(format!(
+                "--service-cidr {} begins with {family}, but --cluster-cidr {} has no such range, so no pod could be behind a \
+                 Service: give both the ranges that the API server and the Nodes have",
+                list(&self.service_cidr),
+                list(&self.cluster_cidr)
+            ));
+        }
+        self.masquerade()
+    }
+
+    fn masquerade(&self) -> Result<(), String> {
         for range in self.not_masqueraded() {
             let within = |of: &&IpNetwork| of.contains(range.network()) && of.prefix() <= range.prefix();
             if let Some(of) = self.cluster_cidr.iter().chain(&self.service_cidr).find(within) {
@@ -169,6 +182,10 @@ impl Args {
         }
         Ok(timeouts)
     }
+}
+
+fn list(ranges: &[IpNetwork]) -> String {
+    ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// One range to which pods keep their addresses, or those that a word stands for.
@@ -276,6 +293,19 @@ mod tests {
         keeps_source(&[flag, "lan"], Err("lan is neither a range like 10.0.0.0/8 nor `private`"));
         keeps_source(&[flag, "10.1.2.3/8"], Err("10.1.2.3/8 has bits beyond its prefix: write 10.0.0.0/8"));
         keeps_source(&[flag, "10.244.7.0/24"], Err("10.244.7.0/24 lies in 10.244.0.0/16, a range of the cluster"));
+    }
+
+    #[test]
+    fn ranges_of_pods_and_services() {
+        let (pods, services) = ("--cluster-cidr", "--service-cidr");
+        keeps_source(&[pods, "10.1.0.0/16,fd00::/56"], Ok(""));
+        keeps_source(&[pods, "fd00::/56", services, "fd01::/112,10.96.0.0/16"], Ok(""));
+        keeps_source(
+            &[pods, "fd00::/56"],
+            Err("--service-cidr 10.96.0.0/16 begins with IPv4, but --cluster-cidr fd00::/56"),
+        );
+        keeps_source(&[services, "fd01::/112"], Err("begins with IPv6, but --cluster-cidr 10.244.0.0/16 has no such"));
+        keeps_source(&[pods, "10.0.0.0/16,10.1.0.0/16"], Err("has two ranges of one family"));
     }
 
     #[test]

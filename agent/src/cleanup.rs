@@ -104,7 +104,7 @@ pub async fn run(args: Args) -> Result<(), CleanupError> {
     for link in netlink.links().await? {
         Hook::ALL.iter().for_each(|hook| load::attach::detach_clsact(*hook, &link.name));
         // Only a qdisc that we made, and that nobody else has come to use.
-        if root.join("clsact").join(&link.name).exists() && netlink.filters(&link).await? == 0 {
+        if root.join("clsact").join(&link.name).exists() && netlink.filters(&link).await?.is_empty() {
             netlink.remove_clsact(&link).await?;
         }
         if is_device(&link.name) {

@@ -194,7 +194,10 @@ fn policies(snapshot: &Snapshot, slots: &Slots, out: &mut Compiled) {
         let old = slots.pods.get(&id).filter(|row| is(row, attachment));
         let generation = old
             .map_or_else(|| slots.pods.get(&id).map_or(1, |row| row.generation.wrapping_add(1)), |row| row.generation);
-        let (flags, limit) = limits(attachment, known.map(|pod| &**pod));
+        let (mut flags, limit) = limits(attachment, known.map(|pod| &**pod));
+        if snapshot.foreign.contains_key(&attachment.ifindex) {
+            flags |= QUEUED; // What others hang on the device is not gone around.
+        }
         let (set, isolated) = policy.map_or((0, 0), |policy| (policy.set, policy.isolated));
         let row = Pod {
             addr4: of_family(&attachment.addresses, true),

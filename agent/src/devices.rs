@@ -6,7 +6,6 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::Path,
 };
 
 use abi::config::GATEWAY_MAC;
@@ -129,7 +128,7 @@ pub async fn ensure(
 /// What the kernel said.
 pub async fn remove(netlink: &Netlink) -> Result<(), NetlinkError> {
     netlink.remove(HOST).await?;
-    netlink.remove(VXLAN).await
+    netlink.remove(VXLAN).await.map(drop)
 }
 
 /// The device that carries the node's address, and why it is that one.
@@ -189,18 +188,23 @@ async fn found(netlink: &Netlink, name: &'static str) -> Result<Link, DevicesErr
 /// (router solicitations, multicast reports) has no place on them; with `v6` the host's stack takes IPv6 there. Best effort: where `/proc/sys` is read-only these
 /// are the node's defaults, and `problems` tells when that matters.
 pub fn quiet(device: &str, v6: bool) {
-    let write = |path: String, value: &str| {
-        if Path::new(&path).exists()
-            && let Err(error) = fs::write(&path, value)
-        {
-            tracing::debug!(path, %error, "a setting of our own device cannot be written");
-        }
-    };
-    write(format!("/proc/sys/net/ipv6/conf/{device}/accept_ra"), "0");
-    write(format!("/proc/sys/net/ipv6/conf/{device}/accept_dad"), "0");
-    write(format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6"), if v6 { "0" } else { "1" });
-    write(format!("/proc/sys/net/ipv4/conf/{device}/rp_filter"), "0");
-    write(format!("/proc/sys/net/ipv4/conf/{device}/forwarding"), "1");
+    setting(&format!("/proc/sys/net/ipv6/conf/{device}/accept_ra"), "0");
+    setting(&format!("/proc/sys/net/ipv6/conf/{device}/accept_dad"), "0");
+    setting(&format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6"), if v6 { "0" } else { "1" });
+    setting(&format!("/proc/sys/net/ipv4/conf/{device}/rp_filter"), "0");
+    setting(&format!("/proc/sys/net/ipv4/conf/{device}/forwarding"), "1");
+}
+
+/// Writes a setting that is another: for some the kernel takes the lock of all devices, whatever is written.
+pub(crate) fn setting(path: &str, value: &str) {
+    match fs::read_to_string(path) {
+        Ok(old) if old.trim() == value => return,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+        _ => {}
+    }
+    if let Err(error) = fs::write(path, value) {
+        tracing::debug!(path, %error, "a setting of a device of ours cannot be written");
+    }
 }
 
 /// Settings of the node that stand in the way, each with what to do.

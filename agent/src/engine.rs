@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Changes come in bursts: rounds begin at least this far apart, and each serves all that has come. The first change after
-/// a quiet time waits for nothing.
+/// a quiet time waits for nothing, and neither does a new interface: its CNI ADD waits for the round.
 const GATHER: Duration = Duration::from_millis(10);
 /// After a failed round.
 const RETRY: Duration = Duration::from_millis(500);
@@ -35,6 +35,8 @@ pub struct Inbox {
     bell: Notify,
     /// Somebody wants the kernel's rows read anew.
     reread: AtomicBool,
+    /// Somebody waits for the round.
+    at_once: Notify,
 }
 
 impl Inbox {
@@ -63,6 +65,7 @@ impl Inbox {
             list.push(attachment);
             list.sort_by(|a, b| (&a.container_id, &a.ifname).cmp(&(&b.container_id, &b.ifname)));
         });
+        self.at_once.notify_one();
     }
 
     /// Removes an interface.
@@ -130,7 +133,10 @@ where
             continue;
         }
         inbox.bell.notified().await;
-        tokio::time::sleep_until(next).await;
+        tokio::select! {
+            () = tokio::time::sleep_until(next) => {}
+            () = inbox.at_once.notified() => {}
+        }
     }
 }
 
@@ -142,7 +148,11 @@ fn correct(store: &impl MapStore, have: &mut Tables) -> u64 {
             Ok(rows) => {
                 let differ = have.correct(*table, rows);
                 if differ > 0 {
-                    tracing::warn!(table = table.spec().name, rows = differ, "rows are not as they were written; set right");
+                    tracing::warn!(
+                        table = table.spec().name,
+                        rows = differ,
+                        "rows are not as they were written; set right"
+                    );
                 }
                 strays += differ as u64;
             }
@@ -167,7 +177,15 @@ fn publish(published: &watch::Sender<InForce>, have: &Tables, compiled: Compiled
         Ok((ops, took)) => {
             tracing::debug!(ops, ?took, "round");
             let (compiled, tables) = (Arc::new(compiled), Arc::new(have.clone()));
-            *state = InForce { rounds: state.rounds + 1, took, ops, compiled, tables, fault: String::new(), strays: state.strays };
+            *state = InForce {
+                rounds: state.rounds + 1,
+                took,
+                ops,
+                compiled,
+                tables,
+                fault: String::new(),
+                strays: state.strays,
+            };
         }
         Err(error) => {
             tracing::warn!(error = %crate::chain(&error), "the tables could not be written in full; trying again");

@@ -265,7 +265,7 @@ impl Ledger {
     }
 
     fn write(&mut self, pages: Pages) -> Result<(), IpamError> {
-        let text = serde_json::to_vec_pretty(&pages).expect("strings and addresses are JSON");
+        let text = serde_json::to_vec(&pages).expect("strings and addresses are JSON");
         file::replace(&self.path, &text, 0o600, false).map_err(|source| IpamError::File {
             operation: "write",
             path: self.path.clone(),

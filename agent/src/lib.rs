@@ -26,6 +26,7 @@ pub mod engine;
 pub mod events;
 pub mod flows;
 pub mod follow;
+pub mod foreign;
 pub mod http;
 pub mod ipam;
 pub mod issues;

@@ -121,7 +121,10 @@ pub struct Programs {
     pub(crate) root: PathBuf,
     /// Names of the pins of earlier starts' arrays of stages. Ours, and those of whoever comes after us, are not among them.
     earlier: Vec<String>,
+    /// Hooks of the node's own devices are tcx links, not clsact filters.
     pub(crate) tcx: bool,
+    /// How pods' hooks are attached. `Auto`: clsact filters, but a link that is there stays one.
+    pub(crate) pods: crate::args::Attach,
 }
 
 /// Loads the programs with these settings onto the sets of maps of this start; with `other` they write those flow tables
@@ -164,7 +167,7 @@ pub fn load(
         crate::args::Attach::Auto => preflight::kernel_is((6, 6)),
         other => other == crate::args::Attach::Tcx,
     };
-    Ok(Programs { bpf, root, earlier, tcx })
+    Ok(Programs { bpf, root, earlier, tcx, pods: attach })
 }
 
 /// Loads a program. The verifier gives up when a signal is pending, as on a busy machine; libbpf asks five times too.

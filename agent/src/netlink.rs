@@ -3,6 +3,7 @@
 //! A [`Netlink`] speaks for the network namespace of the thread that made it, for ever.
 use std::{
     collections::BTreeMap,
+    future::Future,
     io,
     net::IpAddr,
     os::fd::{AsRawFd, BorrowedFd},
@@ -15,11 +16,12 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
     link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage},
     route::{RouteMessage, RouteProtocol, RouteScope},
-    tc::TcHandle,
 };
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, MulticastGroup, RouteMessageBuilder};
+use tokio::runtime::Builder;
 
 mod routes;
+pub mod tc;
 
 pub use routes::Hop;
 
@@ -47,7 +49,7 @@ impl NetlinkError {
 }
 
 /// A network device.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Link {
     /// Name.
     pub name: String,
@@ -59,6 +61,8 @@ pub struct Link {
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
+    /// Index of a veth's other end, in whichever namespace that is; else 0.
+    pub peer: u32,
 }
 
 /// One end of a pair to be.
@@ -220,25 +224,25 @@ impl Netlink {
         self.handle.link().set(message).execute().await.map_err(refused("change the MTU of the device", &link.name))
     }
 
-    /// Removes a device; no error if it is not there.
+    /// Removes a device; false if it is not there.
     ///
     /// # Errors
     /// What the kernel said.
-    pub async fn remove(&self, name: &str) -> Result<(), NetlinkError> {
+    pub async fn remove(&self, name: &str) -> Result<bool, NetlinkError> {
         match self.link(name).await? {
             Some(link) => self.remove_link(&link).await,
-            None => Ok(()),
+            None => Ok(false),
         }
     }
 
-    /// Removes this very device, not another one of its name; no error if it is gone.
+    /// Removes this very device, not another one of its name; false if it is gone.
     ///
     /// # Errors
     /// What the kernel said.
-    pub async fn remove_link(&self, link: &Link) -> Result<(), NetlinkError> {
+    pub async fn remove_link(&self, link: &Link) -> Result<bool, NetlinkError> {
         match self.handle.link().del(link.index).execute().await.map_err(refused("remove the device", &link.name)) {
-            Err(error) if error.source.raw_os_error() == Some(libc::ENODEV) => Ok(()),
-            other => other,
+            Err(error) if error.source.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+            other => other.map(|()| true),
         }
     }
 
@@ -304,38 +308,25 @@ impl Netlink {
         let request = self.handle.route().add(route).replace();
         request.execute().await.map_err(refused("set the route to", &to.to_string()))
     }
+}
 
-    /// How many filters hang on a device's clsact qdisc, both ways.
-    ///
-    /// # Errors
-    /// What the kernel said.
-    pub async fn filters(&self, link: &Link) -> Result<usize, NetlinkError> {
-        let index = link.index.cast_signed();
-        let mut count = 0;
-        for request in
-            [self.handle.traffic_filter(index).get().ingress(), self.handle.traffic_filter(index).get().egress()]
-        {
-            let filters = request.execute().try_collect::<Vec<_>>().await;
-            let filters = filters.map_err(refused("list the filters of", &link.name))?;
-            // A chain of a priority is told too, with no handle: it is no filter.
-            count += filters.iter().filter(|filter| u32::from(filter.header.handle) != 0).count();
-        }
-        Ok(count)
-    }
-
-    /// Removes a device's clsact qdisc; no error if there is none.
-    ///
-    /// # Errors
-    /// What the kernel said.
-    pub async fn remove_clsact(&self, link: &Link) -> Result<(), NetlinkError> {
-        let mut request = self.handle.qdisc().del(link.index.cast_signed());
-        let header = &mut request.message_mut().header;
-        (header.parent, header.handle) = (TcHandle::from(0xffff_fff1), TcHandle::from(0xffff_0000));
-        match request.execute().await.map_err(refused("remove the clsact qdisc of", &link.name)) {
-            Err(error) if matches!(error.source.raw_os_error(), Some(libc::EINVAL | libc::ENOENT)) => Ok(()),
-            other => other,
-        }
-    }
+/// Runs `work` with a connection of its own, on this thread alone; a runtime of many threads must be around. The kernel serves a request in the thread that sends it,
+/// and a device that is made or removed takes its time: other work of the runtime goes on elsewhere meanwhile.
+///
+/// # Errors
+/// No socket, or what `work` says.
+pub fn apart<T, E, F, Fut>(work: F) -> Result<T, E>
+where
+    E: From<NetlinkError>,
+    F: FnOnce(Netlink) -> Fut,
+    Fut: Future<Output = Result<T, E>>,
+{
+    let run = || {
+        let failed = |source| NetlinkError { operation: "open", object: "rtnetlink".into(), source };
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        runtime.block_on(async { work(Netlink::open()?).await })
+    };
+    tokio::task::block_in_place(run)
 }
 
 /// Tells whenever a device, an address or a route of this namespace changes; several changes may come as one.
@@ -368,11 +359,12 @@ fn own(row: &AddressMessage) -> Option<IpAddr> {
 
 fn link(message: &LinkMessage) -> Link {
     let up = message.header.flags.contains(LinkFlags::Up);
-    let mut link = Link { name: String::new(), index: message.header.index, mac: [0; 6], mtu: 0, up };
+    let mut link = Link { name: String::new(), index: message.header.index, mac: [0; 6], mtu: 0, up, peer: 0 };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Link(peer) => link.peer = *peer,
             LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().unwrap_or_default(),
             _ => {}
         }

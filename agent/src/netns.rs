@@ -1,8 +1,7 @@
-//! Work inside another network namespace: on a thread of its own, since a namespace belongs to a thread and the
-//! runtime's workers must keep theirs.
+//! Other network namespaces: entered on a thread of its own, since a namespace belongs to a thread and the runtime's
+//! workers must keep theirs.
 use std::{
     fs::File,
-    future::Future,
     io,
     path::{Path, PathBuf},
 };
@@ -67,34 +66,27 @@ pub fn is_own(netns: &File) -> bool {
     own.is_some() && id(netns.metadata()) == own
 }
 
-/// Runs `work` with a connection to the namespace at `path`.
+/// A connection to the namespace at `path`, made by a thread that first does `inside` there. What is asked by it runs on
+/// the runtime as everything does: only the socket is of the namespace.
 ///
 /// # Errors
-/// That the namespace cannot be entered, or what `work` says.
-pub async fn within<F, Fut, T>(path: &Path, work: F) -> Result<T, NetnsError>
-where
-    F: FnOnce(Netlink) -> Fut + Send + 'static,
-    Fut: Future<Output = Result<T, NetnsError>>,
-    T: Send + 'static,
-{
+/// That the namespace cannot be entered, or that there is no socket.
+pub async fn connect(path: &Path, inside: impl FnOnce() + Send + 'static) -> Result<Netlink, NetnsError> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (file, path) = (open(path)?, path.to_path_buf());
+    let enter = |path: PathBuf| move |source| NetnsError::Enter { path, source };
+    let failed = enter(path.clone());
+    let runtime = tokio::runtime::Handle::current();
     let entered = path.clone();
-    let enter = |source| NetnsError::Enter { path: path.clone(), source };
     let thread = std::thread::Builder::new().name("netns".into()).spawn(move || {
-        let _ = sender.send(run(&file, &entered, work));
+        let run = || {
+            setns(&file, CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))?;
+            inside();
+            let _runtime = runtime.enter();
+            Ok(Netlink::open()?)
+        };
+        let _ = sender.send(run());
     });
-    thread.map_err(&enter)?;
-    receiver.await.unwrap_or_else(|_| Err(enter(io::Error::other("the thread for it ended early"))))
-}
-
-fn run<F, Fut, T>(netns: &File, path: &Path, work: F) -> Result<T, NetnsError>
-where
-    F: FnOnce(Netlink) -> Fut,
-    Fut: Future<Output = Result<T, NetnsError>>,
-{
-    let enter = |source| NetnsError::Enter { path: path.into(), source };
-    setns(netns, CloneFlags::CLONE_NEWNET).map_err(|errno| enter(errno.into()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(enter)?;
-    runtime.block_on(async { work(Netlink::open()?).await })
+    thread.map_err(enter(path))?;
+    receiver.await.unwrap_or_else(|_| Err(enter(entered)(io::Error::other("the thread for it ended early"))))
 }

@@ -23,7 +23,7 @@ use crate::{
     engine::{InForce, Inbox},
     ipam::{Entry, Ledger},
     load::{LoadError, Programs},
-    netlink::{End, Link, Netlink},
+    netlink::{self, End, Link, Netlink, NetlinkError},
     netns,
     snapshot::Attachment,
 };
@@ -244,7 +244,7 @@ impl Pods {
         }
         let device = interface::device_name(&wanted.container_id, &wanted.ifname);
         let entry = self.ledger().take(&self.ranges()?, Entry { device, ..wanted.clone() })?;
-        match self.build(&entry, &netns).await {
+        match netlink::apart(|netlink| self.build(netlink, &entry, &netns)) {
             Ok(link) => {
                 self.inbox.attach(attachment(&entry, &link));
                 Ok(entry)
@@ -256,25 +256,32 @@ impl Pods {
         }
     }
 
-    async fn build(&self, entry: &Entry, netns: &std::fs::File) -> Result<Link, PodError> {
+    async fn build(&self, netlink: Netlink, entry: &Entry, netns: &std::fs::File) -> Result<Link, PodError> {
         use std::os::fd::AsFd;
-        // A socket of its own: the kernel serves one after another what comes by one socket.
-        let netlink = Netlink::open()?;
-        // Left by an agent that was killed between the device and here.
-        netlink.remove(&entry.device).await?;
         self.programs().forget(&entry.device)?;
         let mtu = self.mtu();
         let near = End { name: &entry.device, mac: GATEWAY_MAC };
         let far = End { name: &entry.ifname, mac: interface::mac_of(entry) };
-        match netlink.add_pair(near, far, mtu, Some(netns.as_fd())).await {
+        let pair = || netlink.add_pair(near.clone(), far.clone(), mtu, Some(netns.as_fd()));
+        let mut made = pair().await;
+        // Left by an agent that was killed between the device and here; or else the pod has such an interface.
+        if made.as_ref().is_err_and(NetlinkError::exists) && netlink.remove(&entry.device).await? {
+            made = pair().await;
+        }
+        match made {
             Err(error) if error.exists() => return Err(PodError::InterfaceExists(entry.ifname.clone())),
             other => other?,
         }
         let link = netlink.link(&entry.device).await?.ok_or(PodError::Missing("the host's end"))?;
         quiet(&link.name, false);
-        self.hooks(&entry.device)?;
-        let (ifname, addresses) = (entry.ifname.clone(), entry.addresses.clone());
-        netns::within(Path::new(&entry.netns), move |netlink| interface::dress(netlink, ifname, addresses)).await?;
+        let (ifname, wholly) = (entry.ifname.clone(), !entry.addresses.iter().any(IpAddr::is_ipv6));
+        let (hooked, inside) = tokio::join!(
+            self.hook(&netlink, &link),
+            netns::connect(Path::new(&entry.netns), move || interface::silence(&ifname, wholly))
+        );
+        hooked?;
+        let far = Link { name: entry.ifname.clone(), index: link.peer, ..link.clone() };
+        interface::dress(&inside?, &far, &entry.addresses).await?;
         netlink.set_up(&link).await?;
         // It may have changed since the pair was made.
         if self.mtu() != mtu {
@@ -283,8 +290,20 @@ impl Pods {
         Ok(link)
     }
 
+    /// The hooks of a new device.
+    async fn hook(&self, netlink: &Netlink, link: &Link) -> Result<(), PodError> {
+        let filters = {
+            let programs = self.programs();
+            if programs.kind_of_pods() == "tcx" { None } else { Some(programs.of_pods()?) }
+        };
+        match filters {
+            Some(filters) => Ok(netlink.add_filters(link, &filters).await?),
+            None => Ok(self.hooks(&link.name)?),
+        }
+    }
+
     async fn undo(&self, entry: &Entry, used: Use) -> Result<(), PodError> {
-        Netlink::open()?.remove(&entry.device).await?;
+        netlink::apart(async |netlink: Netlink| netlink.remove(&entry.device).await)?;
         self.programs().forget(&entry.device)?;
         // A pod that nobody knows has no policy in force. Asked after the device is gone: nothing more comes.
         let unknown =
@@ -305,16 +324,17 @@ impl Pods {
         let link = link.filter(|link| link.up).ok_or(PodError::Missing("the host's end"))?;
         let (tcx, pinned) = {
             let programs = self.programs();
-            (programs.kind() == "tcx", [Hook::FromPod, Hook::ToPod].map(|hook| programs.is_attached(hook, &link.name)))
+            (
+                programs.by_tcx(Hook::FromPod, &link.name),
+                [Hook::FromPod, Hook::ToPod].map(|hook| programs.is_attached(hook, &link.name)),
+            )
         };
-        if pinned.contains(&false) || (!tcx && self.netlink.filters(&link).await? < 2) {
+        if pinned.contains(&false) || (!tcx && self.our_filters(&link).await? < 2) {
             return Err(PodError::Missing("a hook"));
         }
-        let (ifname, addresses) = (entry.ifname.clone(), entry.addresses.clone());
-        let mac = interface::mac_of(entry);
-        let looked =
-            netns::within(Path::new(&entry.netns), move |netlink| interface::missing(netlink, ifname, addresses, mac));
-        looked.await?.map_or(Ok(()), |what| Err(PodError::Missing(what)))
+        let inside = netns::connect(Path::new(&entry.netns), || ()).await?;
+        let missing = interface::missing(&inside, &entry.ifname, &entry.addresses, interface::mac_of(entry)).await?;
+        missing.map_or(Ok(()), |what| Err(PodError::Missing(what)))
     }
 
     async fn wait(&self, entry: &Entry, patience: Duration) -> Result<(), PodError> {

@@ -37,6 +37,7 @@ use crate::{
     events,
     flows::{self, Flows},
     follow::{self, FollowError},
+    foreign::Foreign,
     http::{self, HttpError},
     ipam::{IpamError, Ledger},
     issues, leaks,
@@ -219,6 +220,8 @@ async fn start(
     // Nothing is compiled on half the truth, so nothing is deleted that is only not known yet.
     shared.board.wait().await;
     routing::look(shared, &Netlink::open()?, &devices.nic).await;
+    let tc = Netlink::open()?;
+    let foreign = Foreign::at_start(shared, &tc).await;
     let engine = tokio::spawn(engine::run(shared.inbox.clone(), store, have, publish));
     wait_for_first_round(shared).await;
     let attach_all = || attach(&programs, &devices).and_then(|()| pods.attach_all());
@@ -241,6 +244,7 @@ async fn start(
     tokio::spawn(sweep(shared.clone()));
     tokio::spawn(leaks::run(shared.clone()));
     tokio::spawn(mtu::probe::run(shared.clone()));
+    tokio::spawn(foreign.follow(shared.clone(), tc));
     let (node, inbox, in_force) = (args.node_name.clone(), shared.inbox.clone(), shared.in_force.clone());
     tokio::spawn(issues::tell(client.clone(), node, inbox, in_force));
     tokio::spawn(condition::keep(client.clone(), shared.clone()));

@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub node: Arc<NodeFacts>,
     /// How large packets may be.
     pub paths: Arc<Paths>,
+    /// What others have on the way out of pods' devices, by interface index.
+    pub foreign: Arc<BTreeMap<u32, Vec<String>>>,
 }
 
 /// What does not change while the agent runs.

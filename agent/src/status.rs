@@ -8,7 +8,9 @@ use objects::Key;
 use abi::{map, service::ALIVE, timeout::Timeout};
 
 use crate::{
-    Shared, devices,
+    Shared,
+    args::Encapsulation,
+    devices,
     engine::InForce,
     ipam, slots,
     tables::{Table, Tables},
@@ -73,6 +75,7 @@ pub fn status(shared: &Shared) -> StatusReply {
             address: snapshot.node.own.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             reason: devices.reason.clone(),
         });
+        (reply.encapsulation, reply.encapsulation_reason) = encapsulation(shared, &devices);
         reply.other_devices = devices.others.iter().map(other).collect();
         reply.pod_mtu = devices.pod_mtu;
         let (entries, ranges) = (started.pods.entries(), started.pods.ranges().unwrap_or_default());
@@ -82,11 +85,24 @@ pub fn status(shared: &Shared) -> StatusReply {
         reply.addresses = ipam::use_of(&ranges, &entries).into_iter().map(addresses).collect();
         let programs = started.programs.lock().expect("no holder panics");
         reply.attach = programs.kind().to_owned();
+        reply.attach_pods = programs.kind_of_pods().to_owned();
         let hooks = programs.attached().into_iter().map(|(program, device)| Hook { program, device });
         reply.hooks = hooks.collect();
         reply.hooks.sort_by(|a, b| (&a.device, &a.program).cmp(&(&b.device, &b.program)));
     }
     reply
+}
+
+/// Which back end of the overlay is in force, and why.
+fn encapsulation(shared: &Shared, devices: &devices::Devices) -> (String, String) {
+    let (nic, vxlan) = (&devices.nic.name, &devices.vxlan.name);
+    let (word, what) = match shared.args.overlay_encapsulation {
+        Encapsulation::Program => {
+            ("program", format!("programs write the outer header and send by {nic}; {vxlan} takes what they cannot"))
+        }
+        Encapsulation::Device => ("device", format!("{vxlan} writes the outer header")),
+    };
+    (word.to_owned(), format!("--overlay-encapsulation {word}: {what}"))
 }
 
 fn timeouts(shared: &Shared) -> Vec<TimeoutRow> {

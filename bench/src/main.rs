@@ -1,9 +1,10 @@
 //! What Weft costs, beside what others cost, in one run on the machine at hand.
 //!
-//! Three parts: [`prog`], nanoseconds per packet in the programs; [`path`], round trips and streams between namespaces;
-//! [`system`], the processes. Each prints tables, keeps them as JSON, and writes them into docs/performance.md, where
+//! Four parts: [`prog`], nanoseconds per packet in the programs; [`path`], round trips and streams between namespaces;
+//! [`cni`], a pod's interface; [`system`], the processes. Each prints tables, keeps them as JSON, and writes them into docs/performance.md, where
 //! nothing is claimed that is not printed here. Everything is made in namespaces of this process and is gone with it.
 
+mod cni;
 mod document;
 mod machine;
 mod object;
@@ -49,6 +50,9 @@ pub(crate) struct Args {
     /// Where `weft` and `weft-cni` are
     #[arg(long, env = "WEFT_PROGRAMS", default_value = "target/x86_64-unknown-linux-gnu/release")]
     programs: PathBuf,
+    /// Where the reference CNI plugins are
+    #[arg(long, env = "WEFT_CNI_PLUGINS", default_value_os_t = cni::reference())]
+    plugins: PathBuf,
 }
 
 /// What measures a part.
@@ -61,6 +65,8 @@ enum Which {
     Prog,
     /// Round trips and streams
     Path,
+    /// CNI calls, and the agent's memory by pods
+    Cni,
     /// Processes
     System,
 }
@@ -83,8 +89,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let machine = Machine::look()?;
     println!("{machine}");
     let wanted = |which| args.only.is_none_or(|only| only == which);
-    let parts: [(Which, Measure); 3] =
-        [(Which::Prog, prog::run), (Which::Path, path::run), (Which::System, system::run)];
+    let parts: [(Which, Measure); 4] =
+        [(Which::Prog, prog::run), (Which::Path, path::run), (Which::Cni, cni::run), (Which::System, system::run)];
     for (which, measure) in parts.into_iter().filter(|(which, _)| wanted(*which)) {
         let begun = Instant::now();
         let mut part = measure(args).with_context(|| format!("{which:?}"))?;

@@ -61,6 +61,21 @@ pub(crate) fn make(name: &str) -> anyhow::Result<()> {
     ip(&format!("-n {name} link set lo up"))
 }
 
+/// Makes a namespace as container runtimes hand them to plugins: nothing is done to it. Without a process for it, since some
+/// want a thousand.
+pub(crate) fn bare(name: &str) -> anyhow::Result<PathBuf> {
+    let at = path(name);
+    File::create(&at).with_context(|| at.display().to_string())?;
+    let place = at.clone();
+    let thread = thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).context("a new namespace")?;
+        let (own, none): (_, Option<&str>) = ("/proc/thread-self/ns/net", None);
+        mount(Some(own), &place, none, MsFlags::MS_BIND, none).context("a name for a namespace")
+    });
+    join(thread)?;
+    Ok(at)
+}
+
 /// Where it can be opened.
 fn path(name: &str) -> PathBuf {
     PathBuf::from("/run/netns").join(name)

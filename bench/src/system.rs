@@ -2,7 +2,7 @@
 //!
 //! A cluster of one node, as `weft up` makes it, under a name of this run's own; it goes when the run ends, also by Ctrl-C.
 mod cluster;
-mod processes;
+pub(crate) mod processes;
 mod services;
 
 use anyhow::Context as _;

@@ -30,6 +30,16 @@ const ROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "cni",
+        &[
+            "Weft: ADD",
+            "ptp with host-local: DEL",
+            "CNI calls at once",
+            "Weft: 1 pods of this node, none of others",
+            "Weft: HALFOPEN",
+        ],
+    ),
+    (
         "system",
         &[
             "Weft: server",

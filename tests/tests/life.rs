@@ -58,3 +58,10 @@ fn others_filters_see_what_they_saw_by_clsact() {
         coexist::by_clsact();
     }
 }
+
+#[test]
+fn others_see_what_comes_to_a_pod() {
+    if may_run() {
+        coexist::on_a_pods_device();
+    }
+}

@@ -56,7 +56,7 @@ enum Xtask {
     Vm,
     /// What Weft costs beside what others cost, into target/bench and docs/performance.md
     Bench {
-        /// Flags of the bench: --quick, --only prog|path|system, --rounds N
+        /// Flags of the bench: --quick, --only prog|path|cni|system, --rounds N
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         flags: Vec<String>,
     },

@@ -273,7 +273,7 @@ impl RawMap {
 ///
 /// # Errors
 /// What the kernel said, apart from a kernel with nohz_full, which offers nothing of the kind: there it waits 50 ms.
-pub fn wait_for_programs() -> io::Result<()> {
+pub(super) fn barrier() -> io::Result<()> {
     const GLOBAL: libc::c_int = 1;
     // SAFETY: membarrier takes three integers and touches no memory of ours.
     match unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) } {

@@ -2,9 +2,14 @@
 //!
 //! tcx (Linux 6.6): a link, pinned under a name of device and program, whose program a restart replaces in place. clsact:
 //! a filter of fixed priority and handle, replaced in place too. Neither goes away with the agent.
+//!
+//! Devices of pods get filters also where there is tcx, unless `--attach tcx` asks for links: the kernel waits for a grace
+//! period of RCU when a first tcx program comes to a device and again when the device goes (4 × 16 ms here), each time with
+//! the lock held under which all devices are made (docs/adr/0028).
 use std::{
     collections::BTreeSet,
     io,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -19,9 +24,10 @@ use aya::{
 };
 
 use super::{LoadError, Programs, names, program, remove};
+use crate::args::Attach;
 
 /// Priority of our filters: before others that leave it to the kernel (49152 and down).
-const PRIORITY: u16 = 87;
+pub(crate) const PRIORITY: u16 = 87;
 /// Their handle.
 const HANDLE: TcHandle = TcHandle::new(0, 1);
 
@@ -61,7 +67,7 @@ impl Programs {
     pub fn attach(&mut self, hook: Hook, device: &str) -> Result<(), LoadError> {
         let pin = self.pin(hook, device);
         let name = hook.name();
-        let tcx = self.tcx;
+        let tcx = self.by_tcx(hook, device);
         let made = self.root.join("clsact").join(device);
         let program = program(&mut self.bpf, name)?;
         let result = if tcx {
@@ -85,7 +91,34 @@ impl Programs {
 
     /// True if the hook is pinned to the device; by clsact nothing is pinned.
     pub fn is_attached(&self, hook: Hook, device: &str) -> bool {
-        !self.tcx || self.pin(hook, device).exists()
+        !self.by_tcx(hook, device) || self.pin(hook, device).exists()
+    }
+
+    /// Whether the hook is a link of this device, and not a filter.
+    pub fn by_tcx(&self, hook: Hook, device: &str) -> bool {
+        match (hook, self.pods) {
+            (Hook::FromPod | Hook::ToPod, Attach::Auto) => self.tcx && self.pin(hook, device).exists(),
+            _ => self.tcx,
+        }
+    }
+
+    /// The programs of pods' hooks.
+    ///
+    /// # Errors
+    /// [`LoadError::Missing`], [`LoadError::Program`].
+    pub fn of_pods(&self) -> Result<[(Hook, OwnedFd); 2], LoadError> {
+        let of = |hook: Hook| {
+            let program = self.bpf.program(hook.name()).ok_or(LoadError::Missing(hook.name()))?;
+            let failed = |source| LoadError::Program { name: hook.name(), source: Box::new(source) };
+            let fd = program.fd().map_err(failed)?.as_fd().try_clone_to_owned();
+            Ok((hook, fd.map_err(|error| failed(ProgramError::IOError(error)))?))
+        };
+        Ok([of(Hook::FromPod)?, of(Hook::ToPod)?])
+    }
+
+    /// How pods' hooks are attached where nothing is attached yet.
+    pub fn kind_of_pods(&self) -> &'static str {
+        if self.pods == Attach::Tcx { "tcx" } else { "clsact" }
     }
 
     /// What is pinned: program and device.

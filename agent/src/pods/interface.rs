@@ -1,61 +1,61 @@
 //! A pod's interface as the pod sees it: what is put on it, and what should be there.
 //!
-//! Runs inside the pod's network namespace, on the thread that `netns::within` makes.
+//! By a connection to the pod's network namespace that `netns::connect` makes.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use abi::config::GATEWAY_MAC;
+use futures::{FutureExt, TryStreamExt, future::BoxFuture, stream::FuturesOrdered};
 use ipnetwork::IpNetwork;
 
-use crate::{
-    netlink::{Link, Netlink, NetlinkError},
-    netns::NetnsError,
-};
+use crate::netlink::{Link, Netlink, NetlinkError};
+
+/// Index of loopback in every namespace.
+const LOOPBACK: u32 = 1;
 
 /// The pods' gateway for a family: nobody's address, a permanent neighbour on every pod's interface.
 pub fn gateway(v4: bool) -> IpAddr {
     if v4 { IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1)) } else { IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)) }
 }
 
-/// Loopback up; addresses, gateways and routes on the interface.
-pub(super) async fn dress(netlink: Netlink, ifname: String, addresses: Vec<IpAddr>) -> Result<(), NetnsError> {
-    if let Some(lo) = netlink.link("lo").await? {
-        netlink.set_up(&lo).await?;
+/// Loopback up; addresses, gateways and routes on the interface. One request after another, as the kernel takes them, but
+/// nobody waits for each answer.
+pub(super) async fn dress(netlink: &Netlink, link: &Link, addresses: &[IpAddr]) -> Result<(), NetlinkError> {
+    let lo = Link { name: "lo".to_owned(), index: LOOPBACK, ..Link::default() };
+    let mut steps: Vec<BoxFuture<'_, Result<(), NetlinkError>>> = vec![netlink.set_up(&lo).boxed()];
+    for address in addresses {
+        steps.push(netlink.add_address(link, *address, IpNetwork::from(*address).prefix()).boxed());
     }
-    let gone = || NetlinkError {
-        operation: "find the device",
-        object: ifname.clone(),
-        source: std::io::Error::from_raw_os_error(libc::ENODEV),
-    };
-    let link = netlink.link(&ifname).await?.ok_or_else(gone)?;
-    silence(&ifname, !addresses.iter().any(IpAddr::is_ipv6));
-    for address in &addresses {
-        netlink.add_address(&link, *address, IpNetwork::from(*address).prefix()).await?;
-    }
-    netlink.set_up(&link).await?;
+    steps.push(netlink.set_up(link).boxed());
     for address in addresses {
         let gateway = gateway(address.is_ipv4());
-        netlink.set_neighbour(&link, gateway, GATEWAY_MAC).await?;
+        steps.push(netlink.set_neighbour(link, gateway, GATEWAY_MAC).boxed());
         if gateway.is_ipv4() {
-            netlink.set_route(&link, gateway.into(), None, None).await?;
+            steps.push(netlink.set_route(link, gateway.into(), None, None).boxed());
         }
-        netlink.set_route(&link, everywhere(gateway), Some(gateway), Some(address)).await?;
+        steps.push(netlink.set_route(link, everywhere(gateway), Some(gateway), Some(*address)).boxed());
     }
-    Ok(())
+    in_order(steps).await
+}
+
+/// Asks everything, in this order, before the first answer; the first refusal.
+async fn in_order(steps: Vec<BoxFuture<'_, Result<(), NetlinkError>>>) -> Result<(), NetlinkError> {
+    let steps: FuturesOrdered<_> = steps.into_iter().collect();
+    steps.try_collect::<Vec<()>>().await.map(drop)
 }
 
 /// The first thing that is not as [`dress`] left it.
 pub(super) async fn missing(
-    netlink: Netlink,
-    ifname: String,
-    addresses: Vec<IpAddr>,
+    netlink: &Netlink,
+    ifname: &str,
+    addresses: &[IpAddr],
     mac: [u8; 6],
-) -> Result<Option<&'static str>, NetnsError> {
-    let Some(link) = netlink.link(&ifname).await? else { return Ok(Some("the pod's end")) };
+) -> Result<Option<&'static str>, NetlinkError> {
+    let Some(link) = netlink.link(ifname).await? else { return Ok(Some("the pod's end")) };
     let as_made = |link: &Link| link.up && link.mac == mac;
     if !as_made(&link) {
         return Ok(Some("the pod's end (it is down, or has another MAC address)"));
     }
-    for address in &addresses {
+    for address in addresses {
         if !netlink.has_address(&link, *address).await? {
             return Ok(Some("the address"));
         }
@@ -76,12 +76,10 @@ fn everywhere(of: IpAddr) -> IpNetwork {
 
 /// Nobody answers a pod's router solicitation, and nobody else has its address; without an IPv6 address there is nothing to
 /// say at all. Best effort; `/proc/sys/net` shows the namespace of the thread that looks.
-fn silence(ifname: &str, wholly: bool) {
+pub(super) fn silence(ifname: &str, wholly: bool) {
     for (setting, value) in [("accept_ra", "0"), ("accept_dad", "0"), ("disable_ipv6", if wholly { "1" } else { "0" })]
     {
-        if let Err(error) = std::fs::write(format!("/proc/sys/net/ipv6/conf/{ifname}/{setting}"), value) {
-            tracing::debug!(ifname, setting, %error, "an IPv6 setting of a pod's interface cannot be written");
-        }
+        crate::devices::setting(&format!("/proc/sys/net/ipv6/conf/{ifname}/{setting}"), value);
     }
 }
 

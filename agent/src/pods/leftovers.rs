@@ -6,11 +6,13 @@
 //! interface's lock.
 use std::{collections::BTreeSet, path::Path, sync::atomic::Ordering::Relaxed};
 
+use abi::event::Hook;
+
 use super::{PodError, Pods, Use, attachment, interface};
 use crate::{
     ipam::Entry,
     leaks::Freed,
-    netlink::Link,
+    netlink::{Link, NetlinkError},
     netns,
     snapshot::Attachment,
 };
@@ -44,6 +46,30 @@ impl Pods {
             }
         }
         Ok(kept)
+    }
+
+    /// Puts the hooks back onto an interface's device that has lost a filter of ours: without it a pod's packets go unjudged.
+    pub(crate) async fn mend(&self, container_id: &str, ifname: &str) {
+        let _held = self.hold(container_id, ifname).await;
+        let Some(entry) = self.ledger().get(container_id, ifname).cloned() else { return };
+        let Ok(Some(link)) = self.netlink.link(&entry.device).await else { return };
+        if self.programs().by_tcx(Hook::FromPod, &link.name)
+            || self.our_filters(&link).await.is_ok_and(|ours| ours == 2)
+        {
+            return;
+        }
+        let pod = format!("{}/{}", entry.namespace, entry.name);
+        match self.hooks(&entry.device) {
+            Ok(()) => tracing::warn!(pod, device = entry.device, "somebody removed our filters: they are back"),
+            Err(error) => {
+                tracing::error!(pod, device = entry.device, error = crate::chain(&error), "our filters are gone")
+            }
+        }
+    }
+
+    /// How many filters of ours are on a device.
+    pub(super) async fn our_filters(&self, link: &Link) -> Result<usize, NetlinkError> {
+        Ok(self.netlink.filters(link).await?.iter().filter(|filter| filter.is_ours()).count())
     }
 
     /// Removes every interface but those that `keep` names; goes on past one that cannot be removed.
@@ -123,7 +149,7 @@ impl Pods {
             }
             // By its number: a device that has the name by now is another one.
             match self.netlink.remove_link(link).await {
-                Ok(()) => {
+                Ok(_) => {
                     tracing::warn!(device = link.name, "a device of no pod is removed");
                     freed.devices.fetch_add(1, Relaxed);
                 }

@@ -2,11 +2,7 @@
 use std::{collections::BTreeMap, path::Path, sync::atomic::Ordering};
 
 use super::{PodError, Pods};
-use crate::{
-    ipam::Entry,
-    netlink::{Link, Netlink},
-    netns,
-};
+use crate::{ipam::Entry, netlink::Link, netns};
 
 impl Pods {
     /// Gives every interface, and those that come, this MTU. Those that could not be made as small, with theirs.
@@ -34,14 +30,10 @@ impl Pods {
         if mtu > near.mtu {
             self.netlink.set_mtu(near, mtu).await?;
         }
-        let ifname = entry.ifname.clone();
-        let inside = move |netlink: Netlink| async move {
-            match netlink.link(&ifname).await? {
-                Some(link) => Ok(netlink.set_mtu(&link, mtu).await?),
-                None => Ok(()),
-            }
-        };
-        netns::within(Path::new(&entry.netns), inside).await?;
+        let inside = netns::connect(Path::new(&entry.netns), || ()).await?;
+        if let Some(link) = inside.link(&entry.ifname).await? {
+            inside.set_mtu(&link, mtu).await?;
+        }
         if mtu < near.mtu {
             self.netlink.set_mtu(near, mtu).await?;
         }

@@ -26,7 +26,7 @@ enum Command {
     },
 }
 
-const HEADER: [&str; 12] = [
+const HEADER: [&str; 13] = [
     "ID",
     "POD",
     "ADDRESSES",
@@ -39,6 +39,7 @@ const HEADER: [&str; 12] = [
     "POLICIES",
     "LIMITS",
     "HOST PORTS",
+    "FOREIGN",
 ];
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -49,7 +50,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     })
 }
 
-fn row(pod: &Pod) -> [String; 12] {
+fn row(pod: &Pod) -> [String; 13] {
     let isolated = match (pod.isolated_ingress, pod.isolated_egress) {
         (true, true) => "both",
         (true, false) => "ingress",
@@ -69,6 +70,7 @@ fn row(pod: &Pod) -> [String; 12] {
         or_dash(pod.policies.join(",")),
         or_dash(limits(pod)),
         or_dash(pod.host_ports.iter().map(host_port).collect::<Vec<_>>().join(",")),
+        or_dash(pod.foreign.join(", ")),
     ]
 }
 
@@ -119,11 +121,12 @@ mod tests {
             host_ports: vec![port(""), port("::")],
             ingress_limit: 10_000_000,
             egress_limit: 1_500,
+            foreign: vec!["queue fq".to_owned()],
             ..Pod::default()
         };
         let row = row(&pod);
         assert_eq!((row[1].as_str(), row[2].as_str()), ("a/b", "10.244.0.5,fd00::5"));
         assert_eq!(row[6..10], ["no", "egress", "0000000a", "-"]);
-        assert_eq!(row[10..], ["in 10 Mbit/s, out 1500 bit/s", "8080->80/tcp,[::]:8080->80/tcp"]);
+        assert_eq!(row[10..], ["in 10 Mbit/s, out 1500 bit/s", "8080->80/tcp,[::]:8080->80/tcp", "queue fq"]);
     }
 }

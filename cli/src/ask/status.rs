@@ -32,7 +32,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn page(status: &StatusReply, reasons: &[String]) -> String {
     let ready = if status.ready { "yes".to_owned() } else { format!("no: {}", reasons.join("; ")) };
-    let mut page = format!("node       {} (kernel {}, {})\n", status.node, status.kernel, status.attach);
+    let pods = match status.attach_pods.as_str() {
+        "" => String::new(),
+        same if same == status.attach => String::new(),
+        other => format!(", pods by {other}"),
+    };
+    let mut page = format!("node       {} (kernel {}, {}{pods})\n", status.node, status.kernel, status.attach);
     page += &format!("version    {}\nready      {ready}\n", status.version);
     if let Some(device) = &status.device {
         page += &format!("device     {} (MTU {}, {}): {}\n", device.name, device.mtu, device.address, device.reason);
@@ -42,6 +47,9 @@ fn page(status: &StatusReply, reasons: &[String]) -> String {
         page += &format!("not used   {} (MTU {}, {address}): {}\n", device.name, device.mtu, device.reason);
     }
     page += &routing(status);
+    if !status.encapsulation.is_empty() {
+        page += &format!("overlay    {} ({})\n", status.encapsulation, status.encapsulation_reason);
+    }
     page += &format!(
         "pods       {} (MTU {}), room for {} in {}\n",
         status.pods,
@@ -145,6 +153,17 @@ mod tests {
         let page = page(&StatusReply { routing: "auto".into(), peers, ..StatusReply::default() }, &[]);
         assert!(page.contains("routing    auto: 1 ways to other nodes are native, 1 by VXLAN\n"), "{page}");
         assert!(page.contains("it is so"), "{page}");
+    }
+
+    #[test]
+    fn says_who_encapsulates() {
+        let (encapsulation, reason) = ("device".to_owned(), "weft_vxlan does".to_owned());
+        let (attach, attach_pods) = ("tcx".to_owned(), "clsact".to_owned());
+        let status =
+            StatusReply { encapsulation, encapsulation_reason: reason, attach, attach_pods, ..StatusReply::default() };
+        let page = page(&status, &[]);
+        assert!(page.contains("overlay    device (weft_vxlan does)\n"), "{page}");
+        assert!(page.contains("tcx, pods by clsact)\n"), "{page}");
     }
 
     #[track_caller]

@@ -1,7 +1,8 @@
-//! Programs and filters of others on the node's own device: they see what they saw, and nobody displaces anybody.
+//! Programs and filters of others on the node's own device and on a pod's: they see what they saw, and nobody displaces
+//! anybody.
 use aya::programs::{SchedClassifier, TcAttachType};
 use nix::sys::signal::Signal::SIGTERM;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     foreign::{Foreign, Place},
@@ -35,7 +36,7 @@ fn ping(outside: &Namespace, pod: Option<&Namespace>) {
 
 fn filter(node: &Node, verb: &'static str, priority: u16) -> Foreign {
     let pin = node.path(&format!("bpf/{verb}{priority}"));
-    node.within(move || Foreign::filter(verb, "nic0", priority, &pin))
+    node.within(move || Foreign::filter(verb, "nic0 ingress", priority, &pin))
 }
 
 fn clean(node: &mut Node) {
@@ -105,4 +106,74 @@ pub(crate) fn by_clsact() {
     let before = last.seen();
     ping(&outside, None);
     assert!(last.seen() - before >= PINGS);
+}
+
+/// A pod as `weft pod list` shows it.
+fn listed(node: &Node, name: &str) -> Value {
+    let (weft, socket) = (program("weft"), node.path("agent.sock"));
+    let text = node.run(&format!("{} pod list -o json --socket {}", weft.display(), socket.display()));
+    let list: Value = serde_json::from_str(&text).expect("JSON");
+    let pods = list["pods"].as_array().cloned().unwrap_or_default();
+    pods.into_iter().find(|pod| pod["name"] == name).unwrap_or_else(|| panic!("{name} is not in {list}"))
+}
+
+/// Somebody comes to a pod's device and goes while packets do: he sees those that come after he is known, and none is lost.
+pub(crate) fn on_a_pods_device() {
+    let (mut node, _outside) = Node::one();
+    node.start_agent(&[]);
+    let (near, _) = node.pod("near", &json!({}));
+    let (_far, address) = node.pod("far", &json!({}));
+    let device = listed(&node, "far")["device"].as_str().expect("a name").to_owned();
+    let foreign = |node: &Node| listed(node, "far")["foreign"].as_array().cloned().unwrap_or_default();
+    let says =
+        |node: &Node, what: &str| foreign(node).iter().any(|one| one.as_str().is_some_and(|one| one.contains(what)));
+    let ping = || near.run(&format!("busybox ping -c {PINGS} -i 0.1 -W 2 {address}"));
+    ping();
+    assert_eq!(foreign(&node), [""; 0], "ours are not foreign");
+
+    // The whole time: busybox says by its exit code only whether any came back, so its words are read.
+    let going = near.spawn(move || {
+        let mut ping = std::process::Command::new("busybox");
+        ping.args(["ping", "-c", "400", "-i", "0.05", "-W", "2"]).arg(address.to_string());
+        let said = ping.output().expect("busybox").stdout;
+        String::from_utf8_lossy(&said).into_owned()
+    });
+    for place in [Place::First, Place::Last] {
+        let at = device.clone();
+        let program = node.within(move || Foreign::attach_egress(&at, place));
+        node.wait_for("the program", || says(&node, "tcx program foreign"));
+        let before = program.seen();
+        ping();
+        assert!(program.seen() >= before + PINGS, "it sees what goes to the pod");
+        drop(program);
+        node.wait_for("the program to go", || foreign(&node).is_empty());
+        ping();
+    }
+    let (at, pin) = (format!("{device} egress"), node.path("bpf/egress"));
+    let filter = node.within(move || Foreign::filter("add", &at, 1, &pin));
+    node.wait_for("the filter", || says(&node, "filter bpf of priority 1"));
+    let before = filter.seen();
+    ping();
+    assert!(filter.seen() >= before + PINGS, "it sees what goes to the pod");
+    let line = format!("tc qdisc add dev {device} root pfifo limit 1000");
+    node.within(move || crate::namespaces::sh(&line));
+    node.wait_for("the queue", || says(&node, "queue pfifo"));
+    ping();
+    for line in [format!("tc filter del dev {device} egress pref 1"), format!("tc qdisc del dev {device} root")] {
+        node.within(move || crate::namespaces::sh(&line));
+    }
+    node.wait_for("both to go", || foreign(&node).is_empty());
+
+    // Whoever takes our own filters away has them back: without them a pod could send what it likes.
+    let ours = |node: &Node| {
+        let text = ["ingress", "egress"].map(|way| node.run(&format!("tc filter show dev {device} {way}"))).concat();
+        ["from_pod", "to_pod"].iter().all(|name| text.contains(name))
+    };
+    assert!(ours(&node));
+    let line = format!("tc qdisc del dev {device} clsact");
+    node.within(move || crate::namespaces::sh(&line));
+    node.wait_for("our filters", || ours(&node));
+    ping();
+    let said = going.join().expect("it ends");
+    assert!(said.contains("400 packets transmitted, 400 packets received"), "{said}");
 }

@@ -16,8 +16,9 @@ const MAP_LOOKUP: libc::c_long = 1;
 const PROG_LOAD: libc::c_long = 5;
 const OBJ_PIN: libc::c_long = 6;
 const LINK_CREATE: libc::c_long = 28;
-/// `BPF_TCX_INGRESS`.
+/// `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS`.
 const TCX_INGRESS: u32 = 46;
+const TCX_EGRESS: u32 = 47;
 
 /// Before whom a program is attached.
 #[derive(Clone, Copy)]
@@ -36,6 +37,15 @@ pub(crate) struct Foreign {
 impl Foreign {
     /// Attaches one to what comes in by a device of this thread's network.
     pub(crate) fn attach(device: &str, place: Place) -> Foreign {
+        Foreign::attach_at(device, TCX_INGRESS, place)
+    }
+
+    /// The same to what goes out by it.
+    pub(crate) fn attach_egress(device: &str, place: Place) -> Foreign {
+        Foreign::attach_at(device, TCX_EGRESS, place)
+    }
+
+    fn attach_at(device: &str, at: u32, place: Place) -> Foreign {
         let map = map();
         let program = program(&map);
         let name = CString::new(device).expect("a name");
@@ -44,13 +54,13 @@ impl Foreign {
             Place::First => 1 << 3,
             Place::Last => 1 << 4,
         };
-        let link = [descriptor(&program), index, TCX_INGRESS, flags, 0, 0, 0, 0];
+        let link = [descriptor(&program), index, at, flags, 0, 0, 0, 0];
         let link = made(LINK_CREATE, &link.map(u32::to_ne_bytes).concat());
         Foreign { map, program, _link: Some(link) }
     }
 
     /// The same program as a clsact filter, which `tc` takes from a pin: it outlives this.
-    pub(crate) fn filter(verb: &str, device: &str, priority: u16, pin: &Path) -> Foreign {
+    pub(crate) fn filter(verb: &str, at: &str, priority: u16, pin: &Path) -> Foreign {
         let map = map();
         let foreign = Foreign { program: program(&map), map, _link: None };
         let path = CString::new(pin.as_os_str().as_encoded_bytes()).expect("a path");
@@ -58,7 +68,7 @@ impl Foreign {
         attr.extend([descriptor(&foreign.program), 0].map(u32::to_ne_bytes).concat());
         assert_eq!(bpf(OBJ_PIN, &attr), 0, "{}", std::io::Error::last_os_error());
         let pin = pin.display();
-        sh(&format!("tc filter {verb} dev {device} ingress pref {priority} handle 1 bpf da object-pinned {pin}"));
+        sh(&format!("tc filter {verb} dev {at} pref {priority} handle 1 bpf da object-pinned {pin}"));
         foreign
     }
 
