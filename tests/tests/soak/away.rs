@@ -4,7 +4,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
@@ -38,6 +38,8 @@ struct Tally {
     failed: AtomicU64,
     /// Microseconds of the slowest.
     longest: AtomicU64,
+    /// What was lost, and when.
+    lost: Mutex<Vec<String>>,
 }
 
 pub(crate) fn run() {
@@ -81,7 +83,8 @@ fn report(lab: &Lab, tallies: &[(&str, &Tally)], took: Duration) {
             format!("{failed}, {slow}, {:.1} ms", tally.longest.load(Relaxed) as f64 / 1e3)
         });
         if failed + slow > 0 || done == 0 {
-            lost.push(format!("{name}: {done} done, {failed} failed, {slow} sent twice"));
+            let which = tally.lost.lock().unwrap().join("\n");
+            lost.push(format!("{name}: {done} done, {failed} failed, {slow} sent twice\n{which}"));
         }
     }
     // What pods say to their link alone (router solicitations, group reports) is nobody's on any day.
@@ -90,7 +93,7 @@ fn report(lab: &Lab, tallies: &[(&str, &Tally)], took: Duration) {
     figures.add("reasons of packets dropped by the programs", drops.len());
     figures.add("rows of FLOWS and HALFOPEN at the end", size::full(&lab));
     figures.keep();
-    assert!(lost.is_empty() && drops.is_empty(), "{lost:?}\n{drops:?}");
+    assert!(lost.is_empty() && drops.is_empty(), "{}\n{drops:?}", lost.join("\n"));
 }
 
 /// A machine that asks so much uses its ports again at once.
@@ -152,6 +155,9 @@ fn paced(time: Duration, tally: &Tally, ask: fn(SocketAddr) -> std::io::Result<(
             let result = ask(to);
             let took = start.elapsed();
             tally.longest.fetch_max(took.as_micros() as u64, Relaxed);
+            if result.is_err() || took >= RESENT {
+                tally.lost.lock().unwrap().push(format!("{:?}: {result:?} after {took:?}", begun.elapsed()));
+            }
             match result {
                 Err(_) => tally.failed.fetch_add(1, Relaxed),
                 Ok(()) => {
