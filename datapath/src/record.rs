@@ -45,6 +45,9 @@ pub fn keep(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Re
     if !tables.put_half_open(&key, &state.value) && paired {
         return Err(DropReason::FlowTableFull);
     }
+    if !paired {
+        hold(tables, &key);
+    }
     Ok(rewrite::leave(state, state.value.legs[direction & 1], state.value.to, state.value.flags))
 }
 
@@ -124,6 +127,7 @@ fn reserve(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> boo
             return false;
         }
     }
+    hold(tables, &key);
     // Asked after the insert: a promotion writes here before it leaves the other table.
     let Some(entry) = tables.flow(&key) else {
         return true;
@@ -134,6 +138,14 @@ fn reserve(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> boo
     }
     tables.remove_half_open(&key);
     false
+}
+
+/// Keeps the row that the answer will ask for. The kernel takes rows that nobody has looked up yet out of the whole table
+/// first, however new they are, once those that were looked up are the most; what was looked up goes in its turn. Of a
+/// translated flow's other half the answer would make a new one.
+#[inline(always)]
+fn hold(tables: &impl Tables, key: &FlowKey) {
+    let _ = tables.half_open(key);
 }
 
 /// A candidate for the source port, from the masquerade range.
@@ -226,6 +238,7 @@ fn renew(tables: &impl Tables, state: &mut State, key: &FlowKey, direction: usiz
         tables.put_flow(key, &state.value);
     } else {
         tables.put_half_open(key, &state.value);
+        hold(tables, key);
     }
     Ok(rewrite::leave(state, state.value.legs[direction & 1], state.value.to, state.value.flags))
 }
@@ -252,6 +265,7 @@ fn renew_twin(tables: &impl Tables, state: &mut State, direction: usize) -> bool
         state.twin = *entry;
         refresh(&mut state.twin, epoch, rules, there, back);
         tables.put_half_open(&key, &state.twin);
+        hold(tables, &key);
         return true;
     }
     other_half(tables, state, direction);
@@ -259,6 +273,7 @@ fn renew_twin(tables: &impl Tables, state: &mut State, direction: usize) -> bool
     if !tables.reserve_half_open(&key, &state.twin) {
         return find(tables, &key).is_some_and(|entry| is_mate(&entry, &state.packet)); // Another CPU's work, or a new flow.
     }
+    hold(tables, &key);
     // Asked after the insert, as in `reserve`.
     let Some(entry) = tables.flow(&key) else {
         return true;

@@ -4,7 +4,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
@@ -27,6 +27,8 @@ const ASKERS: u64 = 2;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A connection that takes so long had its first packet sent twice.
 const RESENT: Duration = Duration::from_millis(900);
+/// A run that uses every port several times.
+const LONG: Duration = Duration::from_secs(60);
 const SERVER: &str = "10.244.1.3:8080";
 /// A Service in front of it, for TCP and UDP.
 const SERVICE: &str = "10.96.0.10:80";
@@ -38,6 +40,8 @@ struct Tally {
     failed: AtomicU64,
     /// Microseconds of the slowest.
     longest: AtomicU64,
+    /// What was lost, and when.
+    lost: Mutex<Vec<String>>,
 }
 
 pub(crate) fn run() {
@@ -49,7 +53,7 @@ pub(crate) fn run() {
     let [flows, half_open] = size::tables();
     let lab = Lab::start(Setup { flows, half_open, ..Setup::plain(Attach::Tcx) });
     for namespace in ["pod-a", "pod-b", "pod-c"] {
-        within(namespace, ports).join().unwrap();
+        within(namespace, move || ports(time)).join().unwrap();
     }
     let stop = Arc::new(AtomicBool::new(false));
     let servers = serve(&stop);
@@ -81,7 +85,8 @@ fn report(lab: &Lab, tallies: &[(&str, &Tally)], took: Duration) {
             format!("{failed}, {slow}, {:.1} ms", tally.longest.load(Relaxed) as f64 / 1e3)
         });
         if failed + slow > 0 || done == 0 {
-            lost.push(format!("{name}: {done} done, {failed} failed, {slow} sent twice"));
+            let which = tally.lost.lock().unwrap().join("\n");
+            lost.push(format!("{name}: {done} done, {failed} failed, {slow} sent twice\n{which}"));
         }
     }
     // What pods say to their link alone (router solicitations, group reports) is nobody's on any day.
@@ -90,12 +95,13 @@ fn report(lab: &Lab, tallies: &[(&str, &Tally)], took: Duration) {
     figures.add("reasons of packets dropped by the programs", drops.len());
     figures.add("rows of FLOWS and HALFOPEN at the end", size::full(&lab));
     figures.keep();
-    assert!(lost.is_empty() && drops.is_empty(), "{lost:?}\n{drops:?}");
+    assert!(lost.is_empty() && drops.is_empty(), "{}\n{drops:?}", lost.join("\n"));
 }
 
-/// A machine that asks so much uses its ports again at once.
-fn ports() {
-    for (key, value) in [("ip_local_port_range", "1024 65535"), ("tcp_tw_reuse", "1")] {
+/// A machine that asks so much uses its ports again at once; a short run has fewer of them, so that it comes to that.
+fn ports(time: Duration) {
+    let range = if time < LONG { "20000 29999" } else { "1024 65535" };
+    for (key, value) in [("ip_local_port_range", range), ("tcp_tw_reuse", "1")] {
         std::fs::write(format!("/proc/sys/net/ipv4/{key}"), value).unwrap();
     }
 }
@@ -152,6 +158,9 @@ fn paced(time: Duration, tally: &Tally, ask: fn(SocketAddr) -> std::io::Result<(
             let result = ask(to);
             let took = start.elapsed();
             tally.longest.fetch_max(took.as_micros() as u64, Relaxed);
+            if result.is_err() || took >= RESENT {
+                tally.lost.lock().unwrap().push(format!("{:?}: {result:?} after {took:?}", begun.elapsed()));
+            }
             match result {
                 Err(_) => tally.failed.fetch_add(1, Relaxed),
                 Ok(()) => {

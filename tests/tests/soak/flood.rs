@@ -54,31 +54,8 @@ pub(crate) fn run() {
     let talks = [talk("pod-c", "10.244.1.3", 8080), talk("outside", "172.31.0.11", 30_080)];
     // All connections are established before the first forged packet.
     thread::sleep(Duration::from_secs(2));
-    let mut failed = 0;
-    for (name, ifindex, frame) in
-        [("a pod", world::A, pod_frame()), ("a Service (node port)", world::NIC, service_frame())]
-    {
-        let newcomers = Newcomers::start();
-        let (sent, cost) = flood(ifindex, frame, time);
-        let newcomers = newcomers.end();
-        let (seconds, rate) = (time.as_secs(), sent as f64 / time.as_secs_f64());
-        figures.add(
-            &format!("SYN packets against {name}, processor time of each with all that it caused"),
-            format!("{sent} in {seconds} s, {rate:.0} a second, {:.1} us", cost.as_nanos() as f64 / 1e3),
-        );
-        figures.add(
-            "connections that began meanwhile by the Service, failed, sent twice, slowest",
-            format!(
-                "{}, {}, {}, {} ms",
-                newcomers.done,
-                newcomers.failed,
-                newcomers.twice,
-                newcomers.slowest.as_millis()
-            ),
-        );
-        figures.add("rows of FLOWS and HALFOPEN then", size::full(&lab));
-        failed += newcomers.failed;
-    }
+    let failed = stand(&lab, &mut figures, ("a pod", world::A, pod_frame()), time)
+        + stand(&lab, &mut figures, ("a Service (node port)", world::NIC, service_frame()), time);
     thread::sleep(Duration::from_millis(500));
     let outcomes: Vec<Outcome> = talks.into_iter().map(Talk::end).collect();
     let answered: u64 = outcomes.iter().map(|outcome| outcome.answered).sum();
@@ -133,6 +110,29 @@ impl Newcomers {
         self.stop.store(true, Relaxed);
         self.running.join().unwrap()
     }
+}
+
+/// One flood by a device, and how many connections could not begin meanwhile.
+fn stand(
+    lab: &Lab,
+    figures: &mut Figures,
+    (name, ifindex, frame): (&str, u32, ([u8; LENGTH], u32)),
+    time: Duration,
+) -> u64 {
+    let newcomers = Newcomers::start();
+    let (sent, cost) = flood(ifindex, frame, time);
+    let Counted { done, failed, twice, slowest } = newcomers.end();
+    let (seconds, rate) = (time.as_secs(), sent as f64 / time.as_secs_f64());
+    figures.add(
+        &format!("SYN packets against {name}, processor time of each with all that it caused"),
+        format!("{sent} in {seconds} s, {rate:.0} a second, {:.1} us", cost.as_nanos() as f64 / 1e3),
+    );
+    figures.add(
+        "connections that began meanwhile by the Service, failed, sent twice, slowest",
+        format!("{done}, {failed}, {twice}, {} ms", slowest.as_millis()),
+    );
+    figures.add("rows of FLOWS and HALFOPEN then", size::full(lab));
+    failed
 }
 
 /// Nobody refuses what comes back to the forged senders, and it costs no more than it must: the bridge drops it, since it
