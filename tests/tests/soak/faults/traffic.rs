@@ -46,6 +46,8 @@ pub(crate) struct Outage {
 /// After a link is up again, until nothing is lost any more: the kernel tells a bridge of a carrier within a second, and asks
 /// for a neighbour once a second.
 const RECOVERY: Duration = Duration::from_secs(3);
+/// What was sent so long before a link went may have been on its way there or back, on a busy machine.
+const UNDER_WAY: Duration = Duration::from_millis(250);
 
 /// When each datagram was sent, and whether it came back.
 #[derive(Default)]
@@ -176,7 +178,7 @@ impl Traffic {
             let known = log.0.partition_point(|(sent, _)| sent.elapsed() > SETTLED);
             for (number, (sent, back)) in log.0[..known].iter().enumerate().skip(lane.judged) {
                 self.totals.sent += 1;
-                let excuse = |outage: &&Outage| (outage.from..=outage.up + RECOVERY).contains(sent);
+                let excuse = |outage: &&Outage| (outage.from - UNDER_WAY..=outage.up + RECOVERY).contains(sent);
                 match (back, outages.iter().find(excuse).filter(|_| lane.crosses)) {
                     (true, _) => {}
                     (false, Some(outage)) => {
