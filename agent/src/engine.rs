@@ -142,7 +142,11 @@ fn correct(store: &impl MapStore, have: &mut Tables) -> u64 {
             Ok(rows) => {
                 let differ = have.correct(*table, rows);
                 if differ > 0 {
-                    tracing::warn!(table = table.spec().name, rows = differ, "rows are not as they were written; set right");
+                    tracing::warn!(
+                        table = table.spec().name,
+                        rows = differ,
+                        "rows are not as they were written; set right"
+                    );
                 }
                 strays += differ as u64;
             }
@@ -167,7 +171,15 @@ fn publish(published: &watch::Sender<InForce>, have: &Tables, compiled: Compiled
         Ok((ops, took)) => {
             tracing::debug!(ops, ?took, "round");
             let (compiled, tables) = (Arc::new(compiled), Arc::new(have.clone()));
-            *state = InForce { rounds: state.rounds + 1, took, ops, compiled, tables, fault: String::new(), strays: state.strays };
+            *state = InForce {
+                rounds: state.rounds + 1,
+                took,
+                ops,
+                compiled,
+                tables,
+                fault: String::new(),
+                strays: state.strays,
+            };
         }
         Err(error) => {
             tracing::warn!(error = %crate::chain(&error), "the tables could not be written in full; trying again");

@@ -7,13 +7,7 @@
 use std::{collections::BTreeSet, path::Path, sync::atomic::Ordering::Relaxed};
 
 use super::{PodError, Pods, Use, attachment, interface};
-use crate::{
-    ipam::Entry,
-    leaks::Freed,
-    netlink::Link,
-    netns,
-    snapshot::Attachment,
-};
+use crate::{ipam::Entry, leaks::Freed, netlink::Link, netns, snapshot::Attachment};
 
 /// Devices without an entry that one sweep has seen, by their numbers: the next one removes them. An agent of another
 /// version, or an administrator, may be at work.

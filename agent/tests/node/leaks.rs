@@ -54,7 +54,8 @@ fn what_nobody_owns_goes_while_the_agent_runs() {
             tokio::time::sleep(SECOND / 10).await;
         }
         reaches(&a, b_address, 8080, a_address);
-        let ledger = std::fs::read_dir(directory.join("state")).expect("a directory").flatten().map(|entry| entry.path());
+        let ledger =
+            std::fs::read_dir(directory.join("state")).expect("a directory").flatten().map(|entry| entry.path());
         let ledger: String = ledger.map(|path| std::fs::read_to_string(path).expect("read")).collect();
         assert!(!ledger.contains("c-gone") && ledger.contains("c-b"), "{ledger}");
     });

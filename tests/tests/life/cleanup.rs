@@ -98,11 +98,15 @@ pub(crate) fn leaves_nothing() {
         maps.len(),
         after.len()
     );
-    assert!(said.contains("--patch='{\"status\"") && said.contains("kubectl patch node n1"), "what stays is told: {said}");
+    assert!(
+        said.contains("--patch='{\"status\"") && said.contains("kubectl patch node n1"),
+        "what stays is told: {said}"
+    );
     // Once more is no error, and with a way to the API the last trace goes too; then there is none to tell of.
     for told in ["is removed", ""] {
         let (weft, places, kubeconfig) = (program("weft"), node.places(), node.path("kubeconfig"));
-        let condition = |node: &Node| node.api.get("/api/v1/nodes/n1").expect("a Node")["status"]["conditions"].to_string();
+        let condition =
+            |node: &Node| node.api.get("/api/v1/nodes/n1").expect("a Node")["status"]["conditions"].to_string();
         assert_eq!(condition(&node).contains("AddressesExhausted"), !told.is_empty());
         let mut again = Command::new(weft);
         again.args(["cleanup", "--node-name", "n1", "--kubeconfig"]).arg(kubeconfig).args(places);

@@ -160,7 +160,9 @@ impl Audit {
         }
         let backends = backends(bed);
         let served = now.rows("BACKENDS").map(|row| row.split(' ').skip(1).take(3).collect::<Vec<_>>().join(" "));
-        leaks.extend(served.filter(|one| !backends.contains(one)).map(|one| format!("{node}: row of BACKENDS: left {one}")));
+        leaks.extend(
+            served.filter(|one| !backends.contains(one)).map(|one| format!("{node}: row of BACKENDS: left {one}")),
+        );
         for table in TABLES.into_iter().filter(|_| bare) {
             let (has, had) = (now.rows(table).count(), before.rows(table).count());
             if has != had {

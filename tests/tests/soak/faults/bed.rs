@@ -135,7 +135,8 @@ impl Bed {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             name.starts_with("addresses-") && name.ends_with(".json")
         });
-        let pages: Value = file.map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap()).unwrap_or_default();
+        let pages: Value =
+            file.map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap()).unwrap_or_default();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let entry = |entry: &Value| Entry {
             pod: format!("{}/{}", text(&entry["namespace"]), text(&entry["name"])),
@@ -172,10 +173,14 @@ impl Bed {
             let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
             let ready = conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "True");
             if !object["metadata"]["deletionTimestamp"].is_null() || !ready {
-                return Err(format!("{namespace}/{name}: {} {}", object["metadata"]["deletionTimestamp"], object["status"]));
+                return Err(format!(
+                    "{namespace}/{name}: {} {}",
+                    object["metadata"]["deletionTimestamp"], object["status"]
+                ));
             }
             let address = text("/status/podIP").parse().map_err(|_| format!("{namespace}/{name} has no address"))?;
-            let (node, uid, labels) = (text("/spec/nodeName"), text("/metadata/uid"), object["metadata"]["labels"].clone());
+            let (node, uid, labels) =
+                (text("/spec/nodeName"), text("/metadata/uid"), object["metadata"]["labels"].clone());
             pods.push(Pod { namespace, name, uid, node, address, labels });
         }
         Ok(pods)

@@ -128,10 +128,8 @@ impl Plan {
 /// In the network of the thread that calls, which those that it starts inherit.
 fn dial(targets: &[(String, SocketAddr)]) -> Vec<bool> {
     thread::scope(|scope| {
-        let dialled: Vec<_> = targets
-            .iter()
-            .map(|(_, to)| scope.spawn(move || TcpStream::connect_timeout(to, DENIED).is_ok()))
-            .collect();
+        let dialled: Vec<_> =
+            targets.iter().map(|(_, to)| scope.spawn(move || TcpStream::connect_timeout(to, DENIED).is_ok())).collect();
         dialled.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }

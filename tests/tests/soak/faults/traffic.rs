@@ -186,7 +186,11 @@ impl Traffic {
                         self.totals.recovery = self.totals.recovery.max(sent.saturating_duration_since(outage.up));
                     }
                     (false, None) => {
-                        lost.push(format!("{}: datagram {number}, {:.3} s ago", lane.name, sent.elapsed().as_secs_f64()));
+                        lost.push(format!(
+                            "{}: datagram {number}, {:.3} s ago",
+                            lane.name,
+                            sent.elapsed().as_secs_f64()
+                        ));
                     }
                 }
             }
