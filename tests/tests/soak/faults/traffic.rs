@@ -2,7 +2,7 @@
 //! knows what came back, so it knows when each thing that was lost was sent.
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::{Shutdown, SocketAddr, TcpStream, UdpSocket},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -65,6 +65,8 @@ pub(crate) struct Traffic {
     lanes: Vec<Lane>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    /// Copies, to end who waits on them.
+    streams: Vec<TcpStream>,
     broken: Arc<Mutex<Vec<String>>>,
     answered: Arc<AtomicU64>,
     slowest_ms: Arc<AtomicU64>,
@@ -91,6 +93,7 @@ impl Traffic {
             lanes: Vec::new(),
             stop: Arc::default(),
             threads: Vec::new(),
+            streams: Vec::new(),
             broken: Arc::default(),
             answered: Arc::default(),
             slowest_ms: Arc::default(),
@@ -104,6 +107,7 @@ impl Traffic {
             let log = Arc::new(Mutex::new(Log::default()));
             traffic.send(socket.try_clone().unwrap(), log.clone());
             traffic.receive(socket, log.clone());
+            traffic.streams.extend(streams.iter().map(|stream| stream.try_clone().unwrap()));
             traffic.keep(way.name, streams);
             traffic.lanes.push(Lane { name: way.name, crosses: way.crosses, log, judged: 0 });
         }
@@ -168,6 +172,15 @@ impl Traffic {
         }));
     }
 
+    /// Goes on with what an earlier one has counted.
+    pub(crate) fn after(mut self, earlier: &Traffic) -> Traffic {
+        let (answered, slowest) = earlier.exchanges();
+        self.answered.fetch_add(answered, Relaxed);
+        self.slowest_ms.fetch_max(slowest, Relaxed);
+        self.totals = earlier.totals;
+        self
+    }
+
     /// What was lost or broken since the last time, but for what may be: datagrams over a link that was down, and those that
     /// the kernel's own counts explain.
     pub(crate) fn judge(&mut self, outages: &[Outage], refused: u64) -> Vec<String> {
@@ -217,6 +230,7 @@ impl Traffic {
 impl Drop for Traffic {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
+        self.streams.iter().for_each(|stream| _ = stream.shutdown(Shutdown::Both));
         // A thread that panicked has said why.
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
     }
