@@ -42,8 +42,10 @@ use strike::{Fault, ROUND};
 use traffic::{Outage, Traffic, Way};
 
 pub(crate) const NODES: [&str; 2] = ["node-1", "node-2"];
-/// Rows of the nodes' flow tables: few, so that a pod can fill them.
+/// Rows of the nodes' tables of established flows: few, so that a pod can fill them.
 const ROWS: &str = "4096";
+/// Rows for flows that open: all of a flood's, until they are promoted.
+const OPENING: &str = "16384";
 /// Faults between two audits.
 const BATCH: u64 = 4;
 /// Ways over the nodes' links.
@@ -105,8 +107,9 @@ pub(crate) fn run() {
 
 impl Run {
     fn begin(seed: u64, count: u64) -> Run {
-        let flags = ["FLOWS", "HALFOPEN"].map(|table| format!("--agent-arg=--table-rows={table}={ROWS}"));
-        let bed = Bed::up(&[&flags[0], &flags[1], "--agent-arg=--flows-per-pod=0"]);
+        let rows = [("FLOWS", ROWS), ("HALFOPEN", OPENING)];
+        let rows = rows.map(|(table, rows)| format!("--agent-arg=--table-rows={table}={rows}"));
+        let bed = Bed::up(&[&rows[0], &rows[1], "--agent-arg=--flows-per-pod=0"]);
         change::fixture(&bed);
         let pods = until("the pods of the fixture", || match bed.pods() {
             Ok(pods) if pods.len() >= 9 => Ok(pods),

@@ -43,9 +43,9 @@ pub(crate) struct Outage {
     pub(crate) up: Instant,
 }
 
-/// After a link is up again, until nothing is lost any more: the kernel tells a bridge of a carrier within a second, and asks
-/// for a neighbour once a second.
-const RECOVERY: Duration = Duration::from_secs(3);
+/// After a link is up again, until nothing is lost any more: the kernel tells a bridge of a carrier within a second, asks for
+/// a neighbour once a second, and shares the machine.
+const RECOVERY: Duration = Duration::from_secs(5);
 /// What was sent so long before a link went may have been on its way there or back, on a busy machine.
 const UNDER_WAY: Duration = Duration::from_millis(250);
 
