@@ -42,10 +42,14 @@ use strike::{Fault, ROUND};
 use traffic::{Outage, Traffic, Way};
 
 pub(crate) const NODES: [&str; 2] = ["node-1", "node-2"];
-/// Rows of the nodes' flow tables: few, so that a pod can fill them.
+/// Rows of the nodes' tables of established flows: few, so that a pod can fill them.
 const ROWS: &str = "4096";
+/// Rows for flows that open: all of a flood's, until they are promoted.
+const OPENING: &str = "16384";
 /// Faults between two audits.
 const BATCH: u64 = 4;
+/// Ways over the nodes' links.
+const CROSSING: [&str; 2] = ["between nodes", "through a Service"];
 /// What a failure tells.
 const LAST: usize = 12;
 /// Outages that a datagram may still be excused by.
@@ -58,6 +62,8 @@ struct Run {
     bed: Bed,
     dice: Dice,
     away: Duration,
+    /// With power cuts, which take their time.
+    long: bool,
     deck: Vec<Fault>,
     changes: Changes,
     audit: Audit,
@@ -80,7 +86,7 @@ pub(crate) fn run() {
     let count = size::number("WEFT_SOAK_FAULTS", ROUND.len() as u64);
     println!("faults: {count} by WEFT_SOAK_SEED={seed}");
     let begun = Instant::now();
-    let mut run = Run::begin(seed);
+    let mut run = Run::begin(seed, count);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         (1..=count).for_each(|number| run.one(number));
         run.end();
@@ -100,9 +106,10 @@ pub(crate) fn run() {
 }
 
 impl Run {
-    fn begin(seed: u64) -> Run {
-        let flags = ["FLOWS", "HALFOPEN"].map(|table| format!("--agent-arg=--table-rows={table}={ROWS}"));
-        let bed = Bed::up(&[&flags[0], &flags[1], "--agent-arg=--flows-per-pod=0"]);
+    fn begin(seed: u64, count: u64) -> Run {
+        let rows = [("FLOWS", ROWS), ("HALFOPEN", OPENING)];
+        let rows = rows.map(|(table, rows)| format!("--agent-arg=--table-rows={table}={rows}"));
+        let bed = Bed::up(&[&rows[0], &rows[1], "--agent-arg=--flows-per-pod=0"]);
         change::fixture(&bed);
         let pods = until("the pods of the fixture", || match bed.pods() {
             Ok(pods) if pods.len() >= 9 => Ok(pods),
@@ -110,16 +117,12 @@ impl Run {
             Err(why) => Err(why),
         });
         let audit = Audit::begin(&bed);
-        let traffic = Traffic::start(ways(&bed, &pods), refused(&bed, &pods));
-        // Rows of flows that are new may be displaced; these are promoted by then.
-        until("the traffic to be established", || match traffic.exchanges().0 {
-            enough if enough > 60 * traffic.connections() as u64 => Ok(()),
-            few => Err(format!("{few} messages")),
-        });
+        let traffic = established(&bed, &pods);
         Run {
             bed,
             audit,
             traffic,
+            long: count > ROUND.len() as u64,
             dice: Dice::new(seed),
             away: Duration::from_secs(size::number("WEFT_SOAK_API_SECONDS", 4)),
             deck: Vec::new(),
@@ -146,6 +149,7 @@ impl Run {
         let begun = Instant::now();
         if self.deck.is_empty() {
             self.deck = ROUND.to_vec();
+            self.deck.extend(self.long.then_some(Fault::PowerCut));
             self.dice.shuffle(&mut self.deck);
         }
         let fault = self.deck.pop().expect("it was filled");
@@ -154,7 +158,8 @@ impl Run {
             let _ = write!(line, "; {}", self.changes.one(&self.bed, &mut self.dice));
         }
         self.tell(line);
-        let mut wrong = self.strike(fault);
+        *self.faults.entry(fault).or_default() += 1;
+        let mut wrong = if fault == Fault::PowerCut { self.power_cut() } else { self.strike(fault) };
         let pods = self.bed.settled();
         let plan = Plan::new(&self.bed, &pods);
         self.verdicts += plan.expected.len();
@@ -188,15 +193,29 @@ impl Run {
             }
             wrong.extend(plan.iter().flat_map(|plan| plan.passes_wrongly(bed)));
         });
-        if let Some(outage) = struck.outage {
-            self.outages.push_back(outage);
-            if self.outages.len() > OUTAGES {
-                self.outages.pop_front();
-            }
+        self.outages.extend(struck.outage);
+        if self.outages.len() > OUTAGES {
+            self.outages.pop_front();
         }
         self.rows = self.rows.max(struck.rows);
-        *self.faults.entry(fault).or_default() += 1;
         self.tell(format!("  {}; meanwhile: {}", struck.node, done.join("; ")));
+        wrong
+    }
+
+    /// What stands on the first node goes on without the second one; all other traffic begins anew.
+    fn power_cut(&mut self) -> Vec<String> {
+        let pods = self.bed.settled();
+        let mut wrong = self.judge(&pods);
+        let from = Instant::now();
+        let struck = strike::strike(&self.bed, &mut self.dice, Fault::PowerCut, self.away, &mut || {});
+        let pods = self.bed.settled();
+        self.outages.push_back(Outage { from, up: Instant::now() });
+        let lost = self.judge(&pods);
+        if struck.node == NODES[1] {
+            wrong.extend(lost.into_iter().filter(|line| !CROSSING.iter().any(|way| line.starts_with(way))));
+        }
+        self.traffic = established(&self.bed, &pods).after(&self.traffic);
+        self.tell(format!("  {}", struck.node));
         wrong
     }
 
@@ -232,7 +251,7 @@ impl Run {
         figures.add("audits, leaks", format!("{}, 0", self.audits));
         let totals = self.traffic.totals;
         let lost = format!("{}, {}, {}", totals.sent, totals.lost_by_link, totals.refused);
-        figures.add("datagrams, lost on a link that was down, refused by full buffers", lost);
+        figures.add("datagrams, lost while a link or a node was away, refused by full buffers", lost);
         figures.add("the last lost after its link was up again", format!("{} ms", totals.recovery.as_millis()));
         let (messages, slowest) = self.traffic.exchanges();
         figures.add("connections, broken", format!("{}, 0", self.traffic.connections()));
@@ -240,6 +259,16 @@ impl Run {
         figures.add("rows of FLOWS at their most, of", format!("{}, {ROWS}", self.rows));
         figures.keep();
     }
+}
+
+/// Rows of flows that are new may be displaced; these are promoted.
+fn established(bed: &Bed, pods: &[Pod]) -> Traffic {
+    let traffic = Traffic::start(ways(bed, pods), refused(bed, pods));
+    until("the traffic to be established", || match traffic.exchanges().0 {
+        enough if enough > 60 * traffic.connections() as u64 => Ok(()),
+        few => Err(format!("{few} messages")),
+    });
+    traffic
 }
 
 /// On one node, between two, and through a Service.
@@ -253,8 +282,8 @@ fn ways(bed: &Bed, pods: &[Pod]) -> Vec<Way> {
     });
     vec![
         Way { name: "on one node", crosses: false, from: from(), to: at(find(ECHOES[0]).address) },
-        Way { name: "between nodes", crosses: true, from: from(), to: at(find(ECHOES[1]).address) },
-        Way { name: "through a Service", crosses: true, from: from(), to: at(far) },
+        Way { name: CROSSING[0], crosses: true, from: from(), to: at(find(ECHOES[1]).address) },
+        Way { name: CROSSING[1], crosses: true, from: from(), to: at(far) },
     ]
 }
 

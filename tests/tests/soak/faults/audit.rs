@@ -58,8 +58,7 @@ fn picture(bed: &Bed, node: &str) -> Result<Picture, String> {
         for line in bed.run(node, question).lines() {
             match device(line) {
                 Some(device) => _ = picture.devices.insert(device.to_owned()),
-                // A link's number changes with each one that was made before it.
-                None => _ = picture.lines.insert(format!("{question}: {}", line.trim_end())),
+                None => _ = picture.lines.insert(format!("{question}: {}", without_peer(line.trim_end()))),
             }
         }
     }
@@ -75,6 +74,12 @@ fn picture(bed: &Bed, node: &str) -> Result<Picture, String> {
         }
     }
     Ok(picture)
+}
+
+/// The number of a link's other end is another one after a power cut.
+fn without_peer(line: &str) -> String {
+    let Some((before, rest)) = line.split_once("@if") else { return line.to_owned() };
+    format!("{before}{}", rest.trim_start_matches(|letter: char| letter.is_ascii_digit()))
 }
 
 fn pins(root: &Path, directory: &Path, found: &mut BTreeSet<String>) {

@@ -72,6 +72,14 @@ impl Bed {
         tests::built::succeeded("weft up", &up);
     }
 
+    /// Cuts a node's power for this long.
+    pub(crate) fn cut(&self, node: &str, time: Duration) {
+        self.running.power_off(node).unwrap();
+        thread::sleep(time);
+        self.running.power_on(node).unwrap();
+        until("the node to begin", || self.running.node_pid(node).map_err(|error| error.to_string()));
+    }
+
     pub(crate) fn down(&self) {
         self.cluster.down();
     }
@@ -198,7 +206,17 @@ impl Bed {
                     return Err(format!("{} is not ready: {conditions:?}", node["metadata"]["name"]));
                 }
             }
-            self.pods()
+            let pods = self.pods()?;
+            // What the API tells of a pod may be older than a power cut: its node knows.
+            let ledgers: Vec<Entry> = NODES.into_iter().flat_map(|node| self.ledger(node)).collect();
+            let known = |pod: &&Pod| {
+                let address = pod.address.to_string();
+                ledgers.iter().any(|entry| entry.uid == pod.uid && entry.addresses.contains(&address))
+            };
+            match pods.iter().find(|pod| !known(pod)) {
+                Some(pod) => Err(format!("{} has no address {} on {}", pod.name, pod.address, pod.node)),
+                None => Ok(pods),
+            }
         })
     }
 

@@ -55,7 +55,7 @@ pub(crate) fn fill(bed: &Bed, meanwhile: &mut dyn FnMut()) -> u64 {
 /// Some at once, and a rest for who shares the processor.
 fn pass_of(frames: &[Vec<u8>]) {
     for some in frames.chunks(64) {
-        wire::pour("eth0", some, Duration::from_micros(100)).unwrap();
+        wire::pour("eth0", some, Duration::from_micros(200)).unwrap();
         thread::sleep(Duration::from_millis(1));
     }
 }

@@ -41,6 +41,8 @@ pub(crate) enum Fault {
     CarrierLost,
     /// A flow table is full.
     TableFull,
+    /// A node's power is cut: all of its pods, and on the first node the API server too.
+    PowerCut,
 }
 
 /// As often as each comes in one round.
@@ -75,12 +77,13 @@ impl Fault {
             Fault::LinkDown => "a node's link is down",
             Fault::CarrierLost => "a node's link has no carrier",
             Fault::TableFull => "a table of flows is full",
+            Fault::PowerCut => "a node's power is cut",
         }
     }
 
     /// Whether the API answers while the fault lasts.
     pub(crate) fn leaves_api(self) -> bool {
-        self != Fault::ServerStill
+        !matches!(self, Fault::ServerStill | Fault::PowerCut)
     }
 
     /// Whether the tables follow the API while the fault lasts.
@@ -116,6 +119,7 @@ pub(crate) fn strike(bed: &Bed, dice: &mut Dice, fault: Fault, away: Duration, m
         Fault::LinkDown => struck.outage = Some(link(&bed.netns(node), "eth0", time, meanwhile)),
         Fault::CarrierLost => struck.outage = Some(link(&bed.fabric(), node, time, meanwhile)),
         Fault::TableFull => struck.rows = flood::fill(bed, meanwhile),
+        Fault::PowerCut => bed.cut(node, time),
     }
     struck
 }

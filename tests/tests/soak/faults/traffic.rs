@@ -2,7 +2,7 @@
 //! knows what came back, so it knows when each thing that was lost was sent.
 use std::{
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::{Shutdown, SocketAddr, TcpStream, UdpSocket},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -43,9 +43,11 @@ pub(crate) struct Outage {
     pub(crate) up: Instant,
 }
 
-/// After a link is up again, until nothing is lost any more: the kernel tells a bridge of a carrier within a second, and asks
-/// for a neighbour once a second.
-const RECOVERY: Duration = Duration::from_secs(3);
+/// After a link is up again, until nothing is lost any more: the kernel tells a bridge of a carrier within a second, asks for
+/// a neighbour once a second, and shares the machine.
+const RECOVERY: Duration = Duration::from_secs(5);
+/// What was sent so long before a link went may have been on its way there or back, on a busy machine.
+const UNDER_WAY: Duration = Duration::from_millis(250);
 
 /// When each datagram was sent, and whether it came back.
 #[derive(Default)]
@@ -63,6 +65,8 @@ pub(crate) struct Traffic {
     lanes: Vec<Lane>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
+    /// Copies, to end who waits on them.
+    streams: Vec<TcpStream>,
     broken: Arc<Mutex<Vec<String>>>,
     answered: Arc<AtomicU64>,
     slowest_ms: Arc<AtomicU64>,
@@ -89,6 +93,7 @@ impl Traffic {
             lanes: Vec::new(),
             stop: Arc::default(),
             threads: Vec::new(),
+            streams: Vec::new(),
             broken: Arc::default(),
             answered: Arc::default(),
             slowest_ms: Arc::default(),
@@ -102,6 +107,7 @@ impl Traffic {
             let log = Arc::new(Mutex::new(Log::default()));
             traffic.send(socket.try_clone().unwrap(), log.clone());
             traffic.receive(socket, log.clone());
+            traffic.streams.extend(streams.iter().map(|stream| stream.try_clone().unwrap()));
             traffic.keep(way.name, streams);
             traffic.lanes.push(Lane { name: way.name, crosses: way.crosses, log, judged: 0 });
         }
@@ -166,6 +172,15 @@ impl Traffic {
         }));
     }
 
+    /// Goes on with what an earlier one has counted.
+    pub(crate) fn after(mut self, earlier: &Traffic) -> Traffic {
+        let (answered, slowest) = earlier.exchanges();
+        self.answered.fetch_add(answered, Relaxed);
+        self.slowest_ms.fetch_max(slowest, Relaxed);
+        self.totals = earlier.totals;
+        self
+    }
+
     /// What was lost or broken since the last time, but for what may be: datagrams over a link that was down, and those that
     /// the kernel's own counts explain.
     pub(crate) fn judge(&mut self, outages: &[Outage], refused: u64) -> Vec<String> {
@@ -176,7 +191,7 @@ impl Traffic {
             let known = log.0.partition_point(|(sent, _)| sent.elapsed() > SETTLED);
             for (number, (sent, back)) in log.0[..known].iter().enumerate().skip(lane.judged) {
                 self.totals.sent += 1;
-                let excuse = |outage: &&Outage| (outage.from..=outage.up + RECOVERY).contains(sent);
+                let excuse = |outage: &&Outage| (outage.from - UNDER_WAY..=outage.up + RECOVERY).contains(sent);
                 match (back, outages.iter().find(excuse).filter(|_| lane.crosses)) {
                     (true, _) => {}
                     (false, Some(outage)) => {
@@ -215,6 +230,7 @@ impl Traffic {
 impl Drop for Traffic {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
+        self.streams.iter().for_each(|stream| _ = stream.shutdown(Shutdown::Both));
         // A thread that panicked has said why.
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
     }
