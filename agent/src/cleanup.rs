@@ -10,7 +10,7 @@ use crate::{
     conflist::{self, ConflistError},
     devices,
     load::{self, LoadError},
-    netlink::{Netlink, NetlinkError},
+    netlink::{Netlink, NetlinkError, is_pods},
     preflight::{self, PreflightError},
 };
 
@@ -93,12 +93,6 @@ pub async fn run(args: Args) -> Result<(), CleanupError> {
     }
     load::remove(&args.socket)?;
     Ok(())
-}
-
-/// A pod's device, as `weft0a1b2c3d`.
-fn is_pods(device: &str) -> bool {
-    let digits = device.strip_prefix("weft");
-    digits.is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
 fn remove_tree(path: PathBuf) -> Result<(), CleanupError> {

@@ -32,6 +32,7 @@ pub mod ipam;
 pub mod issues;
 pub mod listeners;
 pub mod load;
+pub mod memory;
 pub mod metrics;
 pub mod mtu;
 pub mod names;

@@ -12,11 +12,12 @@ use std::{
 use futures::{StreamExt, TryStreamExt};
 use ipnetwork::IpNetwork;
 use netlink_packet_route::{
-    AddressFamily,
+    AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
     link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage},
     route::{RouteMessage, RouteProtocol, RouteScope},
 };
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, MulticastGroup, RouteMessageBuilder};
 use tokio::runtime::Builder;
 
@@ -319,7 +320,8 @@ where
     tokio::task::block_in_place(run)
 }
 
-/// Tells whenever a device, an address or a route of this namespace changes; several changes may come as one.
+/// Tells whenever a device, an address or a route of this namespace changes; several changes may come as one. Pods' devices
+/// are ours: that they come and go is told by nobody.
 ///
 /// # Errors
 /// No socket.
@@ -334,7 +336,19 @@ pub fn changes() -> Result<impl futures::Stream<Item = ()> + Unpin, NetlinkError
     ];
     let (connection, _, messages) = rtnetlink::new_multicast_connection(&groups).map_err(failed)?;
     tokio::spawn(connection);
-    Ok(messages.map(|_| ()))
+    let tells = |message: &NetlinkMessage<RouteNetlinkMessage>| match &message.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(device) | RouteNetlinkMessage::DelLink(device)) => {
+            !is_pods(&link(device).name)
+        }
+        _ => true,
+    };
+    Ok(Box::pin(messages.filter_map(move |(message, _)| std::future::ready(tells(&message).then_some(())))))
+}
+
+/// A pod's device, as `weft0a1b2c3d`.
+pub fn is_pods(device: &str) -> bool {
+    let digits = device.strip_prefix("weft");
+    digits.is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|digit| digit.is_ascii_hexdigit()))
 }
 
 /// The address that a device has itself. IPv4 tells the far end of a point-to-point link beside it; IPv6 has only one.

@@ -48,7 +48,8 @@ fn walked() -> bool {
         };
         let processors = list(&online);
         // Nobody listens any more if it is late.
-        let _ = tell.send(!processors.is_empty() && processors.into_iter().all(|at| !over.load(Ordering::Relaxed) && step(at)));
+        let _ = tell
+            .send(!processors.is_empty() && processors.into_iter().all(|at| !over.load(Ordering::Relaxed) && step(at)));
     };
     if thread::Builder::new().name("barrier".into()).spawn(walk).is_err() {
         return false;

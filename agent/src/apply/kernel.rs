@@ -3,11 +3,7 @@ use std::{collections::BTreeMap, io};
 
 use abi::map::MapKind;
 
-use super::{
-    MapStore, StoreError,
-    grace::wait_for_programs,
-    syscall::RawMap,
-};
+use super::{MapStore, StoreError, grace::wait_for_programs, syscall::RawMap};
 use crate::tables::{Row, Table};
 
 /// The pinned maps of this node, by table.

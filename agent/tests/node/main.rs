@@ -199,7 +199,8 @@ fn on_a_node<Fut: Future<Output = ()>>(test: impl FnOnce(PathBuf, Arc<Namespace>
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().to_path_buf();
     node(&directory.path().join("bpf"), move |outside| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         // The other end of the NIC's wire: it must outlive the test.
         let outside = Arc::new(outside);
         runtime.block_on(test(path, outside.clone()));
