@@ -2,7 +2,7 @@
 //!
 //! A [`Netlink`] speaks for the network namespace of the thread that made it, for ever.
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     io,
     net::IpAddr,
@@ -131,12 +131,19 @@ impl Netlink {
         Ok(self.links().await?.into_iter().find(|link| link.index == row.header.index))
     }
 
-    /// Every address of this machine but loopback's and link-local ones.
+    /// Every address of this machine but loopback's and link-local ones, each once.
     ///
     /// # Errors
     /// What the kernel said.
     pub async fn addresses(&self) -> Result<Vec<IpAddr>, NetlinkError> {
-        Ok(self.addresses_by_device().await?.into_values().flatten().collect())
+        let mut all: Vec<IpAddr> = Vec::new();
+        let mut seen = BTreeSet::new();
+        for address in self.addresses_by_device().await?.into_values().flatten() {
+            if seen.insert(address) {
+                all.push(address);
+            }
+        }
+        Ok(all)
     }
 
     /// The same by interface index.
