@@ -33,6 +33,7 @@ pub mod issues;
 pub mod leaks;
 pub mod listeners;
 pub mod load;
+pub mod memory;
 pub mod metrics;
 pub mod mtu;
 pub mod names;

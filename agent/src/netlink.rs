@@ -2,7 +2,7 @@
 //!
 //! A [`Netlink`] speaks for the network namespace of the thread that made it, for ever.
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     io,
     net::IpAddr,
@@ -12,11 +12,12 @@ use std::{
 use futures::{StreamExt, TryStreamExt};
 use ipnetwork::IpNetwork;
 use netlink_packet_route::{
-    AddressFamily,
+    AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
     link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage},
     route::{RouteMessage, RouteProtocol, RouteScope},
 };
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, MulticastGroup, RouteMessageBuilder};
 use tokio::runtime::Builder;
 
@@ -24,6 +25,8 @@ mod routes;
 pub mod tc;
 
 pub use routes::Hop;
+
+use crate::pods::is_device;
 
 /// `rtm_protocol` of our routes ("weft" has no number of its own): how cleanup knows them.
 pub const PROTOCOL: RouteProtocol = RouteProtocol::Other(87);
@@ -130,12 +133,19 @@ impl Netlink {
         Ok(self.links().await?.into_iter().find(|link| link.index == row.header.index))
     }
 
-    /// Every address of this machine but loopback's and link-local ones.
+    /// Every address of this machine but loopback's and link-local ones, each once.
     ///
     /// # Errors
     /// What the kernel said.
     pub async fn addresses(&self) -> Result<Vec<IpAddr>, NetlinkError> {
-        Ok(self.addresses_by_device().await?.into_values().flatten().collect())
+        let mut all: Vec<IpAddr> = Vec::new();
+        let mut seen = BTreeSet::new();
+        for address in self.addresses_by_device().await?.into_values().flatten() {
+            if seen.insert(address) {
+                all.push(address);
+            }
+        }
+        Ok(all)
     }
 
     /// The same by interface index.
@@ -329,7 +339,8 @@ where
     tokio::task::block_in_place(run)
 }
 
-/// Tells whenever a device, an address or a route of this namespace changes; several changes may come as one.
+/// Tells whenever a device, an address or a route of this namespace changes; several changes may come as one. Pods' devices
+/// are ours: that they come and go is told by nobody.
 ///
 /// # Errors
 /// No socket.
@@ -344,7 +355,13 @@ pub fn changes() -> Result<impl futures::Stream<Item = ()> + Unpin, NetlinkError
     ];
     let (connection, _, messages) = rtnetlink::new_multicast_connection(&groups).map_err(failed)?;
     tokio::spawn(connection);
-    Ok(messages.map(|_| ()))
+    let tells = |message: &NetlinkMessage<RouteNetlinkMessage>| match &message.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(device) | RouteNetlinkMessage::DelLink(device)) => {
+            !is_device(&link(device).name)
+        }
+        _ => true,
+    };
+    Ok(Box::pin(messages.filter_map(move |(message, _)| std::future::ready(tells(&message).then_some(())))))
 }
 
 /// The address that a device has itself. IPv4 tells the far end of a point-to-point link beside it; IPv6 has only one.

@@ -63,6 +63,9 @@ enum Use {
     Maybe,
 }
 
+/// Interfaces that are made at once.
+const TURNS: usize = 2;
+
 /// Container id and interface.
 type Interface = (String, String);
 
@@ -76,6 +79,9 @@ pub struct Pods {
     mtu: AtomicU32,
     /// One call at a time about one interface; waiting for policy is not part of that.
     held: Mutex<BTreeMap<Interface, Arc<tokio::sync::Mutex<()>>>>,
+    /// Who makes a device: the kernel makes one at a time, and whoever waits for its lock to write a setting keeps a
+    /// processor busy.
+    turns: tokio::sync::Semaphore,
 }
 
 impl Pods {
@@ -89,7 +95,8 @@ impl Pods {
         mtu: u32,
     ) -> Pods {
         let (ledger, mtu, held) = (Mutex::new(ledger), AtomicU32::new(mtu), Mutex::default());
-        Pods { netlink, programs, ledger, inbox, in_force, mtu, held }
+        let turns = tokio::sync::Semaphore::new(TURNS);
+        Pods { netlink, programs, ledger, inbox, in_force, mtu, held, turns }
     }
 
     /// Gives every interface the hooks of this agent. After the first round: its tables come before its programs.
@@ -244,7 +251,10 @@ impl Pods {
         }
         let device = interface::device_name(&wanted.container_id, &wanted.ifname);
         let entry = self.ledger().take(&self.ranges()?, Entry { device, ..wanted.clone() })?;
-        match netlink::apart(|netlink| self.build(netlink, &entry, &netns)) {
+        let turn = self.turns.acquire().await;
+        let built = netlink::apart(|netlink| self.build(netlink, &entry, &netns));
+        drop(turn);
+        match built {
             Ok(link) => {
                 self.inbox.attach(attachment(&entry, &link));
                 Ok(entry)

@@ -43,7 +43,7 @@ use crate::{
     issues, leaks,
     listeners::{self, Listeners},
     load::{self, LoadError, carry, pins::Pins},
-    mtu,
+    memory, mtu,
     names::Addresses,
     netlink::{Link, Netlink, NetlinkError},
     pods::{PodError, Pods},
@@ -121,6 +121,7 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`]: it cannot start.
 pub async fn run(args: Args) -> Result<(), RunError> {
+    memory::keep_little();
     preflight::check()?;
     args.families().map_err(RunError::Flags)?;
     let timeouts = args.timeouts().map_err(RunError::Flags)?;
@@ -330,10 +331,19 @@ fn boot() -> String {
 }
 
 async fn sweep(shared: Arc<Shared>) {
+    let mut rounds = 0;
     loop {
         tokio::time::sleep(SWEEP).await;
         let shared = shared.clone();
-        let sweep = |started: &Started| started.flows.sweep().inspect(|_| hand_over(started));
+        // Only rounds take much memory for a moment.
+        let now = shared.in_force.borrow().rounds;
+        let grown = std::mem::replace(&mut rounds, now) != now;
+        let sweep = move |started: &Started| {
+            if grown {
+                memory::hand_back();
+            }
+            started.flows.sweep().inspect(|_| hand_over(started))
+        };
         let swept = tokio::task::spawn_blocking(move || shared.started.get().map(sweep));
         match swept.await {
             Ok(Some(Ok(count))) => tracing::debug!(count, "expired flows are swept"),

@@ -81,6 +81,12 @@ fn path(name: &str) -> PathBuf {
     PathBuf::from("/run/netns").join(name)
 }
 
+/// Brings this thread into a namespace's network, for good.
+pub(crate) fn enter_network(name: &str) -> anyhow::Result<()> {
+    let file = File::open(path(name)).with_context(|| format!("namespace {name}"))?;
+    setns(file, CloneFlags::CLONE_NEWNET).context("entering a namespace")
+}
+
 /// Runs in a namespace on a thread of its own, on one processor if that is given.
 pub(crate) fn within<T: Send + 'static>(
     name: &str,

@@ -37,9 +37,11 @@ pub(crate) struct Plugin {
     config: String,
     /// Where it finds the plugins that it delegates to.
     path: PathBuf,
+    /// The node's network namespace, if it is not this thread's.
+    node: Option<&'static str>,
 }
 
-/// The reference plugin.
+/// The reference plugin, on a node of its own: neither shall meet the other's devices.
 pub(crate) fn ptp(directory: &Path) -> anyhow::Result<Plugin> {
     for name in ["ptp", "host-local"] {
         let program = directory.join(name);
@@ -48,17 +50,33 @@ pub(crate) fn ptp(directory: &Path) -> anyhow::Result<Plugin> {
     let ipam = json!({ "type": "host-local", "dataDir": "/run/host-local", "routes": [{ "dst": "0.0.0.0/0" }],
         "ranges": [[{ "subnet": "10.88.0.0/16" }]] });
     let config = json!({ "cniVersion": "1.0.0", "name": "ptp", "type": "ptp", "mtu": 1450, "ipam": ipam });
-    Ok(Plugin::new(directory.join("ptp"), &config))
+    space::make("ptp-node")?;
+    Ok(Plugin { node: Some("ptp-node"), ..Plugin::new(directory.join("ptp"), &config) })
 }
 
 impl Plugin {
     pub(crate) fn new(program: PathBuf, config: &Value) -> Plugin {
         let path = program.parent().unwrap_or(Path::new("/")).to_path_buf();
-        Plugin { program, config: config.to_string(), path }
+        Plugin { program, config: config.to_string(), path, node: None }
     }
 
     /// One call; ms from its exec to its exit.
     pub(crate) fn call(&self, command: &str, pod: &Pod) -> anyhow::Result<f64> {
+        thread::scope(|scope| {
+            let call = || {
+                self.enter()?;
+                self.execute(command, pod)
+            };
+            scope.spawn(call).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Brings this thread into the node's network.
+    fn enter(&self) -> anyhow::Result<()> {
+        self.node.map_or(Ok(()), space::enter_network)
+    }
+
+    fn execute(&self, command: &str, pod: &Pod) -> anyhow::Result<f64> {
         let Pod { name, uid, netns } = pod;
         let args = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={name};K8S_POD_UID={uid}");
         let mut plugin = Command::new(&self.program);
@@ -79,9 +97,12 @@ impl Plugin {
     pub(crate) fn calls(&self, command: &str, pods: &[Pod]) -> anyhow::Result<f64> {
         let gate = Barrier::new(pods.len() + 1);
         thread::scope(|scope| {
-            let call = |pod| {
+            let gate = &gate;
+            let call = move |pod| {
+                let entered = self.enter();
                 gate.wait();
-                self.call(command, pod)
+                entered?;
+                self.execute(command, pod)
             };
             let running: Vec<_> = pods.iter().map(|pod| scope.spawn(move || call(pod))).collect();
             gate.wait();
