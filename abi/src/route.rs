@@ -35,7 +35,7 @@ pub struct Node {
     pub next: [Addr; 2],
     /// Raised when the slot is reused or the tunnel address changes.
     pub generation: u32,
-    /// [`LOCAL`], [`SPLITS`], and by family [`NATIVE`], [`TAKES_NATIVE`] and [`SEGMENT`].
+    /// [`LOCAL`], [`SPLITS`], [`ADJACENT`], and by family [`NATIVE`], [`TAKES_NATIVE`] and [`SEGMENT`].
     pub flags: u32,
     /// Zero; key index of encrypted underlays.
     pub key: u32,
@@ -55,6 +55,8 @@ pub const SEGMENT: [u32; 2] = [32, 64];
 /// What is larger than `mtu` and may be split can be handed to the overlay device: the kernel splits the outer packet, and
 /// the other end puts it together again.
 pub const SPLITS: u32 = 0x100;
+/// The tunnel address is on a segment of this node's NIC: what the program writes an outer header to needs no look for a route.
+pub const ADJACENT: u32 = 0x200;
 
 /// Bytes that the overlay takes of the underlay's MTU, over IPv4 and over IPv6: the outer IP, UDP and VXLAN headers and the
 /// inner link header.

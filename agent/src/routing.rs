@@ -39,7 +39,7 @@ impl Routing {
 pub async fn look(shared: &Shared, netlink: &Netlink, nic: &Link) {
     let snapshot = shared.inbox.snapshot();
     let facts = &snapshot.node;
-    if facts.routing == Routing::Vxlan && !facts.accept_native {
+    if facts.routing == Routing::Vxlan && !facts.accept_native && !facts.by_program {
         return;
     }
     let now = hops(netlink, nic, &snapshot.nodes, facts).await;

@@ -206,6 +206,7 @@ async fn start(
         not_masqueraded: args.not_masqueraded(),
         routing: args.routing,
         accept_native: args.accept_native,
+        by_program: args.overlay_encapsulation == Encapsulation::Program,
         nic: devices.nic.name.as_str().into(),
         ..NodeFacts::default()
     };

@@ -52,6 +52,8 @@ pub struct NodeFacts {
     pub routing: Routing,
     /// `--accept-native`.
     pub accept_native: bool,
+    /// `--overlay-encapsulation program`.
+    pub by_program: bool,
     /// Name of the NIC.
     pub nic: Box<str>,
     /// The kernel's next hops by the NIC: to addresses of other nodes, and to the first addresses of their pods' ranges.

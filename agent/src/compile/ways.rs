@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use abi::{
     Addr,
-    route::{LOCAL, NATIVE, NodeId, SEGMENT, SPLITS, TAKES_NATIVE},
+    route::{ADJACENT, LOCAL, NATIVE, NodeId, SEGMENT, SPLITS, TAKES_NATIVE},
 };
 use objects::{Issue, Key, Node};
 
@@ -39,6 +39,9 @@ pub(super) fn decide(snapshot: &Snapshot, ids: &BTreeMap<&str, NodeId>, out: &mu
             continue;
         }
         (row.flags, row.next) = (row.flags & SPLITS, [Addr::ANY; 2]);
+        if snapshot.node.by_program && snapshot.node.hops.get(&row.tunnel.into()) == Some(&Hop::Segment) {
+            row.flags |= ADJACENT;
+        }
         for (family, v4) in [true, false].into_iter().enumerate() {
             let Some((way, issue)) = way(&snapshot.node, node, v4) else { continue };
             let flags = [(way.next.is_some(), NATIVE), (way.takes, TAKES_NATIVE), (way.segment, SEGMENT)];

@@ -54,6 +54,14 @@ fn by_vxlan_whatever_the_kernel_knows() {
     check(&nodes(Routing::Vxlan, false), ["", "", ""], &[]);
 }
 
+/// Whom the programs may send packets of their own making to without a look at the routes.
+#[test]
+fn neighbours_are_known_to_programs_that_encapsulate() {
+    let mut snapshot = nodes(Routing::Vxlan, false);
+    Arc::make_mut(&mut snapshot.node).by_program = true;
+    check(&snapshot, [" adjacent", "", ""], &[]);
+}
+
 #[test]
 fn before_a_change_native_packets_are_taken_and_not_sent() {
     let takes = " takes-ipv4 takes-ipv6";
