@@ -35,7 +35,7 @@ pub struct Node {
     pub next: [Addr; 2],
     /// Raised when the slot is reused or the tunnel address changes.
     pub generation: u32,
-    /// [`LOCAL`], [`SPLITS`], [`BY_DEVICE`], and by family [`NATIVE`], [`TAKES_NATIVE`] and [`SEGMENT`].
+    /// [`LOCAL`], [`SPLITS`], [`BY_DEVICE`], [`ADJACENT`], and by family [`NATIVE`], [`TAKES_NATIVE`] and [`SEGMENT`].
     pub flags: u32,
     /// Zero; key index of encrypted underlays.
     pub key: u32,
@@ -57,6 +57,8 @@ pub const SEGMENT: [u32; 2] = [32, 64];
 pub const SPLITS: u32 = 0x100;
 /// The node's tunnel address is not behind the NIC: the overlay device writes the outer header, whatever the back end.
 pub const BY_DEVICE: u32 = 0x200;
+/// The tunnel address is on a segment of this node's NIC: what the program writes an outer header to needs no look for a route.
+pub const ADJACENT: u32 = 0x400;
 
 /// Bytes that the overlay takes of the underlay's MTU, over IPv4 and over IPv6: the outer IP, UDP and VXLAN headers and the
 /// inner link header.

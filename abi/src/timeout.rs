@@ -100,6 +100,8 @@ impl Default for Timeouts {
 
 /// Packets both ways over this many seconds promote a UDP or ICMP flow.
 pub const DATAGRAM_PROMOTE: u64 = 2;
+/// So do this many packets in a row of it, of both directions: questions and their answers are fewer.
+pub const DATAGRAM_PACKETS: u64 = 16;
 
 /// IP protocol numbers.
 const TCP: u8 = 6;

@@ -7,8 +7,8 @@ use abi::{
     pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, Pod, READY},
     policy::{ALLOW, BITS_ANY_PORT, BITS_ANY_PROTO, DENY, INGRESS, PolicyKey, PolicyValue},
     route::{
-        BY_DEVICE, CLUSTER_RANGE, LOCAL, NATIVE, NODE_ADDRESS, NOT_MASQUERADED, Node, Route, SERVICE_RANGE, SPLITS,
-        TAKES_NATIVE,
+        ADJACENT, BY_DEVICE, CLUSTER_RANGE, LOCAL, NATIVE, NODE_ADDRESS, NOT_MASQUERADED, Node, Route, SERVICE_RANGE,
+        SPLITS, TAKES_NATIVE,
     },
     service::{ALIVE, Backend, SCOPE_HOST_PORT, SCOPE_NODE_PORT, Service, ServiceKey},
 };
@@ -118,11 +118,8 @@ fn route(key: &Prefix, row: &Route) -> String {
 fn node(id: u32, row: &Node) -> String {
     let mut text = format!("{id} tunnel {} generation {}", row.tunnel, row.generation);
     text += &if row.mtu == 0 { String::new() } else { format!(" mtu {}", row.mtu) };
-    text += &flags(&[
-        (row.flags & LOCAL != 0, "local"),
-        (row.flags & SPLITS != 0, "splits"),
-        (row.flags & BY_DEVICE != 0, "by-device"),
-    ]);
+    let words = [(LOCAL, "local"), (SPLITS, "splits"), (BY_DEVICE, "by-device"), (ADJACENT, "adjacent")];
+    text += &flags(&words.map(|(flag, word)| (row.flags & flag != 0, word)));
     for (family, name) in ["ipv4", "ipv6"].into_iter().enumerate() {
         if row.flags & NATIVE[family] != 0 {
             let _ = write!(text, " {name} native via {}", row.next[family]);

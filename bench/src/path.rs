@@ -41,16 +41,17 @@ struct Figures {
 
 /// The part.
 pub(crate) fn run(args: &Args) -> anyhow::Result<Part> {
-    let (rounds, time) = if args.quick { (1, 40) } else { (args.rounds.max(1), 700) };
+    let (rounds, time) = if args.quick { (1, 40) } else { (args.rounds.max(1), args.time) };
     let time = Duration::from_millis(time);
-    let (figures, notes) = space::apart(|| {
+    let (mut figures, mut notes) = space::apart(|| {
         let mut lab = Lab::new(args)?;
         let mut figures: Vec<Figures> = lab.paths.iter().map(Figures::of).collect();
         for _ in 0..rounds {
             for (index, test) in TESTS.iter().enumerate() {
                 for (path, figures) in lab.paths.iter().zip(&mut figures) {
-                    let figure = if path.ready {
-                        spin::run(*test, path, time).with_context(|| format!("{}: {}", path.name, test.name()))?
+                    let figure = if path.ready && wanted(args, path.name) {
+                        spin::run(*test, path, time, args.least)
+                            .with_context(|| format!("{}: {}", path.name, test.name()))?
                     } else {
                         f64::NAN
                     };
@@ -65,7 +66,18 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Part> {
         "client spinning on processor 0, server on processor 1; {rounds} rounds of {} ms, the paths in turn",
         time.as_millis()
     );
+    figures.retain(|figures| wanted(args, figures.name));
+    anyhow::ensure!(!figures.is_empty(), "no path's name has {:?} in it", args.paths);
+    if args.least {
+        notes.push(
+            "as many as it would be if all exchanges took as long as the fastest quarter: for a busy machine".into(),
+        );
+    }
     Ok(Part { name: "path", seconds: 0.0, tables: tables(&figures, &how, &notes) })
+}
+
+fn wanted(args: &Args, name: &str) -> bool {
+    args.paths.is_empty() || name == plain::LIMIT || args.paths.iter().any(|part| name.contains(part))
 }
 
 impl Figures {

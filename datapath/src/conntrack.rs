@@ -311,7 +311,7 @@ fn still_there(tables: &impl Tables, leg: &Leg, addr: &Addr) -> bool {
 }
 
 /// Moves the flow of `state.key` into `FLOWS` once it has proven itself: TCP when the handshake is complete, others after
-/// packets both ways over two seconds. If the table is full or the flow's pod has its share, it stays where it can be
+/// packets both ways over two seconds, or sixteen of them. If the table is full or the flow's pod has its share, it stays where it can be
 /// evicted, and the last stage tells of it.
 #[inline(always)]
 fn promote(tables: &impl Tables, state: &mut State) {
@@ -380,5 +380,6 @@ fn proven(tables: &impl Tables, state: &State, value: &FlowValue, direction: usi
             && packet.tcp & (parse::SYN | parse::RST | parse::ACK) == parse::ACK;
     }
     let hz = u64::from(tables.setting(|s| &s.jiffies_per_second));
-    state.now.saturating_sub(value.created) >= timeout::DATAGRAM_PROMOTE * hz
+    value.packets >= timeout::DATAGRAM_PACKETS
+        || state.now.saturating_sub(value.created) >= timeout::DATAGRAM_PROMOTE * hz
 }

@@ -5,7 +5,7 @@ use abi::{
     event::Hook,
     flow::{DECREMENT, FlowValue, Leg, NEXT_NIC, NEXT_NODE, NEXT_POD, PAIRED, Tuple},
     pod::QUEUED,
-    route::BY_DEVICE,
+    route::{ADJACENT, BY_DEVICE},
 };
 
 /// What the row says about a packet of this direction.
@@ -72,6 +72,7 @@ fn go(tables: &impl Tables, leg: &Leg, packet: &Packet, outcome: &mut Outcome) -
             outcome.tunnel = node.tunnel;
             outcome.vni = u32::from(leg.vni);
             outcome.queued |= node.flags & BY_DEVICE != 0;
+            outcome.near = node.flags & ADJACENT != 0;
             // Asked of the node's row for each packet: flows change over as soon as the row does.
             if native::goes(tables, node, leg, packet) {
                 outcome.next = NEXT_NIC;

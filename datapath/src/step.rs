@@ -71,6 +71,8 @@ pub struct Outcome {
     pub queued: bool,
     /// Outer destination; of what leaves by the NIC its next hop, if that is not for the kernel to find.
     pub tunnel: Addr,
+    /// The outer destination is its own next hop by the NIC.
+    pub near: bool,
     /// VNI.
     pub vni: u32,
     /// The edits.

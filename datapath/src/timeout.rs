@@ -5,7 +5,7 @@ use abi::{
     timeout::{Timeout, of},
 };
 
-pub use abi::timeout::DATAGRAM_PROMOTE;
+pub use abi::timeout::{DATAGRAM_PACKETS, DATAGRAM_PROMOTE};
 
 /// A timeout of this node, in jiffies.
 #[inline(always)]

@@ -42,8 +42,6 @@ use plan::{NEW, Plan, RANDOM, WORDS};
 
 /// What a program that was cut off returns.
 const CUT: i32 = 99;
-/// In the control block: this packet has its tunnel key already.
-const ARMED: u32 = 0xa;
 
 /// The one plan.
 #[map]
@@ -85,7 +83,7 @@ pub fn harness(context: TcContext) -> i32 {
         *ports = source;
         *ports.add(1) = destination;
         (*skb).mark = 0;
-        if (*plan).tunnel_source != 0 && (*skb).cb[4] != ARMED {
+        if (*plan).tunnel_source != 0 {
             arm(skb, plan);
         }
     }
@@ -94,7 +92,8 @@ pub fn harness(context: TcContext) -> i32 {
     TC_ACT_SHOT
 }
 
-/// Gives the packet an outer header, as if the overlay device had taken it off; once, since it stays with the packet.
+/// Gives the packet an outer header, as if the overlay device had taken it off; each time, since the kernel keeps one for all
+/// packets of a processor, and others on the machine set theirs.
 #[inline(always)]
 unsafe fn arm(skb: *mut aya_ebpf::bindings::__sk_buff, plan: *mut Plan) {
     // SAFETY: all zeros is a valid value of this C struct, which lives on the stack and has its own size.
@@ -103,7 +102,6 @@ unsafe fn arm(skb: *mut aya_ebpf::bindings::__sk_buff, plan: *mut Plan) {
         key.__bindgen_anon_3.local_ipv4 = (*plan).tunnel_source;
         key.tunnel_id = (*plan).vni;
         bpf_skb_set_tunnel_key(skb, &raw mut key, size_of::<bpf_tunnel_key>() as u32, 0);
-        (*skb).cb[4] = ARMED;
     }
 }
 

@@ -67,7 +67,8 @@ fn out(skb: &Skb, ifindex: u32) -> i32 {
 fn to_node(skb: &Skb, hook: u32, packet: &Packet, outcome: &Outcome) -> i32 {
     let by_program = setting(|s| &s.features) & FEATURE_ENCAPSULATE != 0 && !outcome.queued;
     if by_program && encapsulate::write(skb, packet, hook, outcome) {
-        return out(skb, setting(|s| &s.nic_ifindex));
+        let nic = setting(|s| &s.nic_ifindex);
+        return if outcome.near { hand_over(skb, nic, &outcome.tunnel) } else { out(skb, nic) };
     }
     if tunnel_key(skb, outcome.tunnel, outcome.vni).is_none() {
         return discard(skb, hook, packet, DropReason::EditFailed, None);
@@ -128,18 +129,24 @@ fn to_wire(skb: &Skb, outcome: &Outcome) -> i32 {
     if setting(|s| &s.features) & FEATURE_NATIVE == 0 || outcome.tunnel == abi::Addr::ANY {
         return out(skb, outcome.ifindex);
     }
+    hand_over(skb, outcome.ifindex, &outcome.tunnel)
+}
+
+/// Out by the NIC to a next hop on its segment.
+#[inline(always)]
+fn hand_over(skb: &Skb, ifindex: u32, to: &abi::Addr) -> i32 {
     skb.set_mark(MARK_SEEN);
     // SAFETY: all zeros is a valid value of this C struct.
     let mut next: bpf_redir_neigh = unsafe { MaybeUninit::zeroed().assume_init() };
-    if outcome.tunnel.is_v4() {
+    if to.is_v4() {
         next.nh_family = AF_INET;
-        next.__bindgen_anon_1.ipv4_nh = outcome.tunnel.v4_word();
+        next.__bindgen_anon_1.ipv4_nh = to.v4_word();
     } else {
         next.nh_family = AF_INET6;
-        next.__bindgen_anon_1.ipv6_nh = outcome.tunnel.0;
+        next.__bindgen_anon_1.ipv6_nh = to.0;
     }
     // SAFETY: the struct lives on the stack and has its own size.
-    unsafe { bpf_redirect_neigh(outcome.ifindex, &raw mut next, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
+    unsafe { bpf_redirect_neigh(ifindex, &raw mut next, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
 }
 
 /// What the device writes the outer header from.

@@ -8,6 +8,7 @@ use crate::{
 };
 use abi::{DropReason, event::Hook};
 use aya_ebpf::{bindings::TC_ACT_UNSPEC, programs::TcContext};
+use core::intrinsics::cold_path;
 use datapath::{
     Kernel, Outcome, Packet, Stage, State, Step, hook,
     parse::{self, Headers},
@@ -28,6 +29,7 @@ pub fn judge(context: &TcContext, skb: &Skb, kernel: &impl Kernel, at: Hook) -> 
     match parse::parse(skb, &mut packet) {
         Ok(Headers::Plain) => {}
         Ok(Headers::Far) => {
+            cold_path();
             if let Some(state) = scratch() {
                 state.start(at, &packet, &Maps, kernel);
                 go_on(context, Stage::Read);
@@ -35,6 +37,7 @@ pub fn judge(context: &TcContext, skb: &Skb, kernel: &impl Kernel, at: Hook) -> 
             return discard(skb, number, &packet, DropReason::TableMissing, None);
         }
         Err(reason) => {
+            cold_path();
             if matches!(at, Hook::FromPod)
                 && let Some(request) = datapath::arp::request(skb)
             {
@@ -47,6 +50,7 @@ pub fn judge(context: &TcContext, skb: &Skb, kernel: &impl Kernel, at: Hook) -> 
     match hook::enter(at, &Maps, kernel, &packet, &mut outcome) {
         Ok(Step::Done) => finish(skb, number, &packet, &outcome),
         Err(reason) => {
+            cold_path();
             if matches!(reason, DropReason::TooBig)
                 && let Some(state) = scratch()
             {
@@ -57,6 +61,7 @@ pub fn judge(context: &TcContext, skb: &Skb, kernel: &impl Kernel, at: Hook) -> 
             discard(skb, number, &packet, reason, None)
         }
         Ok(step) => {
+            cold_path();
             if let Some(state) = scratch() {
                 state.start(at, &packet, &Maps, kernel);
                 match step {

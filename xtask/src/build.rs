@@ -59,7 +59,9 @@ fn bpf_command(places: &Places, toolchain: Toolchain, linker: &Path) -> Command 
     };
     let linker = format!("-Clinker={}", linker.display());
     let arch = format!("--cfg\u{1f}bpf_target_arch=\"{}\"", std::env::consts::ARCH);
-    let flags = [&linker, "-Clink-arg=--btf", "-Cdebuginfo=2", "-Cpanic=abort", &arch].join("\u{1f}");
+    // The linker would have LLVM leave every fill and move of memory, however short, to functions that go byte by byte.
+    let inline = "-Clink-arg=--disable-expand-memcpy-in-order";
+    let flags = [&linker, "-Clink-arg=--btf", inline, "-Cdebuginfo=2", "-Cpanic=abort", &arch].join("\u{1f}");
     command.args(["--release", "--package", "ebpf", "--target", "bpfel-unknown-none", "--target-dir"]);
     command.arg(places.target.join("bpf"));
     command.env("CARGO_ENCODED_RUSTFLAGS", flags).env_remove("RUSTFLAGS");

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use abi::{
     Addr,
-    route::{BY_DEVICE, LOCAL, NATIVE, NodeId, SEGMENT, SPLITS, TAKES_NATIVE},
+    route::{ADJACENT, BY_DEVICE, LOCAL, NATIVE, NodeId, SEGMENT, SPLITS, TAKES_NATIVE},
 };
 use objects::{Issue, Key, Node};
 
@@ -38,10 +38,15 @@ pub(super) fn decide(snapshot: &Snapshot, ids: &BTreeMap<&str, NodeId>, out: &mu
         if row.flags & LOCAL != 0 {
             continue;
         }
-        let behind_nic = |tunnel: &Addr| snapshot.node.hops.contains_key(&IpAddr::from(*tunnel));
-        let by_device = snapshot.node.by_program && !behind_nic(&row.tunnel);
-        row.flags = row.flags & SPLITS | if by_device { BY_DEVICE } else { 0 };
+        row.flags &= SPLITS;
         row.next = [Addr::ANY; 2];
+        if snapshot.node.by_program {
+            row.flags |= match snapshot.node.hops.get(&row.tunnel.into()) {
+                Some(Hop::Segment) => ADJACENT,
+                Some(Hop::Router(_)) => 0,
+                None => BY_DEVICE,
+            };
+        }
         for (family, v4) in [true, false].into_iter().enumerate() {
             let Some((way, issue)) = way(&snapshot.node, node, v4) else { continue };
             let flags = [(way.next.is_some(), NATIVE), (way.takes, TAKES_NATIVE), (way.segment, SEGMENT)];

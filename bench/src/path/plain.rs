@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 use super::lab::{KERNEL_VXLAN, Path};
 use crate::space::{inside, ip, make};
 
+/// The name of the path that all are compared with.
+pub(crate) const LIMIT: &str = "veth pair, nothing in between (the limit)";
 /// The client, everywhere; its server on the same node and on another one.
 pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 2);
 pub(crate) const NEAR: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 3);
@@ -78,7 +80,7 @@ fn routes(prefix: &str, hosts: &[String; 2], way: impl Fn(u32) -> String) -> any
 
 /// The limit: nothing between the ends.
 pub(crate) fn veth() -> anyhow::Result<Path> {
-    let path = Path::new("veth pair, nothing in between (the limit)", "veth", NEAR);
+    let path = Path::new(LIMIT, "veth", NEAR);
     make(&path.client)?;
     make(&path.server)?;
     ip(&format!("link add eth0 netns {} type veth peer name eth0 netns {}", path.client, path.server))?;

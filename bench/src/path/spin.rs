@@ -18,7 +18,10 @@ use nix::{
 };
 
 use super::lab::Path;
-use crate::space::{join, within};
+use crate::{
+    report::quantile,
+    space::{join, within},
+};
 
 /// What is exchanged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,8 +62,36 @@ const LOST: Duration = Duration::from_millis(20);
 /// Without an answer for so long, the path is broken.
 const BROKEN: Duration = Duration::from_secs(5);
 
+/// The client's exchanges, one after another until their time is over.
+struct Laps {
+    begun: Instant,
+    end: Duration,
+    last: Duration,
+    /// Nanoseconds of each.
+    all: Vec<f64>,
+}
+
+impl Laps {
+    fn new(end: Duration) -> Laps {
+        Laps { begun: Instant::now(), end, last: Duration::ZERO, all: Vec::with_capacity(1 << 17) }
+    }
+
+    /// One is over; whether there is to be another.
+    fn done(&mut self) -> bool {
+        let now = self.begun.elapsed();
+        self.all.push((now - self.last).as_nanos() as f64);
+        self.last = now;
+        now < self.end
+    }
+
+    /// How many in a second; `undisturbed`, if all had taken as long as those that nothing came between.
+    fn rate(&self, undisturbed: bool) -> f64 {
+        if undisturbed { 1e9 / quantile(&self.all, 0.25) } else { self.all.len() as f64 / self.last.as_secs_f64() }
+    }
+}
+
 /// Transactions (or, for the stream, Gbit) in a second.
-pub(crate) fn run(test: Test, path: &Path, time: Duration) -> anyhow::Result<f64> {
+pub(crate) fn run(test: Test, path: &Path, time: Duration, undisturbed: bool) -> anyhow::Result<f64> {
     let stop = Arc::new(AtomicBool::new(false));
     let (ready, listening) = mpsc::channel();
     let served = stop.clone();
@@ -84,19 +115,22 @@ pub(crate) fn run(test: Test, path: &Path, time: Duration) -> anyhow::Result<f64
     let to = path.service.unwrap_or(at);
     let client = within(&path.client, Some(0), move || {
         let begun = Instant::now();
-        let count = match test {
+        match test {
             Test::Rr => ask(to, time),
             Test::Crr => ask_anew(to, time),
             Test::UdpRr => ask_by_datagram(to, time),
-            Test::Stream => pour(to, time).map(|()| 0),
-        };
-        Ok((count?, begun.elapsed().as_secs_f64()))
+            Test::Stream => {
+                pour(to, time)?;
+                return Ok(begun.elapsed().as_secs_f64());
+            }
+        }
+        .map(|laps| laps.rate(undisturbed))
     })?;
     let asked = join(client);
     stop.store(true, Ordering::Relaxed);
     let bytes = join(server)?;
-    let (count, seconds) = asked?;
-    Ok(if test == Test::Stream { bytes as f64 * 8e-9 / seconds } else { count as f64 / seconds })
+    let asked = asked?;
+    Ok(if test == Test::Stream { bytes as f64 * 8e-9 / asked } else { asked })
 }
 
 /// Tries until it is done, or the path is broken.
@@ -136,22 +170,23 @@ fn connected(to: SocketAddrV4) -> anyhow::Result<TcpStream> {
     Ok(stream)
 }
 
-fn ask(to: SocketAddrV4, time: Duration) -> anyhow::Result<u64> {
+fn ask(to: SocketAddrV4, time: Duration) -> anyhow::Result<Laps> {
     let mut stream = connected(to)?;
-    let (begun, mut count) = (Instant::now(), 0);
-    while begun.elapsed() < time {
+    let mut laps = Laps::new(time);
+    loop {
         spin("writing", || stream.write(&[1]))?;
         take(&mut stream)?;
-        count += 1;
+        if !laps.done() {
+            return Ok(laps);
+        }
     }
-    Ok(count)
 }
 
 /// The server closes first, so that the client's ports are free again at once.
-fn ask_anew(to: SocketAddrV4, time: Duration) -> anyhow::Result<u64> {
-    let (begun, mut count) = (Instant::now(), 0);
+fn ask_anew(to: SocketAddrV4, time: Duration) -> anyhow::Result<Laps> {
+    let mut laps = Laps::new(time);
     let address = SockaddrIn::from(to);
-    while begun.elapsed() < time {
+    loop {
         let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_NONBLOCK, None)?;
         match connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &address) {
             Ok(()) | Err(Errno::EINPROGRESS) => {}
@@ -165,26 +200,25 @@ fn ask_anew(to: SocketAddrV4, time: Duration) -> anyhow::Result<u64> {
             Ok(_) => Err(io::Error::other("more than was asked for")),
             Err(error) => Err(error),
         })?;
-        count += 1;
+        drop(stream);
+        if !laps.done() {
+            return Ok(laps);
+        }
     }
-    Ok(count)
 }
 
-fn ask_by_datagram(to: SocketAddrV4, time: Duration) -> anyhow::Result<u64> {
+fn ask_by_datagram(to: SocketAddrV4, time: Duration) -> anyhow::Result<Laps> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     socket.connect(to)?;
     socket.set_nonblocking(true)?;
-    let (begun, mut count, mut lost) = (Instant::now(), 0, 0);
-    while begun.elapsed() < time {
+    let (mut laps, mut lost) = (Laps::new(time), 0);
+    loop {
         spin("sending", || socket.send(&[1]))?;
         let sent = Instant::now();
         let mut tries = 0_u32;
         loop {
             match socket.recv(&mut [0; 8]) {
-                Ok(_) => {
-                    count += 1;
-                    break;
-                }
+                Ok(_) => break,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => spin_loop(),
                 Err(error) => return Err(error).context("receiving"),
             }
@@ -197,8 +231,10 @@ fn ask_by_datagram(to: SocketAddrV4, time: Duration) -> anyhow::Result<u64> {
         if lost > 100 {
             bail!("{lost} datagrams were lost");
         }
+        if !laps.done() {
+            return Ok(laps);
+        }
     }
-    Ok(count)
 }
 
 fn pour(to: SocketAddrV4, time: Duration) -> anyhow::Result<()> {

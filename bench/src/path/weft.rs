@@ -14,7 +14,10 @@ use abi::{
     peer::ANY,
     pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, Pod, READY},
     policy::{ALLOW, BITS_ANY_PROTO, EGRESS, INGRESS, PolicyKey, PolicyValue},
-    route::{CLUSTER_RANGE, LOCAL, NATIVE, NODE_ADDRESS, Node as NodeRow, Route, SEGMENT, SERVICE_RANGE, TAKES_NATIVE},
+    route::{
+        ADJACENT, CLUSTER_RANGE, LOCAL, NATIVE, NODE_ADDRESS, Node as NodeRow, Route, SEGMENT, SERVICE_RANGE,
+        TAKES_NATIVE,
+    },
     service::{ALIVE, Backend, SCOPE_CLUSTER, Service, ServiceKey},
 };
 use anyhow::Context as _;
@@ -179,7 +182,7 @@ fn fill(bpf: &mut Ebpf, number: u8, pods: &[Ipv4Addr]) -> anyhow::Result<()> {
     hash(bpf, &map::PODS, rows.iter().map(|(id, row)| (raw::<16>(&row.addr4), raw::<4>(id))))?;
     array(bpf, map::POD.name, rows.iter().map(|(id, row)| (*id, raw::<88>(row))))?;
     let others = [1_u8, 2].map(|id| {
-        let flags = if id == number { LOCAL } else { 0 };
+        let flags = if id == number { LOCAL } else { ADJACENT };
         let row = NodeRow { tunnel: v4(node_address(id)), generation: 1, flags, ..NodeRow::default() };
         (u32::from(id), raw::<64>(&row))
     });

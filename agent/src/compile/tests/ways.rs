@@ -77,12 +77,12 @@ fn native_goes_by_the_routers_that_the_kernel_knows() {
     check(&nodes(Routing::Native, false), rows, &["NoRoute n2", "NoRoute n4"]);
 }
 
-/// The program sends by the NIC: what is behind another one is the device's.
+/// The program sends by the NIC, to a neighbour without a look at the routes: what is behind another NIC is the device's.
 #[test]
 fn the_program_writes_the_header_of_what_the_nic_leads_to() {
     let mut snapshot = nodes(Routing::Vxlan, false);
     Arc::make_mut(&mut snapshot.node).by_program = true;
-    check(&snapshot, ["", "", " by-device"], &[]);
+    check(&snapshot, [" adjacent", "", " by-device"], &[]);
 }
 
 /// A node keeps its row, and its flows, when its way changes.
