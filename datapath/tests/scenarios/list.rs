@@ -18,5 +18,6 @@ macro_rules! scenarios {
         native_pods native_hosts native_services native_forgeries native_changes_over native_policy native_generations
         too_big_for_the_overlay too_big_for_the_nic too_big_from_outside too_big_from_the_host segments_are_measured
         what_may_be_split what_is_never_answered a_queue_takes_what_its_device_takes
+        a_checksum_for_somebody_else too_big_from_a_backend_on_the_host
     ); };
 }
