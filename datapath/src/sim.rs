@@ -171,7 +171,8 @@ impl Node {
                 }
                 let mut message = Message::default();
                 if too_big::answer(self, &frame, &answer.state, &mut message) {
-                    frame::too_big(&mut answer.frame, &message);
+                    let out = at == Hook::ToNetdev;
+                    frame::too_big(&mut answer.frame, &message, out.then_some(self.settings.gateway_mac));
                     Ok(Verdict::Reply)
                 } else {
                     Err(DropReason::TooBig)

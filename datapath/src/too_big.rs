@@ -6,7 +6,7 @@
 //! in place over the packet, whose first bytes it quotes as the sender wrote them.
 use crate::{
     Frame, Kernel, Outcome, Packet, Stage, State, Step, Tables, checksum, native,
-    parse::{ETHERNET, ICMP, ICMPV6, KIND_FLOW, LATER},
+    parse::{ETHERNET, ICMP, ICMPV6, KIND_FLOW, LATER, TCP, UDP},
 };
 use abi::{
     Addr, DropReason,
@@ -34,6 +34,10 @@ pub struct Message {
     pub words: [u32; 12],
     /// Bytes of them: 28 or 48.
     pub len: usize,
+    /// The quoted checksum as it has to be, where somebody may still complete it: see [`fixed`].
+    pub sum: u16,
+    /// Where that is, from the link header of the packet as it came; 0 if it stays as its sender wrote it.
+    pub sum_at: u32,
 }
 
 /// With what would fit: the packet does not, and may be split by the overlay device.
@@ -97,7 +101,16 @@ fn exceeded((tables, hook): (&impl Tables, u32), kernel: &impl Kernel, leg: &Leg
         return 0;
     }
     // A node's own stack must not learn this of another node's address: its tunnel has the same. The device does what it can.
-    if hook == Hook::ToNetdev as u32 || (hook == Hook::FromNetdev as u32 && is_node(tables, &packet.source)) {
+    let far = match hook {
+        hook if hook == Hook::ToNetdev as u32 => &packet.tuple.dst,
+        hook if hook == Hook::FromNetdev as u32 => &packet.source,
+        _ => &Addr::ANY,
+    };
+    if *far != Addr::ANY && is_node(tables, far) {
+        return 0;
+    }
+    // What a backend of this node answers is split by the device where it can, forbidden or not: it fits the wire.
+    if hook == Hook::ToNetdev as u32 && splits {
         return 0;
     }
     if splits && packet.v6 == 0 && !kernel.dont_fragment() { mtu | MAY_SPLIT } else { mtu }
@@ -120,18 +133,20 @@ pub fn answer(tables: &impl Tables, frame: &impl Frame, state: &State, message: 
         return false;
     }
     // What came by the overlay cannot be answered by the device that it came by.
-    if !state.at(Hook::FromPod) && !state.at(Hook::FromHost) && !state.at(Hook::FromNetdev) {
+    if state.at(Hook::FromOverlay) || state.at(Hook::ToPod) {
         return false;
     }
-    let mut quoted = 0;
-    let mut at = 0;
-    while at < QUOTE {
-        let Some(word) = frame.far_word(ETHERNET + at) else {
+    let (mut quoted, mut transport) = (0, 0);
+    let mut at = ETHERNET;
+    while at < ETHERNET + QUOTE {
+        let Some(word) = frame.far_word(at) else {
             return false;
         };
         quoted += u64::from(word);
+        transport += if at as u32 >= packet.l4 { u64::from(word) } else { 0 };
         at += 4;
     }
+    quoted += fixed(frame, packet, transport, message);
     if !may_tell(tables, tables.pod_of(&packet.source), state.now) {
         return false;
     }
@@ -144,13 +159,60 @@ pub fn answer(tables: &impl Tables, frame: &impl Frame, state: &State, message: 
     true
 }
 
+/// Makes the quoted checksum one that nobody can change any more: what this adds to the sum of the quoted bytes.
+///
+/// A packet whose checksum its sender has left to a device carries its pseudo header's sum there. No helper takes that state
+/// off a packet, so a device without the offload would complete the checksum in the middle of the message, after the
+/// message's own was worked out, and the receiver would believe nothing. Whoever completes writes the complement of the sum
+/// of all bytes from the transport header on, the field in it: of the one value that is the complement of that sum itself
+/// (minus half of the sum of the rest; the modulus is odd) nothing changes. A checksum that is complete is left alone.
+#[inline(always)]
+fn fixed(frame: &impl Frame, packet: &Packet, transport: u64, message: &mut Message) -> u64 {
+    let at = packet.l4
+        + match packet.proto {
+            TCP => 16,
+            UDP => 6,
+            _ => return 0,
+        };
+    if at + 4 > (ETHERNET + QUOTE) as u32 {
+        return 0;
+    }
+    let Some(word) = frame.far_word(at as usize) else {
+        return 0;
+    };
+    let [a, b, ..] = word.to_ne_bytes();
+    let old = u16::from_ne_bytes([a, b]);
+    if old != pseudo(packet) {
+        return 0;
+    }
+    let rest = transport + u64::from(!old);
+    let minus = u32::from(!checksum::fold16(rest));
+    let new = (if minus & 1 == 0 { minus } else { minus + 0xffff } >> 1) as u16;
+    (message.sum, message.sum_at) = (new, at);
+    u64::from(new) + u64::from(!old)
+}
+
+/// The sum of the pseudo header (RFC 9293 section 3.1, RFC 8200 section 8.1), in memory order.
+#[inline(always)]
+fn pseudo(packet: &Packet) -> u16 {
+    let (src, dst) = (&packet.source, &packet.tuple.dst);
+    let mut sum = u64::from((packet.len - packet.l4).to_be()) + u64::from(u32::from(packet.proto).to_be());
+    if packet.v6 == 0 {
+        sum += u64::from(src.v4_word()) + u64::from(dst.v4_word());
+    } else {
+        sum += u64::from(src.0[0]) + u64::from(src.0[1]) + u64::from(src.0[2]) + u64::from(src.0[3]);
+        sum += u64::from(dst.0[0]) + u64::from(dst.0[1]) + u64::from(dst.0[2]) + u64::from(dst.0[3]);
+    }
+    checksum::fold16(sum)
+}
+
 /// Who says it: the node. The host takes nothing from its own address, and gets it from the hairpin's; so does a pod of a
 /// family that the node has no address of.
 #[inline(always)]
 fn speaker(tables: &impl Tables, state: &State) -> Addr {
     let v6 = state.packet.v6 != 0;
     let own = if v6 { tables.setting(|s| &s.host6) } else { tables.setting(|s| &s.host4) };
-    if state.at(Hook::FromHost) || own == Addr::ANY {
+    if state.at(Hook::FromHost) || state.at(Hook::ToNetdev) || own == Addr::ANY {
         return if v6 { tables.setting(|s| &s.hairpin6) } else { tables.setting(|s| &s.hairpin4) };
     }
     own

@@ -123,7 +123,7 @@ pub fn slow_too_big(context: TcContext) -> i32 {
     let dropped = discard(&skb, state.hook & (HOOKS - 1), &state.packet, reason, None);
     let mut message = Message::default();
     if matches!(reason, DropReason::TooBig) && too_big::answer(&Maps, &skb, state, &mut message) {
-        return crate::too_big::send(&skb, &message);
+        return crate::too_big::send(&skb, state.hook, &message);
     }
     dropped
 }

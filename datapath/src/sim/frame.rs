@@ -232,9 +232,15 @@ pub(super) fn advertise(bytes: &mut [u8], advertisement: &Advertisement, gateway
     }
 }
 
-/// Turns a packet into what its sender is told of it.
-pub(super) fn too_big(bytes: &mut Vec<u8>, message: &Message) {
-    let (to, from): ([u8; 6], [u8; 6]) = (array(&bytes[6..12]), array(&bytes[..6]));
+/// Turns a packet into what its sender is told of it; `inward` has the link address of what it goes back by, if not by the
+/// device that it came by.
+pub(super) fn too_big(bytes: &mut Vec<u8>, message: &Message, inward: Option<[u8; 6]>) {
+    let (to, from) = (array(&bytes[6..12]), array(&bytes[..6]));
+    let (to, from) = inward.map_or((to, from), |gateway| (gateway, gateway));
+    if message.sum_at != 0 {
+        let at = message.sum_at as usize;
+        bytes[at..at + 2].copy_from_slice(&message.sum.to_ne_bytes());
+    }
     let words = message.words[..message.len / 4].iter().flat_map(|word| word.to_ne_bytes());
     bytes.truncate(ETHERNET + QUOTE);
     bytes.splice(ETHERNET..ETHERNET, words);

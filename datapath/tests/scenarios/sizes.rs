@@ -11,6 +11,7 @@ use abi::{
     route::SPLITS,
 };
 use datapath::{
+    checksum,
     parse::{ETHERNET, ICMP, TCP, UDP},
     sim::{
         Node,
@@ -145,6 +146,58 @@ pub(crate) fn too_big_from_the_host<T: Bench>() {
     let text = "172.31.0.11:9 > 10.244.2.2:53";
     let large = udp::<T>(text, WIRE);
     tells(&t.raw(HOST, &large), &large, "169.254.42.1", OVERLAY, [POD_MAC, GATEWAY]);
+}
+
+/// A sender that leaves the checksum to a device writes its pseudo header's sum. A device without that skill completes it in
+/// the middle of the message, and the message stays right.
+pub(crate) fn a_checksum_for_somebody_else<T: Bench>() {
+    let mut t = new::<T>();
+    let text = "10.244.1.2:9 > 10.244.2.2:53";
+    for (field, mut packet) in [(16, tcp::<T>(text, WIRE)), (6, udp::<T>(text, WIRE)), (16, tcp::<T>(text, 1_451))] {
+        let old = layout(&packet, ETHERNET);
+        let left = {
+            let bytes = [&packet[old.src.clone()], &packet[old.dst.clone()]].concat();
+            let length = ((packet.len() - old.l4) as u16).to_be();
+            !checksum::of(&bytes, u64::from(length) + u64::from(u16::from(old.proto).to_be()))
+        };
+        packet[old.l4 + field..old.l4 + field + 2].copy_from_slice(&left.to_ne_bytes());
+        let got = t.raw(From::Pod(A), &packet);
+        assert_eq!((got.seen, sums_right(&got.bytes)), (Seen::Reply, true), "{:02x?}", got.bytes);
+        let start = layout(&got.bytes, ETHERNET).l4 + 8 + old.l4 - ETHERNET;
+        let mut completed = got.bytes.clone();
+        let sum = checksum::of(&got.bytes[start..], 0);
+        completed[start + field..start + field + 2].copy_from_slice(&sum.to_ne_bytes());
+        assert_eq!(completed, got.bytes, "completed, it is what it was");
+        // Nothing else of what is quoted has changed.
+        let (quoted, at) = (&got.bytes[start + ETHERNET - old.l4..], old.l4 - ETHERNET + field);
+        assert_eq!(quoted[..at], packet[ETHERNET..ETHERNET + at]);
+        assert_eq!(quoted[at + 2..], packet[ETHERNET + at + 2..ETHERNET + QUOTE]);
+    }
+}
+
+/// A backend on this node's host answers a client of another node's port: its stack is told, but never of a node's address,
+/// and not where the device splits.
+pub(crate) fn too_big_from_a_backend_on_the_host<T: Bench>() {
+    for (client, node, splits, told) in [
+        ("172.31.0.2", "172.31.0.12", false, true),
+        ("172.31.0.2", "172.31.0.12", true, false),
+        ("172.31.0.12", "172.31.0.12", false, false),
+    ] {
+        let mut t = new::<T>();
+        t.change(|tables| tables.nodes.get_mut(&2).unwrap().flags |= if splits { SPLITS } else { 0 });
+        let there = format!("{client}:1 > 172.31.0.11:6443");
+        let back = format!("172.31.0.11:6443 > {client}:1");
+        let asked = tcp::<T>(&there, 1_000);
+        assert_eq!(t.raw(From::Service(node), &asked).seen, Seen::Host, "{there}");
+        t.raw(From::ToNic, &tcp::<T>(&back, OVERLAY)).gives(node2(VNI_SERVICE), &back);
+        let large = tcp::<T>(&back, WIRE);
+        let got = t.raw(From::ToNic, &large);
+        if told {
+            tells(&got, &large, "169.254.42.1", OVERLAY, [GATEWAY; 2]);
+        } else {
+            got.gives(node2(VNI_SERVICE), &back);
+        }
+    }
 }
 
 /// Many segments in one packet: each must fit, and not all of them together.
