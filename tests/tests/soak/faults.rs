@@ -46,6 +46,8 @@ pub(crate) const NODES: [&str; 2] = ["node-1", "node-2"];
 const ROWS: &str = "4096";
 /// Rows for flows that open: all of a flood's, until they are promoted.
 const OPENING: &str = "16384";
+/// Seconds between two sweeps of an agent for leaks.
+const SWEEP: u64 = 5;
 /// Faults between two audits.
 const BATCH: u64 = 4;
 /// Ways over the nodes' links.
@@ -109,7 +111,9 @@ impl Run {
     fn begin(seed: u64, count: u64) -> Run {
         let rows = [("FLOWS", ROWS), ("HALFOPEN", OPENING)];
         let rows = rows.map(|(table, rows)| format!("--agent-arg=--table-rows={table}={rows}"));
-        let bed = Bed::up(&[&rows[0], &rows[1], "--agent-arg=--flows-per-pod=0"]);
+        // The sweep runs as well, and must find nothing: it is for what goes wrong elsewhere.
+        let sweep = format!("--agent-arg=--leak-sweep-seconds={SWEEP}");
+        let bed = Bed::up(&[&rows[0], &rows[1], "--agent-arg=--flows-per-pod=0", &sweep]);
         change::fixture(&bed);
         let pods = until("the pods of the fixture", || match bed.pods() {
             Ok(pods) if pods.len() >= 9 => Ok(pods),

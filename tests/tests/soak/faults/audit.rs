@@ -163,6 +163,9 @@ impl Audit {
         if numbered > had {
             leaks.push(format!("{node}: {numbered} pins of stages, {had} at the start"));
         }
+        let metrics = bed.asked(node, "/metrics").unwrap_or_default();
+        let freed = metrics.lines().filter(|line| line.starts_with("weft_leaks_freed_total") && !line.ends_with(" 0"));
+        leaks.extend(freed.map(|line| format!("{node}: the agent's sweep has found something: {line}")));
         let backends = backends(bed);
         let served = now.rows("BACKENDS").map(|row| row.split(' ').skip(1).take(3).collect::<Vec<_>>().join(" "));
         leaks.extend(

@@ -47,7 +47,7 @@ pub(crate) struct Outage {
 /// a neighbour once a second, and shares the machine.
 const RECOVERY: Duration = Duration::from_secs(5);
 /// What was sent so long before a link went may have been on its way there or back, on a busy machine.
-const UNDER_WAY: Duration = Duration::from_millis(250);
+const UNDER_WAY: Duration = Duration::from_secs(1);
 
 /// When each datagram was sent, and whether it came back.
 #[derive(Default)]
