@@ -138,6 +138,7 @@ impl Foreign {
             let theirs = filters.iter().filter(|filter| filter.egress && !filter.is_ours());
             let mut rest: Vec<String> =
                 theirs.map(|filter| format!("filter {} of priority {}", filter.kind, filter.priority)).collect();
+            rest.dedup(); // u32 tells of its hash tables too.
             let own = limited(shared, attachment).then_some("tbf");
             rest.extend(
                 queues.get(&link.index).filter(|kind| own != Some(&***kind)).map(|kind| format!("queue {kind}")),
