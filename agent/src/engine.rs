@@ -25,6 +25,8 @@ use crate::{
 /// Changes come in bursts: rounds begin at least this far apart, and each serves all that has come. The first change after
 /// a quiet time waits for nothing, and neither does a new interface: its CNI ADD waits for the round.
 const GATHER: Duration = Duration::from_millis(10);
+/// The same for new interfaces: many at once share a round, one after another never wait.
+const GATHER_INTERFACES: Duration = Duration::from_millis(2);
 /// After a failed round.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -110,7 +112,7 @@ where
 {
     let mut memo = Memo::default();
     loop {
-        let next = tokio::time::Instant::now() + GATHER;
+        let begun = tokio::time::Instant::now();
         let snapshot = inbox.snapshot();
         let reread = inbox.reread.swap(false, Relaxed);
         let round = tokio::task::spawn_blocking(move || {
@@ -134,8 +136,8 @@ where
         }
         inbox.bell.notified().await;
         tokio::select! {
-            () = tokio::time::sleep_until(next) => {}
-            () = inbox.at_once.notified() => {}
+            () = tokio::time::sleep_until(begun + GATHER) => {}
+            () = inbox.at_once.notified() => tokio::time::sleep_until(begun + GATHER_INTERFACES).await,
         }
     }
 }

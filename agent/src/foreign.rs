@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::{
     Shared,
-    netlink::{Link, Netlink, NetlinkError, tc},
+    netlink::{Link, Netlink, tc},
     snapshot::Attachment,
 };
 
@@ -125,11 +125,8 @@ impl Foreign {
         for attachment in of_pods {
             let link =
                 Link { index: attachment.ifindex, name: shared.device_name(attachment.ifindex), ..Link::default() };
-            let filters = match netlink.filters(&link).await {
-                Ok(filters) => filters,
-                // The device is gone, or has no clsact qdisc.
-                Err(NetlinkError { .. }) => Vec::new(),
-            };
+            // None if the device is gone, or has no clsact qdisc.
+            let filters = netlink.filters(&link).await.unwrap_or_default();
             if filters.iter().filter(|filter| filter.is_ours()).count() < 2
                 && let Some(started) = shared.started.get()
             {
@@ -138,6 +135,7 @@ impl Foreign {
             let theirs = filters.iter().filter(|filter| filter.egress && !filter.is_ours());
             let mut rest: Vec<String> =
                 theirs.map(|filter| format!("filter {} of priority {}", filter.kind, filter.priority)).collect();
+            rest.dedup(); // u32 tells of its hash tables too.
             let own = limited(shared, attachment).then_some("tbf");
             rest.extend(
                 queues.get(&link.index).filter(|kind| own != Some(&***kind)).map(|kind| format!("queue {kind}")),
@@ -162,7 +160,7 @@ impl Foreign {
                     tracing::info!(%pod, device, ?found, "somebody else's on the pod's device: packets take the way through it");
                 }
                 (Some(_), None) => {
-                    tracing::info!(%pod, device, "nothing of anybody else's is on the pod's device any more")
+                    tracing::info!(%pod, device, "nothing of anybody else's is on the pod's device any more");
                 }
                 _ => {}
             }

@@ -90,9 +90,10 @@ fn times(args: &Args, effort: &Effort) -> anyhow::Result<(Table, [Table; 2])> {
 fn one_by_one(effort: &Effort, plugins: &[Plugin; 2], all: [&[Pod]; 2]) -> anyhow::Result<Times> {
     let mut times = Times::new();
     for command in ["ADD", "DEL"] {
-        for number in 0..effort.pods {
+        for (number, pair) in all[0].iter().zip(all[1]).take(effort.pods).enumerate() {
+            let pair = [pair.0, pair.1];
             for side in if number % 2 == 0 { [0, 1] } else { [1, 0] } {
-                let took = plugins[side].call(command, &all[side][number])?;
+                let took = plugins[side].call(command, pair[side])?;
                 times.entry((side, command)).or_default().push(took);
             }
         }

@@ -69,6 +69,7 @@ fn cluster() -> Snapshot {
         attachments: Arc::new(vec![attachment("web", 2, 7)]),
         node: Arc::new(facts),
         paths: Arc::default(),
+        foreign: Arc::default(),
     }
 }
 

@@ -56,7 +56,7 @@ fn pods_get_what_every_way_carries() {
 #[track_caller]
 fn start(wanted: u32, nic: u32, peers: &[Outer], expected: Result<u32, &str>) {
     let peers: Vec<Peer> = peers.iter().map(|way| Peer { address: ip("192.0.2.2"), way: *way }).collect();
-    let nic = Link { name: "eth0".into(), index: 2, mac: [0; 6], mtu: nic, up: true };
+    let nic = Link { name: "eth0".into(), index: 2, mac: [0; 6], mtu: nic, up: true, peer: 0 };
     match (at_start(Setting::Fixed(wanted), &nic, &[ip("192.0.2.1")], &peers), expected) {
         (Err(error), Err(text)) => assert_eq!(error.to_string(), text),
         (fits, expected) => assert_eq!(fits.map_err(|error| error.to_string()), expected.map_err(str::to_owned)),

@@ -62,7 +62,7 @@ impl Pods {
         match self.hooks(&entry.device) {
             Ok(()) => tracing::warn!(pod, device = entry.device, "somebody removed our filters: they are back"),
             Err(error) => {
-                tracing::error!(pod, device = entry.device, error = crate::chain(&error), "our filters are gone")
+                tracing::error!(pod, device = entry.device, error = crate::chain(&error), "our filters are gone");
             }
         }
     }

@@ -153,7 +153,7 @@ fn a_sandbox_that_is_gone_while_its_namespace_is_held() {
         std::fs::remove_file(&held.path).expect("removed");
         lab.start_agent();
         let traces = lab.traces();
-        assert_eq!(traces.len(), 4, "a device, two hooks and an address are left: {traces:?}");
+        assert_eq!(traces.len(), 2, "a device and an address are left: {traces:?}");
         assert!(traces.join(", ").contains("\"alive\""), "{traces:?}");
         lab.call("DEL", "alive", &alive).succeeds();
         assert_eq!(lab.traces(), [""; 0]);
