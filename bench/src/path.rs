@@ -50,7 +50,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Part> {
             for (index, test) in TESTS.iter().enumerate() {
                 for (path, figures) in lab.paths.iter().zip(&mut figures) {
                     let figure = if path.ready && wanted(args, path.name) {
-                        spin::run(*test, path, time, args.least).with_context(|| format!("{}: {}", path.name, test.name()))?
+                        spin::run(*test, path, time, args.least)
+                            .with_context(|| format!("{}: {}", path.name, test.name()))?
                     } else {
                         f64::NAN
                     };
@@ -68,7 +69,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Part> {
     figures.retain(|figures| wanted(args, figures.name));
     anyhow::ensure!(!figures.is_empty(), "no path's name has {:?} in it", args.paths);
     if args.least {
-        notes.push("as many as it would be if all exchanges took as long as the fastest quarter: for a busy machine".into());
+        notes.push(
+            "as many as it would be if all exchanges took as long as the fastest quarter: for a busy machine".into(),
+        );
     }
     Ok(Part { name: "path", seconds: 0.0, tables: tables(&figures, &how, &notes) })
 }

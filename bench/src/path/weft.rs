@@ -14,7 +14,10 @@ use abi::{
     peer::ANY,
     pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, Pod, READY},
     policy::{ALLOW, BITS_ANY_PROTO, EGRESS, INGRESS, PolicyKey, PolicyValue},
-    route::{ADJACENT, CLUSTER_RANGE, LOCAL, NATIVE, NODE_ADDRESS, Node as NodeRow, Route, SEGMENT, SERVICE_RANGE, TAKES_NATIVE},
+    route::{
+        ADJACENT, CLUSTER_RANGE, LOCAL, NATIVE, NODE_ADDRESS, Node as NodeRow, Route, SEGMENT, SERVICE_RANGE,
+        TAKES_NATIVE,
+    },
     service::{ALIVE, Backend, SCOPE_CLUSTER, Service, ServiceKey},
 };
 use anyhow::Context as _;
