@@ -99,6 +99,26 @@ fn udp_is_promoted_by_packets_both_ways_over_two_seconds() {
 }
 
 #[test]
+fn udp_is_promoted_by_sixteen_packets_both_ways() {
+    let mut t = Test::<Model>::new();
+    let (there, back) = ("10.244.1.2:1 > 10.244.1.3:53", "10.244.1.3:53 > 10.244.1.2:1");
+    for _ in 0..20 {
+        t.udp(From::Pod(A), there);
+    }
+    tables(&t, 0, 1); // Nobody answers.
+    t.udp(From::Pod(B), back);
+    tables(&t, 1, 0);
+    for _ in 0..7 {
+        t.udp(From::Pod(A), "10.244.1.2:2 > 10.244.1.3:53");
+        t.udp(From::Pod(B), "10.244.1.3:53 > 10.244.1.2:2");
+    }
+    tables(&t, 1, 1);
+    t.udp(From::Pod(A), "10.244.1.2:2 > 10.244.1.3:53");
+    t.udp(From::Pod(B), "10.244.1.3:53 > 10.244.1.2:2");
+    tables(&t, 2, 0);
+}
+
+#[test]
 fn an_expired_flow_is_new() {
     let mut t = Test::<Model>::new();
     t.connect(THERE, BACK);
