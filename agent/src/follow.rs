@@ -121,7 +121,7 @@ impl Nodes {
 }
 
 fn peers(snapshot: &Snapshot) -> Vec<Peer> {
-    mtu::peers(&snapshot.node.own, &snapshot.node.name, &snapshot.nodes)
+    mtu::peers(&snapshot.node.own, &snapshot.node.name, &snapshot.nodes, snapshot.node.routing)
 }
 
 async fn look(

@@ -1,7 +1,7 @@
 //! How large packets may be: the one place that knows what each way takes for itself.
 //!
 //! Pure. What fits towards a node is the MTU of the underlay there (the device's, or the route's if that says less) without
-//! what the way adds to a packet; pods' devices get the least of it. [`routes`] reads the underlay from the kernel, [`probe`]
+//! what the way adds to a packet; pods' devices get the least of it, or in native mode the underlay's own. [`routes`] reads the underlay from the kernel, [`probe`]
 //! finds out whether the network between keeps what it promises, `follow` keeps both up to date, and `compile` turns
 //! [`Paths`] into rows of `NODES` and into issues, each with its remedy.
 use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
@@ -14,6 +14,7 @@ use objects::{Issue, Key, Node, Store};
 
 use crate::{
     netlink::Link,
+    routing::Routing,
     snapshot::{Snapshot, of_family},
 };
 
@@ -49,6 +50,16 @@ impl Outer {
     /// The overlay's, by the address at its other end.
     pub const fn overlay(to: &Addr) -> Outer {
         if to.is_v4() { Outer::Vxlan4 } else { Outer::Vxlan6 }
+    }
+
+    /// What pods' packets leave room for, by the address at the other end of the overlay. In native mode nothing, and senders
+    /// are told of what goes by VXLAN all the same; but what is forwarded to a pod for another node's own stack is told to
+    /// nobody, and an outer IPv6 header is not split.
+    pub const fn reserved(routing: Routing, to: &Addr) -> Outer {
+        match routing {
+            Routing::Native if to.is_v4() => Outer::None,
+            _ => Outer::overlay(to),
+        }
     }
 }
 
@@ -139,7 +150,7 @@ pub struct Paths {
 pub struct Peer {
     /// The address at the other end.
     pub address: IpAddr,
-    /// How.
+    /// What pods' packets leave room for on the way there.
     pub way: Outer,
 }
 
@@ -150,23 +161,23 @@ pub fn tunnel(own: &[IpAddr], node: &Node) -> Option<Addr> {
 }
 
 /// All other nodes that are reached at all.
-pub fn peers(own: &[IpAddr], name: &str, nodes: &Store<Node>) -> Vec<Peer> {
+pub fn peers(own: &[IpAddr], name: &str, nodes: &Store<Node>, routing: Routing) -> Vec<Peer> {
     let others = nodes.iter().filter(|(key, _)| *key.name != *name);
-    let peer = |to: Addr| Peer { address: to.into(), way: Outer::overlay(&to) };
+    let peer = |to: Addr| Peer { address: to.into(), way: Outer::reserved(routing, &to) };
     others.filter_map(|(_, node)| tunnel(own, node)).map(peer).collect()
 }
 
-/// The way that a node with these addresses would have to another one like it.
-fn alone(own: &[IpAddr]) -> Outer {
-    if own.iter().any(IpAddr::is_ipv4) { Outer::Vxlan4 } else { Outer::Vxlan6 }
+/// What a node with these addresses would leave room for on the way to another one like it.
+pub fn alone(own: &[IpAddr], routing: Routing) -> Outer {
+    Outer::reserved(routing, &own.iter().find(|ip| ip.is_ipv4()).or(own.first()).map_or(Addr::ANY, |ip| (*ip).into()))
 }
 
-/// MTU of pods behind a NIC of that MTU, on a node with these addresses; `peers` with the underlay's MTU towards each.
-pub fn of_pods(setting: Setting, nic: u32, own: &[IpAddr], peers: impl Iterator<Item = (Outer, u32)>) -> u32 {
+/// MTU of pods behind a NIC of that MTU, on a node that is [`alone`] so; `peers` with the underlay's MTU towards each.
+pub fn of_pods(setting: Setting, nic: u32, alone: Outer, peers: impl Iterator<Item = (Outer, u32)>) -> u32 {
     let left = |(way, underlay): (Outer, u32)| underlay.min(nic).saturating_sub(way.overhead()).clamp(LEAST, MOST);
     match setting {
         Setting::Fixed(mtu) => mtu,
-        Setting::Auto => peers.map(left).min().unwrap_or_else(|| left((alone(own), nic))),
+        Setting::Auto => peers.map(left).min().unwrap_or_else(|| left((alone, nic))),
     }
 }
 
@@ -174,13 +185,13 @@ pub fn of_pods(setting: Setting, nic: u32, own: &[IpAddr], peers: impl Iterator<
 ///
 /// # Errors
 /// [`DoesNotFit`].
-pub fn at_start(setting: Setting, nic: &Link, own: &[IpAddr], peers: &[Peer]) -> Result<u32, DoesNotFit> {
-    let takes = peers.iter().map(|peer| peer.way).max().unwrap_or_else(|| alone(own)).overhead();
+pub fn at_start(setting: Setting, nic: &Link, alone: Outer, peers: &[Peer]) -> Result<u32, DoesNotFit> {
+    let takes = peers.iter().map(|peer| peer.way).max().unwrap_or(alone).overhead();
     match setting {
         Setting::Fixed(wanted) if wanted + takes > nic.mtu => {
             Err(DoesNotFit { wanted, device: nic.name.clone(), has: nic.mtu, takes })
         }
-        _ => Ok(of_pods(setting, nic.mtu, own, peers.iter().map(|peer| (peer.way, nic.mtu)))),
+        _ => Ok(of_pods(setting, nic.mtu, alone, peers.iter().map(|peer| (peer.way, nic.mtu)))),
     }
 }
 
@@ -217,10 +228,10 @@ pub fn issues(snapshot: &Snapshot) -> Vec<Issue> {
     let (paths, facts) = (&*snapshot.paths, &*snapshot.node);
     let issue = |kind, key: &Key, message| Issue { kind, key: key.clone(), reason: "MtuMismatch", message };
     let mut issues = Vec::new();
-    let mut takes = alone(&facts.own).overhead();
+    let mut takes = alone(&facts.own, facts.routing).overhead();
     for (key, node) in snapshot.nodes.iter().filter(|(key, _)| key.name != facts.name) {
         let Some(to) = tunnel(&facts.own, node) else { continue };
-        let (address, way) = (IpAddr::from(to), Outer::overlay(&to));
+        let (address, way) = (IpAddr::from(to), Outer::reserved(facts.routing, &to));
         takes = takes.max(way.overhead());
         if let Some(path) = paths.to.get(&address)
             && let Some(message) = narrow(paths, address, way, *path)

@@ -187,8 +187,9 @@ async fn start(
     let netlink = Netlink::open()?;
     let own = addresses(shared).await;
     let ranges: Vec<_> = args.cluster_cidr.iter().chain(&args.service_cidr).copied().collect();
-    let peers = mtu::peers(&own, &args.node_name, &shared.inbox.snapshot().nodes);
-    let pod_mtu = |nic: &Link| mtu::at_start(args.mtu, nic, &own, &peers);
+    let peers = mtu::peers(&own, &args.node_name, &shared.inbox.snapshot().nodes, args.routing);
+    let alone = mtu::alone(&own, args.routing);
+    let pod_mtu = |nic: &Link| mtu::at_start(args.mtu, nic, alone, &peers);
     let devices = devices::ensure(&netlink, &args.device, &own, &ranges, pod_mtu).await?;
     let hand_over = args.hand_over().map_err(RunError::Flags)?;
     let (takeover, mut programs) = takeover::begin(args, settings(shared, &own, &devices), hand_over)?;

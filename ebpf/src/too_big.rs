@@ -48,8 +48,7 @@ pub fn send(skb: &Skb, hook: u32, message: &Message) -> i32 {
         skb.set_cb([0x300, 0, 0, 0, 0]);
     }
     skb.set_mark(if out { 0 } else { MARK_SEEN });
-    let (to, flags) =
-        if out { (setting(|s| &s.host_ifindex), u64::from(BPF_F_INGRESS)) } else { (skb.ifindex(), 0) };
+    let (to, flags) = if out { (setting(|s| &s.host_ifindex), u64::from(BPF_F_INGRESS)) } else { (skb.ifindex(), 0) };
     // SAFETY: no pointers.
     unsafe { bpf_redirect(to, flags) as i32 }
 }

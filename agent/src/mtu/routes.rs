@@ -9,7 +9,7 @@ use ipnetwork::IpNetwork;
 use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteMetric};
 use rtnetlink::RouteMessageBuilder;
 
-use super::{Path, Paths, Setting, of_pods, peers};
+use super::{Path, Paths, Setting, alone, of_pods, peers};
 use crate::{
     netlink::{Link, Netlink, NetlinkError},
     snapshot::Snapshot,
@@ -23,14 +23,15 @@ use crate::{
 pub async fn read(netlink: &Netlink, nic: &Link, snapshot: &Snapshot, setting: Setting) -> Result<Paths, NetlinkError> {
     let links = netlink.links().await?;
     let mut paths = Paths { setting, device: nic.name.as_str().into(), nic: nic.mtu, ..Paths::default() };
-    let peers = peers(&snapshot.node.own, &snapshot.node.name, &snapshot.nodes);
+    let facts = &snapshot.node;
+    let peers = peers(&facts.own, &facts.name, &snapshot.nodes, facts.routing);
     for peer in &peers {
         let route = towards(netlink, peer.address, &links).await.unwrap_or(nic.mtu);
         paths.to.insert(peer.address, Path { route, measured: None });
     }
     let underlay = |address| paths.to.get(address).map_or(nic.mtu, |path| path.route);
     let ways = peers.iter().map(|peer| (peer.way, underlay(&peer.address)));
-    paths.pods = of_pods(setting, nic.mtu, &snapshot.node.own, ways);
+    paths.pods = of_pods(setting, nic.mtu, alone(&facts.own, facts.routing), ways);
     Ok(paths)
 }
 

@@ -31,7 +31,23 @@ fn ip(text: &str) -> IpAddr {
 #[track_caller]
 fn pods(setting: Setting, nic: u32, own: &[&str], peers: &[(Outer, u32)], expected: u32) {
     let own: Vec<IpAddr> = own.iter().map(|text| ip(text)).collect();
-    assert_eq!(of_pods(setting, nic, &own, peers.iter().copied()), expected);
+    assert_eq!(of_pods(setting, nic, alone(&own, Routing::Auto), peers.iter().copied()), expected);
+}
+
+#[track_caller]
+fn room(routing: Routing, own: &[&str], expected: Outer) {
+    let own: Vec<IpAddr> = own.iter().map(|text| ip(text)).collect();
+    assert_eq!(alone(&own, routing), expected);
+}
+
+#[test]
+fn native_mode_leaves_room_for_nothing() {
+    room(Routing::Native, &["192.0.2.1"], Outer::None);
+    room(Routing::Native, &["2001:db8::1", "192.0.2.1"], Outer::None);
+    room(Routing::Native, &["2001:db8::1"], Outer::Vxlan6);
+    room(Routing::Auto, &["192.0.2.1"], Outer::Vxlan4);
+    room(Routing::Vxlan, &["2001:db8::1"], Outer::Vxlan6);
+    room(Routing::Native, &[], Outer::Vxlan6);
 }
 
 #[test]
@@ -57,7 +73,10 @@ fn pods_get_what_every_way_carries() {
 fn start(wanted: u32, nic: u32, peers: &[Outer], expected: Result<u32, &str>) {
     let peers: Vec<Peer> = peers.iter().map(|way| Peer { address: ip("192.0.2.2"), way: *way }).collect();
     let nic = Link { name: "eth0".into(), index: 2, mac: [0; 6], mtu: nic, up: true, peer: 0 };
-    match (at_start(Setting::Fixed(wanted), &nic, &[ip("192.0.2.1")], &peers), expected) {
+    match (
+        at_start(Setting::Fixed(wanted), &nic, peers.first().map_or(Outer::Vxlan4, |peer| peer.way), &peers),
+        expected,
+    ) {
         (Err(error), Err(text)) => assert_eq!(error.to_string(), text),
         (fits, expected) => assert_eq!(fits.map_err(|error| error.to_string()), expected.map_err(str::to_owned)),
     }
@@ -109,13 +128,13 @@ fn a_measure_holds_for_its_route() {
 }
 
 /// The issues of a node `n1` with one peer `n2`, by object and message.
-fn told(paths: Paths) -> Vec<String> {
+fn told(paths: Paths, routing: Routing) -> Vec<String> {
     let node = |name: &str, address: &str| {
         let key = Key::cluster(name.to_owned());
         (key.clone(), Arc::new(Node { key, internal_ips: [ip(address)].into(), ..Node::default() }))
     };
     let nodes = [node("n1", "192.0.2.1"), node("n2", "192.0.2.2")];
-    let facts = NodeFacts { name: "n1".into(), own: vec![ip("192.0.2.1")], ..NodeFacts::default() };
+    let facts = NodeFacts { name: "n1".into(), own: vec![ip("192.0.2.1")], routing, ..NodeFacts::default() };
     let snapshot = Snapshot {
         nodes: Arc::new(nodes.into_iter().collect()),
         node: Arc::new(facts),
@@ -127,7 +146,20 @@ fn told(paths: Paths) -> Vec<String> {
 
 #[track_caller]
 fn mismatch(paths: Paths, expected: &[&str]) {
-    assert_eq!(told(paths), expected);
+    assert_eq!(told(paths, Routing::Vxlan), expected);
+}
+
+#[test]
+fn native_mode_fills_the_wire() {
+    let full = paths(&[("192.0.2.2", 1_500, Some(1_500))], 1_500);
+    assert!(told(full, Routing::Native).is_empty());
+    let narrow = told(paths(&[("192.0.2.2", 1_400, None)], 1_500), Routing::Native);
+    assert_eq!(
+        narrow,
+        [
+            "Node n2: The route to it (192.0.2.2) has MTU 1400, of which 0 are taken, and pods of this node have MTU 1500: raise the route's to 1500, or start the agent with --mtu 1400 or auto"
+        ]
+    );
 }
 
 #[test]

@@ -34,6 +34,33 @@ fn mtu_in(pod: &Namespace) -> String {
     pod.within(|| mtu_of("eth0"))
 }
 
+/// Native mode leaves no room for an outer header; a pod that runs gets the other mode's MTU with the agent that starts.
+#[test]
+fn pods_follow_the_mode() {
+    on_a_node(|directory, _outside| async move {
+        let mut node = Node::start(&directory, &["--routing", "native"]).await;
+        let (a, _) = node.pod("a").await;
+        assert_eq!((status(&node).await.pod_mtu, mtu_in(&a)), (1_500, "1500".to_owned()));
+        // What goes by VXLAN all the same is told what fits that.
+        other_node(&node.api, "n2", "172.31.7.2", "10.244.1.0/24");
+        sh("ip route del default");
+        goes(&node, "vxlan", "172.31.7.2", "no route to 10.244.1.0/24").await;
+        until("the row", async || node.table("NODES").await.contains(" mtu 1450")).await;
+        assert_eq!(mtu_in(&a), "1500");
+        sh("ip link set nic0 mtu 1400");
+        until("the MTU", async || mtu_in(&a) == "1400" && status(&node).await.pod_mtu == 1_400).await;
+        sh("ip link set nic0 mtu 1500");
+        until("the MTU", async || mtu_in(&a) == "1500").await;
+        for (extra, pods) in
+            [(&["--routing", "vxlan", "--accept-native"][..], "1450"), (&["--routing", "native"], "1500")]
+        {
+            node.extra = extra;
+            node.restart().await;
+            until("the mode's MTU", async || mtu_in(&a) == pods && mtu_of("weft_host") == pods).await;
+        }
+    });
+}
+
 #[test]
 fn mtu_and_addresses_are_followed() {
     on_a_node(|directory, _outside| async move {

@@ -114,7 +114,9 @@ fn routing(status: &StatusReply) -> String {
     let native = status.peers.iter().filter(|peer| peer.way == "native").count();
     let taken = if status.accept_native { ", native packets are taken from every node" } else { "" };
     let (mode, vxlan) = (&status.routing, status.peers.len() - native);
-    format!("routing    {mode}: {native} ways to other nodes are native, {vxlan} by VXLAN{taken}\n")
+    let whole = status.device.as_ref().is_some_and(|device| device.mtu == status.pod_mtu);
+    let full = if mode == "native" && whole { ", pods have the device's own MTU" } else { "" };
+    format!("routing    {mode}: {native} ways to other nodes are native, {vxlan} by VXLAN{taken}{full}\n")
 }
 
 fn peer(peer: &Peer) -> [String; 6] {

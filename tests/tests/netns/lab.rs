@@ -54,9 +54,11 @@ pub(crate) struct Setup {
     pub(crate) attach: Attach,
     /// Per node: the programs write and take off the overlay's outer header.
     pub(crate) written: [bool; 2],
-    /// The NICs have their offloads.
+    /// The nodes' NICs have their offloads. The machine outside leaves checksums and segments to its NIC in any case.
     pub(crate) offloads: bool,
     /// Rows of `FLOWS`.
+    /// Pods have the wire's MTU, as in native mode, and not what the overlay leaves.
+    pub(crate) full: bool,
     pub(crate) flows: u32,
     /// Rows of `HALFOPEN`.
     pub(crate) half_open: u32,
@@ -67,7 +69,8 @@ pub(crate) struct Setup {
 impl Setup {
     /// The overlay by its device on both nodes, with offloads.
     pub(crate) const fn plain(attach: Attach) -> Setup {
-        Setup { attach, written: [false; 2], offloads: true, flows: 4096, half_open: 4096, change: |_, _| () }
+        let (flows, half_open) = (4096, 4096);
+        Setup { attach, written: [false; 2], offloads: true, full: false, flows, half_open, change: |_, _| () }
     }
 }
 
@@ -101,14 +104,6 @@ impl Lab {
         ip("link add fabric type bridge");
         ip("link set fabric up");
         machine("outside", &place("172.31.0.2"));
-        if !setup.offloads {
-            within("outside", || offload::off("eth0")).join().unwrap();
-        }
-        if v6() {
-            // What a node forwards to another must fit with the outer header: nobody is told yet that it does not, and
-            // an outer IPv6 header is not split on the way.
-            ip(&format!("-n outside route add fd00::ac1f:0/121 dev eth0 mtu {}", mtu()));
-        }
         let nodes = vec![node("node-1", 1, PODS_1, setup), node("node-2", 2, PODS_2, setup)];
         Lab { nodes }
     }
@@ -186,7 +181,7 @@ fn range(text: &str, bits: u32) -> String {
 }
 
 /// What the overlay's outer headers leave of 1500 bytes: IPv6's is 20 bytes longer.
-fn mtu() -> u32 {
+pub(crate) fn mtu() -> u32 {
     if v6() { 1430 } else { 1450 }
 }
 
@@ -235,7 +230,7 @@ fn node(name: &'static str, number: u32, pods: &[PodAt], setup: Setup) -> Loaded
     .join()
     .unwrap();
     let gateway = mac(GATEWAY_MAC);
-    let mtu = mtu();
+    let mtu = if setup.full { 1500 } else { mtu() };
     let (beyond, onlink) = if v6() { ("fe80::1", "") } else { ("169.254.42.2", " onlink") };
     for command in [
         &format!("link add weft_host index 10 mtu {mtu} type veth peer name weft_net index 11"),
@@ -251,7 +246,7 @@ fn node(name: &'static str, number: u32, pods: &[PodAt], setup: Setup) -> Loaded
         ip(&format!("-n {name} route add {range} via {beyond} dev weft_host{onlink} src {address}"));
     }
     for pod in pods {
-        make_pod(name, pod);
+        make_pod(name, pod, mtu);
     }
     let devices = pods.iter().map(|pod| pod.0.to_owned()).collect();
     let mut tables = tables(number, pods);
@@ -262,8 +257,7 @@ fn node(name: &'static str, number: u32, pods: &[PodAt], setup: Setup) -> Loaded
     load(name, number, &tables, devices, setup)
 }
 
-fn make_pod(node: &str, (name, address, _, index): &PodAt) {
-    let mtu = mtu();
+fn make_pod(node: &str, (name, address, _, index): &PodAt, mtu: u32) {
     ip(&format!("netns add {name}"));
     ip(&format!("-n {node} link add {name} index {index} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {name}"));
     ip(&format!("-n {node} link set {name} address {} up", mac(GATEWAY_MAC)));
