@@ -56,9 +56,9 @@ pub(crate) struct Setup {
     pub(crate) written: [bool; 2],
     /// The nodes' NICs have their offloads. The machine outside leaves checksums and segments to its NIC in any case.
     pub(crate) offloads: bool,
-    /// Rows of `FLOWS`.
     /// Pods have the wire's MTU, as in native mode, and not what the overlay leaves.
     pub(crate) full: bool,
+    /// Rows of `FLOWS`.
     pub(crate) flows: u32,
     /// Rows of `HALFOPEN`.
     pub(crate) half_open: u32,
