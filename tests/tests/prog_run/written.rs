@@ -155,6 +155,10 @@ impl Bench for Elsewhere {
         self.0.change(change);
     }
 
+    fn evict(&mut self, key: &FlowKey) {
+        self.0.evict(key);
+    }
+
     fn send(&mut self, at: Hook, ifindex: u32, bytes: &[u8], tunnel: Option<Tunnel>) -> (Seen, Vec<u8>) {
         self.0.send(at, ifindex, bytes, tunnel)
     }

@@ -93,7 +93,7 @@ fn report(lab: &Lab, tallies: &[(&str, &Tally)], took: Duration) {
     let drops = lab.drops();
     let drops: Vec<&str> = drops.lines().filter(|line| !line.ends_with(DropReason::LinkChatter.label())).collect();
     figures.add("reasons of packets dropped by the programs", drops.len());
-    figures.add("rows of FLOWS and HALFOPEN at the end", size::full(&lab));
+    figures.add("rows of FLOWS and HALFOPEN at the end", size::full(lab));
     figures.keep();
     assert!(lost.is_empty() && drops.is_empty(), "{}\n{drops:?}", lost.join("\n"));
 }
