@@ -27,7 +27,7 @@ pub struct Pod {
     pub generation: u32,
     /// The policy set in force, by the low bit of the epoch.
     pub policy_set: [u32; 2],
-    /// [`ISOLATED_INGRESS`] and [`ISOLATED_EGRESS`], by the low bit of the epoch.
+    /// [`ISOLATED_INGRESS`], [`ISOLATED_EGRESS`] and [`PEERS_NAMED`], by the low bit of the epoch.
     pub isolated: [u8; 2],
     /// MAC address of the pod's own end.
     pub mac: [u8; 6],
@@ -53,6 +53,10 @@ impl Pod {
 pub const ISOLATED_INGRESS: u8 = 1;
 /// The same for egress.
 pub const ISOLATED_EGRESS: u8 = 2;
+
+/// Isolated that way, and every rule of the set names its peers: there is no row of any peer to look for. By direction
+/// ([`crate::policy::INGRESS`], [`crate::policy::EGRESS`]).
+pub const PEERS_NAMED: [u8; 2] = [4, 8];
 
 /// The pod's policy is in force; until then its hooks drop with `PodNotReady`.
 pub const READY: u32 = 1;

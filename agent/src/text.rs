@@ -4,7 +4,7 @@ use std::{fmt::Write, net::IpAddr};
 use abi::{
     Addr,
     addr::Prefix,
-    pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, Pod, READY},
+    pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, PEERS_NAMED, Pod, READY},
     policy::{ALLOW, BITS_ANY_PORT, BITS_ANY_PROTO, DENY, INGRESS, PolicyKey, PolicyValue},
     route::{
         ADJACENT, BY_DEVICE, CLUSTER_RANGE, LOCAL, NATIVE, NODE_ADDRESS, NOT_MASQUERADED, Node, Route, SERVICE_RANGE,
@@ -88,7 +88,12 @@ fn pod(id: u32, row: &Pod) -> String {
     }
     let isolated = |index: usize| {
         let bits = row.isolated[index];
-        let text = flags(&[(bits & ISOLATED_INGRESS != 0, "ingress"), (bits & ISOLATED_EGRESS != 0, "egress")]);
+        let text = flags(&[
+            (bits & ISOLATED_INGRESS != 0, "ingress"),
+            (bits & ISOLATED_EGRESS != 0, "egress"),
+            (bits & PEERS_NAMED[0] != 0, "ingress-peers-named"),
+            (bits & PEERS_NAMED[1] != 0, "egress-peers-named"),
+        ]);
         if text.is_empty() { " none".to_owned() } else { text }
     };
     format!(

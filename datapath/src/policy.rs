@@ -7,9 +7,12 @@ use abi::{
     Addr, DropReason,
     flow::Tuple,
     peer::ANY,
-    pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, NONE, PodId},
+    pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, NONE, PEERS_NAMED, PodId},
     policy::{ALLOW, BITS_FULL, EGRESS, INGRESS, PolicyKey, PolicyValue, RuleId, SetId},
 };
+
+/// By direction.
+const ISOLATED: [u8; 2] = [ISOLATED_INGRESS, ISOLATED_EGRESS];
 
 /// A flow as policy sees it.
 #[derive(Clone, Copy, Debug)]
@@ -57,30 +60,32 @@ pub fn check(tables: &impl Tables, question: &Question, epoch: u64) -> Result<[R
     }
     let port = if is_icmp(proto) { 0 } else { tuple.dport };
     let side = (epoch & 1) as usize;
-    if let Some(set) = isolating(tables, source, side, ISOLATED_EGRESS) {
+    if let Some((set, named)) = isolating(tables, source, side, EGRESS) {
         let denied = DropReason::PolicyDeniedEgress;
-        rules[0] = decide(tables, &tuple.dst, &key(set, EGRESS, proto, port))
+        rules[0] = decide(tables, &tuple.dst, &key(set, EGRESS, proto, port), named)
             .map_err(|rule| Denied { reason: denied, rule })?;
     }
     if source == HOST {
         return Ok(rules); // Probes of a node to its own pods always pass.
     }
-    if let Some(set) = isolating(tables, dest, side, ISOLATED_INGRESS) {
+    if let Some((set, named)) = isolating(tables, dest, side, INGRESS) {
         let denied = DropReason::PolicyDeniedIngress;
-        rules[1] = decide(tables, &tuple.src, &key(set, INGRESS, proto, port))
+        rules[1] = decide(tables, &tuple.src, &key(set, INGRESS, proto, port), named)
             .map_err(|rule| Denied { reason: denied, rule })?;
     }
     Ok(rules)
 }
 
-/// The policy set of a pod of this node, if it is isolated that way.
+/// The policy set of a pod of this node, if it is isolated that way, and whether all its rules name their peers.
 #[inline(always)]
-fn isolating(tables: &impl Tables, pod: PodId, side: usize, way: u8) -> Option<SetId> {
+fn isolating(tables: &impl Tables, pod: PodId, side: usize, direction: u8) -> Option<(SetId, bool)> {
     if pod == NONE || pod == HOST {
         return None;
     }
     let row = tables.pod(pod)?;
-    (row.isolated[side & 1] & way != 0).then(|| row.policy_set[side & 1])
+    let bits = row.isolated[side & 1];
+    let (isolated, named) = (ISOLATED[usize::from(direction & 1)], PEERS_NAMED[usize::from(direction & 1)]);
+    (bits & isolated != 0).then(|| (row.policy_set[side & 1], bits & named != 0))
 }
 
 #[inline(always)]
@@ -88,10 +93,11 @@ fn key(set: SetId, direction: u8, proto: u8, port: u16) -> PolicyKey {
     PolicyKey { prefix_len: BITS_FULL, set, class: ANY, direction, proto, port }
 }
 
-/// The row of the peer's class and the row of any peer: the better precedence wins, deny on a tie.
+/// The row of the peer's class and the row of any peer, unless all rules name their peers: the better precedence wins, deny on
+/// a tie.
 #[inline(always)]
-fn decide(tables: &impl Tables, peer: &Addr, any: &PolicyKey) -> Result<RuleId, RuleId> {
-    let wide = tables.rule(any);
+fn decide(tables: &impl Tables, peer: &Addr, any: &PolicyKey, named: bool) -> Result<RuleId, RuleId> {
+    let wide = if named { None } else { tables.rule(any) };
     let class = match tables.peer(peer) {
         Some(class) => class,
         None => tables.cidr(peer).unwrap_or(ANY),

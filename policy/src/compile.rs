@@ -7,7 +7,7 @@ use std::{
 
 use abi::{
     peer::{ANY, Class},
-    pod::{ISOLATED_EGRESS, ISOLATED_INGRESS},
+    pod::{ISOLATED_EGRESS, ISOLATED_INGRESS, PEERS_NAMED},
     policy::{ALLOW, BITS_ANY_PORT, BITS_ANY_PROTO, EGRESS, INGRESS, PolicyKey, PolicyValue, RuleId, SetId},
 };
 use objects::{Key, Namespace, NetworkPolicy, Pod, Store, content};
@@ -147,6 +147,12 @@ impl<'a> SetContent<'a> {
                     content.text += &format!("{} {ports:?}\n", rule.text);
                     content.rules.push(ResolvedRule { policy: &policy.key, direction, rule, ports });
                 }
+            }
+        }
+        for (direction, bit) in [(INGRESS, ISOLATED_INGRESS), (EGRESS, ISOLATED_EGRESS)] {
+            let of_any = |rule: &ResolvedRule| rule.direction == direction && rule.rule.peers.is_none();
+            if content.isolated & bit != 0 && !content.rules.iter().any(of_any) {
+                content.isolated |= PEERS_NAMED[usize::from(direction)];
             }
         }
         content

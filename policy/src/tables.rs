@@ -35,7 +35,7 @@ pub struct Output {
 pub struct PodPolicy {
     /// The set; 0 if no policy selects the pod.
     pub set: SetId,
-    /// [`abi::pod::ISOLATED_INGRESS`] and [`abi::pod::ISOLATED_EGRESS`].
+    /// [`abi::pod::ISOLATED_INGRESS`], [`abi::pod::ISOLATED_EGRESS`] and [`abi::pod::PEERS_NAMED`].
     pub isolated: u8,
 }
 

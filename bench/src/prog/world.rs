@@ -7,7 +7,7 @@ use abi::{
     addr::Prefix,
     config::{FEATURE_EVENTS, GATEWAY_MAC, Settings},
     map,
-    pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, Pod, PodId, READY},
+    pod::{HOST, ISOLATED_EGRESS, ISOLATED_INGRESS, PEERS_NAMED, Pod, PodId, READY},
     policy::{ALLOW, BITS_ANY_PORT, BITS_FULL, EGRESS, INGRESS, PolicyKey, PolicyValue},
     route::{CLUSTER_RANGE, LOCAL, NODE_ADDRESS, Node, Route, SERVICE_RANGE},
     service::{ALIVE, Backend, SCOPE_CLUSTER, Service, ServiceKey},
@@ -105,7 +105,8 @@ pub(crate) fn fill(bpf: &mut Ebpf, sizes: &Sizes) -> anyhow::Result<()> {
 }
 
 fn pods(bpf: &mut Ebpf) -> anyhow::Result<()> {
-    let isolated = [ISOLATED_INGRESS | ISOLATED_EGRESS; 2];
+    // As all rules name their peers.
+    let isolated = [ISOLATED_INGRESS | ISOLATED_EGRESS | PEERS_NAMED[0] | PEERS_NAMED[1]; 2];
     let pod = |id: u32, last: u8, ifindex: u32, set: u32| {
         let own = addr([10, 244, 1, last]);
         let (addr4, addr6) = if is_v6() { (Addr::ANY, own) } else { (own, Addr::ANY) };
