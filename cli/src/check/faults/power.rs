@@ -228,10 +228,10 @@ fn deployment(replicas: usize, families: IpFamily) -> serde_json::Value {
     })
 }
 
-/// Requests to the Service: when each failed one began.
+/// Requests to the Service: when each failed one began, and why it failed.
 struct Tally {
     tried: usize,
-    failed: Vec<Instant>,
+    failed: Vec<(Instant, String)>,
 }
 
 async fn ask(caller: Caller, target: Target, mut stopped: watch::Receiver<bool>) -> Tally {
@@ -239,10 +239,12 @@ async fn ask(caller: Caller, target: Target, mut stopped: watch::Receiver<bool>)
     while !*stopped.borrow_and_update() && stopped.has_changed().is_ok() {
         let began = Instant::now();
         tally.tried += 1;
-        let answered = caller.dial(vec![target.clone()]).await.is_ok_and(|reports| reports[0].ok);
-        if !answered {
-            tally.failed.push(began);
-        }
+        let why = match caller.dial(vec![target.clone()]).await {
+            Ok(reports) if reports[0].ok => None,
+            Ok(reports) => Some(reports[0].error.clone().unwrap_or_default()),
+            Err(error) => Some(format!("{error:#}")),
+        };
+        tally.failed.extend(why.map(|why| (began, why)));
         sleep(PERIOD).await;
     }
     tally
@@ -250,16 +252,18 @@ async fn ask(caller: Caller, target: Target, mut stopped: watch::Receiver<bool>)
 
 impl Tally {
     fn report(&self, node: &str, start: Instant, marked: Duration, report: &mut Report) {
-        let last = self.failed.last().map_or(Duration::ZERO, |began| began.saturating_duration_since(start));
+        let failed: Vec<(Duration, &String)> =
+            self.failed.iter().map(|(began, why)| (began.saturating_duration_since(start), why)).collect();
+        let last = failed.last().map_or(Duration::ZERO, |(at, _)| *at);
         let promise = format!(
             "power cut of {node}: the Service leaves it (every request answered after {:.1} s; {} of {} failed before)",
             last.as_secs_f64(),
-            self.failed.len(),
+            failed.len(),
             self.tried
         );
         let limit = marked + TABLES;
-        let late = self.failed.iter().map(|began| began.saturating_duration_since(start)).filter(|at| *at > limit);
-        let broken = late.map(|at| format!("a request failed {:.1} s after the cut", at.as_secs_f64()));
+        let late = failed.iter().filter(|(at, _)| *at > limit);
+        let broken = late.map(|(at, why)| format!("a request failed {:.1} s after the cut: {why}", at.as_secs_f64()));
         report.add(promise, self.tried, broken.collect());
     }
 }
