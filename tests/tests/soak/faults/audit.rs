@@ -31,11 +31,14 @@ const QUESTIONS: [&str; 8] = [
 const TABLES: [&str; 9] = ["PODS", "POD", "ROUTES", "NODES", "PEERS", "CIDRS", "POLICY", "SERVICES", "BACKENDS"];
 
 /// What one node has.
+#[derive(Default)]
 pub(crate) struct Picture {
     /// Lines of each question, without those about pods' devices.
     lines: BTreeSet<String>,
     /// Pods' devices that any line names.
     devices: BTreeSet<String>,
+    /// Those that have a place for filters.
+    filtered: BTreeSet<String>,
     pins: BTreeSet<String>,
     tables: BTreeMap<String, BTreeSet<String>>,
 }
@@ -52,8 +55,9 @@ fn device(text: &str) -> Option<&str> {
 }
 
 fn picture(bed: &Bed, node: &str) -> Result<Picture, String> {
-    let mut picture =
-        Picture { lines: BTreeSet::new(), devices: BTreeSet::new(), pins: BTreeSet::new(), tables: BTreeMap::new() };
+    let queues = bed.run(node, "tc qdisc show");
+    let filtered = queues.lines().filter(|line| line.starts_with("qdisc clsact ")).filter_map(device);
+    let mut picture = Picture { filtered: filtered.map(str::to_owned).collect(), ..Picture::default() };
     for question in QUESTIONS {
         for line in bed.run(node, question).lines() {
             match device(line) {
@@ -146,8 +150,10 @@ impl Audit {
         differs("address in the ledger", &owners.collect(), &wanted.collect());
         let devices: BTreeSet<String> = ledger.iter().map(|entry| entry.device.clone()).collect();
         differs("device of a pod", &now.devices, &devices);
+        differs("place of our filters", &now.filtered, &devices);
+        // Their hooks are filters: there is nothing to pin.
         let pinned = now.pins.iter().filter_map(|pin| device(pin).map(str::to_owned)).collect();
-        differs("pin of a pod's device", &pinned, &devices);
+        differs("pin of a pod's device", &pinned, &BTreeSet::new());
         differs("line of the node's network", &now.lines, &before.lines);
         let names = fs::read_dir(bed.inside(node, "/run/netns")).into_iter().flatten().flatten();
         let names = names.map(|entry| format!("/run/netns/{}", entry.file_name().display())).collect();
