@@ -38,8 +38,8 @@ struct Found {
 }
 
 /// What was found when last looked, by interface index.
-#[derive(Default)]
 pub struct Foreign {
+    netlink: Netlink,
     found: BTreeMap<u32, Found>,
 }
 
@@ -55,14 +55,14 @@ enum Of<'a> {
 
 impl Foreign {
     /// At the start, before the first round: a pod's row must not lose its flag for a moment.
-    pub async fn at_start(shared: &Shared, netlink: &Netlink) -> Foreign {
-        let mut foreign = Foreign::default();
-        foreign.look(shared, netlink, &Of::All).await;
+    pub async fn at_start(shared: &Shared, netlink: Netlink) -> Foreign {
+        let mut foreign = Foreign { netlink, found: BTreeMap::new() };
+        foreign.look(shared, &Of::All).await;
         foreign
     }
 
     /// Follows for ever.
-    pub async fn follow(mut self, shared: Arc<Shared>, netlink: Netlink) {
+    pub async fn follow(mut self, shared: &Shared) {
         let mut told = match tc::changes() {
             Ok(told) => told.left_stream(),
             Err(error) => {
@@ -79,19 +79,19 @@ impl Foreign {
                     while let Ok(Some(index)) = tokio::time::timeout(Duration::ZERO, told.next()).await {
                         touched.insert(index);
                     }
-                    self.look(&shared, &netlink, &Of::Some(&touched)).await;
+                    self.look(shared, &Of::Some(&touched)).await;
                 }
                 () = tokio::time::sleep_until(poll) => {
                     rounds += 1;
                     let of = if rounds % ANYWAY == 0 { Of::All } else { Of::Nobody };
-                    self.look(&shared, &netlink, &of).await;
+                    self.look(shared, &of).await;
                     poll = Instant::now() + POLL;
                 }
             }
         }
     }
 
-    async fn look(&mut self, shared: &Shared, netlink: &Netlink, of: &Of<'_>) {
+    async fn look(&mut self, shared: &Shared, of: &Of<'_>) {
         let attachments = shared.inbox.snapshot().attachments;
         self.found.retain(|index, _| attachments.iter().any(|attachment| attachment.ifindex == *index));
         let looked_at = |attachment: &&Attachment| match of {
@@ -103,7 +103,7 @@ impl Foreign {
             return;
         }
         if !matches!(of, Of::Nobody) {
-            self.filters(shared, netlink, &of_pods).await;
+            self.filters(shared, &of_pods).await;
         }
         let devices = of_pods.iter().map(|attachment| (attachment.ifindex, shared.device_name(attachment.ifindex)));
         let devices: Vec<(u32, String)> = devices.collect();
@@ -117,8 +117,8 @@ impl Foreign {
     }
 
     /// Filters and queues; and ours are put back where they are not.
-    async fn filters(&mut self, shared: &Shared, netlink: &Netlink, of_pods: &[&Attachment]) {
-        let queues = match netlink.queues().await {
+    async fn filters(&mut self, shared: &Shared, of_pods: &[&Attachment]) {
+        let queues = match self.netlink.queues().await {
             Ok(queues) => queues,
             Err(error) => return tracing::warn!(error = crate::chain(&error), "the queues of devices cannot be read"),
         };
@@ -126,7 +126,7 @@ impl Foreign {
             let link =
                 Link { index: attachment.ifindex, name: shared.device_name(attachment.ifindex), ..Link::default() };
             // None if the device is gone, or has no clsact qdisc.
-            let filters = netlink.filters(&link).await.unwrap_or_default();
+            let filters = self.netlink.filters(&link).await.unwrap_or_default();
             if filters.iter().filter(|filter| filter.is_ours()).count() < 2
                 && let Some(started) = shared.started.get()
             {

@@ -149,12 +149,14 @@ pub async fn run(args: Args) -> Result<(), RunError> {
     tracing::info!(node = shared.args.node_name, socket = %shared.args.socket.display(), "the agent has begun");
     tokio::select! {
         started = start(&shared, &client, publish) => {
-            let engine = started?;
+            let (engine, foreign) = started?;
             tracing::info!("the node's network is ready");
             tokio::select! {
                 // Whoever restarts the agent gets a fresh one; traffic goes on meanwhile.
                 _ = engine => return Err(RunError::Engine),
                 followed = follow::run(&shared) => followed?,
+                // Not a task of its own: it must not outlive its agent, whose filters the next one replaces.
+                () = foreign.follow(&shared) => {}
                 () = end() => {}
             }
         }
@@ -182,7 +184,7 @@ async fn start(
     shared: &Arc<Shared>,
     client: &Client,
     publish: latest::Sender<InForce>,
-) -> Result<JoinHandle<()>, RunError> {
+) -> Result<(JoinHandle<()>, Foreign), RunError> {
     let args = &shared.args;
     let netlink = Netlink::open()?;
     let own = addresses(shared).await;
@@ -222,8 +224,7 @@ async fn start(
     // Nothing is compiled on half the truth, so nothing is deleted that is only not known yet.
     shared.board.wait().await;
     routing::look(shared, &Netlink::open()?, &devices.nic).await;
-    let tc = Netlink::open()?;
-    let foreign = Foreign::at_start(shared, &tc).await;
+    let foreign = Foreign::at_start(shared, Netlink::open()?).await;
     let engine = tokio::spawn(engine::run(shared.inbox.clone(), store, have, publish));
     wait_for_first_round(shared).await;
     let attach_all = || attach(&programs, &devices).and_then(|()| pods.attach_all());
@@ -246,7 +247,6 @@ async fn start(
     tokio::spawn(sweep(shared.clone()));
     tokio::spawn(leaks::run(shared.clone()));
     tokio::spawn(mtu::probe::run(shared.clone()));
-    tokio::spawn(foreign.follow(shared.clone(), tc));
     let (node, inbox, in_force) = (args.node_name.clone(), shared.inbox.clone(), shared.in_force.clone());
     tokio::spawn(issues::tell(client.clone(), node, inbox, in_force));
     tokio::spawn(condition::keep(client.clone(), shared.clone()));
@@ -254,7 +254,7 @@ async fn start(
         conflist::install(plugin, &args.cni_bin_dir)?;
     }
     conflist::write(&args.cni_conf_dir, &args.socket)?;
-    Ok(engine)
+    Ok((engine, foreign))
 }
 
 /// The addresses of this node's Node object, as soon as there are any: a node writes all of its own at once.

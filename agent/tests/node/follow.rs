@@ -207,7 +207,8 @@ fn paths_to_other_nodes_are_followed() {
         other_node(&node.api, "n2", "172.31.0.2", "10.244.2.0/24");
         until("the finding", async || told(&node, "n2", "Packets of 1404 bytes get through").await).await;
         assert!(told(&node, "n2", "or start the agent of this node with --mtu 1354").await);
-        until("the row", async || node.table("NODES").await.contains("172.31.0.2 generation 1 mtu 1354 adjacent\n")).await;
+        until("the row", async || node.table("NODES").await.contains("172.31.0.2 generation 1 mtu 1354 adjacent\n"))
+            .await;
         until("the pod to know", async || learned(&a, "10.244.2.9").as_deref() == Some("1354")).await;
         assert_eq!(learned(&a, "10.244.3.9"), None, "what goes elsewhere may be as large as ever");
         // The remedy: pods of before follow what another agent is told.
@@ -215,7 +216,8 @@ fn paths_to_other_nodes_are_followed() {
         node.restart().await;
         until("the MTU", async || mtu_in(&a) == "1354").await;
         until("the device", async || mtu_of("weft_vxlan") == "1354").await;
-        until("the row", async || node.table("NODES").await.contains("172.31.0.2 generation 1 mtu 1354 adjacent\n")).await;
+        until("the row", async || node.table("NODES").await.contains("172.31.0.2 generation 1 mtu 1354 adjacent\n"))
+            .await;
         assert!(!told(&node, "n2", "Packets of").await, "what is remedied is not told");
     });
 }
