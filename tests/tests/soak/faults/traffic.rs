@@ -192,11 +192,13 @@ impl Traffic {
             for (number, (sent, back)) in log.0[..known].iter().enumerate().skip(lane.judged) {
                 self.totals.sent += 1;
                 let excuse = |outage: &&Outage| (outage.from - UNDER_WAY..=outage.up + RECOVERY).contains(sent);
-                match (back, outages.iter().find(excuse).filter(|_| lane.crosses)) {
+                // Of two that excuse it, the one that it is nearer to: the next one may have begun before this one's time was over.
+                let after = |outage: &Outage| sent.saturating_duration_since(outage.up);
+                match (back, outages.iter().filter(excuse).map(after).min().filter(|_| lane.crosses)) {
                     (true, _) => {}
-                    (false, Some(outage)) => {
+                    (false, Some(after)) => {
                         self.totals.lost_by_link += 1;
-                        self.totals.recovery = self.totals.recovery.max(sent.saturating_duration_since(outage.up));
+                        self.totals.recovery = self.totals.recovery.max(after);
                     }
                     (false, None) => {
                         lost.push(format!(
