@@ -185,8 +185,8 @@ async fn found(netlink: &Netlink, name: &'static str) -> Result<Link, DevicesErr
 }
 
 /// Our own devices only: answers may come back by another device than the kernel would choose, and IPv6's own chatter
-/// (router solicitations, multicast reports) has no place on them; with `v6` the host's stack takes IPv6 there. Best effort: where `/proc/sys` is read-only these
-/// are the node's defaults, and `problems` tells when that matters.
+/// (router solicitations, multicast reports) has no place on them; with `v6` the host's stack takes IPv6 there. Best effort:
+/// where `/proc/sys` is read-only these are the node's defaults, and `problems` tells when that matters.
 pub fn quiet(device: &str, v6: bool) {
     setting(&format!("/proc/sys/net/ipv6/conf/{device}/accept_ra"), "0");
     setting(&format!("/proc/sys/net/ipv6/conf/{device}/accept_dad"), "0");

@@ -1,9 +1,9 @@
 //! How large packets may be: the one place that knows what each way takes for itself.
 //!
 //! Pure. What fits towards a node is the MTU of the underlay there (the device's, or the route's if that says less) without
-//! what the way adds to a packet; pods' devices get the least of it, or in native mode the underlay's own. [`routes`] reads the underlay from the kernel, [`probe`]
-//! finds out whether the network between keeps what it promises, `follow` keeps both up to date, and `compile` turns
-//! [`Paths`] into rows of `NODES` and into issues, each with its remedy.
+//! what the way adds to a packet; pods' devices get the least of it, or in native mode the underlay's own. [`routes`] reads
+//! the underlay from the kernel, [`probe`] finds out whether the network between keeps what it promises, `follow` keeps both
+//! up to date, and `compile` turns [`Paths`] into rows of `NODES` and into issues, each with its remedy.
 use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
 
 use abi::{

@@ -1,8 +1,9 @@
 //! What Weft costs, beside what others cost, in one run on the machine at hand.
 //!
 //! Four parts: [`prog`], nanoseconds per packet in the programs; [`path`], round trips and streams between namespaces;
-//! [`cni`], a pod's interface; [`system`], the processes. Each prints tables, keeps them as JSON, and writes them into docs/performance.md, where
-//! nothing is claimed that is not printed here. Everything is made in namespaces of this process and is gone with it.
+//! [`cni`], a pod's interface; [`system`], the processes. Each prints tables, keeps them as JSON, and writes them into
+//! docs/performance.md, where nothing is claimed that is not printed here. Everything is made in namespaces of this process
+//! and is gone with it.
 
 mod cni;
 mod document;

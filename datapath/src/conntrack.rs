@@ -311,8 +311,8 @@ fn still_there(tables: &impl Tables, leg: &Leg, addr: &Addr) -> bool {
 }
 
 /// Moves the flow of `state.key` into `FLOWS` once it has proven itself: TCP when the handshake is complete, others after
-/// packets both ways over two seconds, or sixteen of them. If the table is full or the flow's pod has its share, it stays where it can be
-/// evicted, and the last stage tells of it.
+/// packets both ways over two seconds, or sixteen of them. If the table is full or the flow's pod has its share, it stays
+/// where it can be evicted, and the last stage tells of it.
 #[inline(always)]
 fn promote(tables: &impl Tables, state: &mut State) {
     let key = state.key;

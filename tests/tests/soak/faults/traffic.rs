@@ -192,7 +192,7 @@ impl Traffic {
             for (number, (sent, back)) in log.0[..known].iter().enumerate().skip(lane.judged) {
                 self.totals.sent += 1;
                 let excuse = |outage: &&Outage| (outage.from - UNDER_WAY..=outage.up + RECOVERY).contains(sent);
-                // Of two that excuse it, the one that it is nearer to: the next one may have begun before this one's time was over.
+                // Of two that excuse it, the nearer one: the next may have begun before this one's time was over.
                 let after = |outage: &Outage| sent.saturating_duration_since(outage.up);
                 match (back, outages.iter().filter(excuse).map(after).min().filter(|_| lane.crosses)) {
                     (true, _) => {}
