@@ -320,9 +320,8 @@ impl Netlink {
     }
 }
 
-/// Runs `work` with a connection of its own, on this thread alone; a runtime of many threads must be around. The kernel
-/// serves a request in the thread that sends it, and a device that is made or removed takes its time: other work of the
-/// runtime goes on elsewhere meanwhile.
+/// Runs `work` with a connection of its own, on this thread alone, within a runtime of many threads. The kernel serves a
+/// request in the thread that sends it, and devices take their time: the runtime's other work goes on elsewhere.
 ///
 /// # Errors
 /// No socket, or what `work` says.
