@@ -163,16 +163,33 @@ pub fn parse(frame: &impl Frame, packet: &mut Packet) -> Result<Headers, DropRea
 pub fn whole(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
     *packet = Packet::default();
     network(frame, packet)?;
-    if packet.v6 != 0 {
+    let v6 = packet.v6 != 0;
+    let (field, before) = if v6 { (18, 54) } else { (16, ETHERNET as u32) };
+    let over = before + u32::from(u16::from_be(frame.half(field).ok_or(DropReason::Malformed)?));
+    if v6 {
         let end = extensions(frame, packet.proto, packet.l4)?;
         (packet.proto, packet.l4, packet.fragment, packet.id) = (end.proto, end.at, end.fragment, end.id);
+    }
+    if packet.l4 + least(packet) > over {
+        return Err(DropReason::Malformed);
     }
     if packet.fragment == LATER {
         return Ok(());
     }
     let l4 = packet.l4 as usize;
     transport(packet, |at| frame.far_word(l4 + at))?;
-    if packet.kind == KIND_ERROR { embedded(frame, packet) } else { Ok(()) }
+    if packet.kind == KIND_ERROR { embedded(frame, packet, over) } else { Ok(()) }
+}
+
+/// Bytes that there must be of what follows the network header. What lies behind the packet's own end, as short frames are
+/// filled up, is nobody's: ports read there would be a sender's lie (RFC 1858 section 3 has it of first fragments).
+#[inline(always)]
+fn least(packet: &Packet) -> u32 {
+    match packet.proto {
+        _ if packet.fragment == LATER => 0,
+        TCP => 20,
+        _ => 8,
+    }
 }
 
 #[inline(always)]
@@ -197,9 +214,6 @@ fn ipv4(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
     let total = u32::from(u16::from_be(frame.half(16).ok_or(bad)?));
     let fragment = u16::from_be(frame.half(20).ok_or(bad)?);
     let header = u32::from(version & 0x0f) * 4;
-    if version >> 4 != 4 || header < 20 || total < header || total + 14 > packet.len {
-        return Err(bad);
-    }
     if fragment & 0x3fff != 0 {
         packet.fragment = if fragment & 0x1fff != 0 { LATER } else { FIRST };
         packet.id = u32::from(frame.half(18).ok_or(bad)?);
@@ -208,6 +222,9 @@ fn ipv4(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
     packet.proto = frame.byte(23).ok_or(bad)?;
     packet.ttl = frame.byte(22).ok_or(bad)?;
     packet.l4 = ETHERNET as u32 + header;
+    if version >> 4 != 4 || header < 20 || total < header + least(packet) || total + 14 > packet.len {
+        return Err(bad);
+    }
     Ok(())
 }
 
@@ -222,14 +239,15 @@ fn ipv6(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
     let dst = addr(38).ok_or(bad)?;
     let src = addr(22).ok_or(bad)?;
     let payload = u32::from(u16::from_be(frame.half(18).ok_or(bad)?));
+    packet.proto = frame.byte(20).ok_or(bad)?;
+    let short = payload < least(packet) || payload + 54 > packet.len;
     // A mapped address in a header would be taken for the IPv4 address that it maps.
-    if frame.byte(14).ok_or(bad)? >> 4 != 6 || payload + 54 > packet.len || src.is_v4() || dst.is_v4() {
+    if frame.byte(14).ok_or(bad)? >> 4 != 6 || short || src.is_v4() || dst.is_v4() {
         return Err(bad);
     }
     packet.v6 = 1;
     ends(packet, src, dst);
     packet.ttl = frame.byte(21).ok_or(bad)?;
-    packet.proto = frame.byte(20).ok_or(bad)?;
     packet.l4 = ETHERNET as u32 + 40;
     Ok(())
 }
@@ -324,9 +342,10 @@ fn transport(packet: &mut Packet, word: impl Fn(usize) -> Option<u32>) -> Result
     Ok(())
 }
 
-/// The packet that an ICMP error quotes (RFC 792, RFC 4443): it went the other way, so the tuple is turned round.
+/// The packet that an ICMP error quotes (RFC 792, RFC 4443), which ends at `over`: it went the other way, so the tuple is
+/// turned round.
 #[inline(always)]
-fn embedded(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
+fn embedded(frame: &impl Frame, packet: &mut Packet, over: u32) -> Result<(), DropReason> {
     let bad = DropReason::Malformed;
     let base = packet.quoted();
     let word = |at: u32| frame.far_word((base + at) as usize);
@@ -355,6 +374,9 @@ fn embedded(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
         packet.inner = base + u32::from(first & 0x0f) * 4;
     }
     let at = packet.inner as usize;
+    if packet.inner + if is_icmp(packet.proto) { 8 } else { 4 } > over {
+        return Err(bad);
+    }
     if is_icmp(packet.proto) {
         let id = halves(frame.far_word(at + 4).ok_or(bad)?).0;
         (quoted.sport, quoted.dport) = (id, id);

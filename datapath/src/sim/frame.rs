@@ -303,17 +303,17 @@ pub(super) fn edit(bytes: &mut [u8], packet: &Packet, edits: &Edits) {
         sum_header(bytes, quoted);
         resum(bytes);
     } else if edits.translate {
-        let absent = packet.proto == UDP && bytes[layout.l4 + 6..layout.l4 + 8] == [0, 0];
         if packet.fragment == LATER {
             write(bytes, &layout.src, edits.to.src);
             write(bytes, &layout.dst, edits.to.dst);
         } else {
+            let absent = packet.proto == UDP && bytes[layout.l4 + 6..layout.l4 + 8] == [0, 0];
             write_ends(bytes, &layout, &edits.to);
-        }
-        match packet.fragment {
-            FIRST if !absent => change_sum(bytes, packet, edits),
-            WHOLE if !absent => resum(bytes),
-            _ => {}
+            match packet.fragment {
+                FIRST if !absent => change_sum(bytes, packet, edits),
+                WHOLE if !absent => resum(bytes),
+                _ => {}
+            }
         }
     }
     sum_header(bytes, ETHERNET);
