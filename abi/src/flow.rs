@@ -76,7 +76,7 @@ pub struct FlowKey {
     pub high_port: u16,
     /// IP protocol number.
     pub proto: u8,
-    /// [`SIDE_WIRE`] or [`SIDE_STACK`].
+    /// [`SIDE_WIRE`] or [`SIDE_STACK`], and how many turns of [`SIDE_TURN`].
     pub side: u8,
     /// Zero; the cluster, when there are several.
     pub zone: u16,
@@ -87,6 +87,12 @@ pub const SIDE_WIRE: u8 = 0;
 /// Packets that the host's own stack sends out by the NIC. A key of its own, since a pod's masqueraded flow may hold
 /// the same addresses and ports on the wire.
 pub const SIDE_STACK: u8 = 1;
+/// Added to the side once for each live flow that has the same addresses and ports and was there before: packets of a client
+/// outside that other nodes forward to one pod, from one port, look alike, and so does what a pod sends to a backend that
+/// it reaches through a service too. Such a flow is translated, to a source port of its own.
+pub const SIDE_TURN: u8 = 2;
+/// So many flows may come to one key after the first.
+pub const TURNS: u32 = 3;
 
 impl FlowKey {
     /// The endpoints as a tuple of the given direction.
@@ -154,7 +160,7 @@ pub const fn from_other(value: &FlowValue) -> &FlowValue {
 pub struct FlowValue {
     /// What the packet becomes, if [`PAIRED`].
     pub to: Tuple,
-    /// [`PAIRED`], [`INITIATOR_HIGH`], [`TWIN_STACK`], [`PROMOTED`].
+    /// [`PAIRED`], [`INITIATOR_HIGH`], [`TWIN_STACK`], [`PROMOTED`], [`TWIN_TURN`].
     pub flags: u32,
     /// By direction as [`Tuple::key`] gives it. The leg of the way back leads to the initiator: source and destination
     /// pod of the flow, with their generations, are the targets of the two legs.
@@ -191,6 +197,8 @@ pub const INITIATOR_HIGH: u32 = 2;
 pub const TWIN_STACK: u32 = 4;
 /// The row is (also) in `FLOWS`.
 pub const PROMOTED: u32 = 8;
+/// Two bits: the turns in the side of the other half's key, `turn << TWIN_TURN`.
+pub const TWIN_TURN: u32 = 4;
 
 /// A packet of direction 0; `<< 1` for direction 1.
 pub const SEEN: u32 = 1;
@@ -204,6 +212,13 @@ impl FlowValue {
     #[inline(always)]
     pub const fn forward(&self) -> usize {
         (self.flags & INITIATOR_HIGH != 0) as usize
+    }
+
+    /// The side of the other half's key, if [`PAIRED`].
+    #[inline(always)]
+    pub const fn twin_side(&self) -> u8 {
+        let side = if self.flags & TWIN_STACK == 0 { SIDE_WIRE } else { SIDE_STACK };
+        side + (self.flags >> TWIN_TURN & TURNS) as u8 * SIDE_TURN
     }
 
     /// The pod of this node whose quota the row counts against: the one that began the flow, else the one that it goes to.

@@ -69,7 +69,8 @@ pub const HALFOPEN: MapSpec = spec::<flow::FlowKey, flow::FlowValue>("HALFOPEN",
 /// Ports of packets in pieces.
 pub const FRAGS: MapSpec = spec::<fragment::FragmentKey, fragment::Fragment>("FRAGS", MapKind::LruHash, 8_192, true);
 /// Pod → rows of `FLOWS` that its flows have ([`flow::FlowValue::owner`]): the datapath counts up and down, the agent's
-/// sweep counts anew. A signed number: two CPUs and a sweep may leave it below zero for a while.
+/// sweep counts anew. A signed number: two CPUs and a sweep may leave it below zero for a while. Row 0, which is no pod's, says
+/// how many turns the keys of flows have had on this node ([`flow::SIDE_TURN`]): 0 on most, where nobody looks for any.
 pub const POD_FLOWS: MapSpec = spec::<u32, u64>("POD_FLOWS", MapKind::Array, POD.max_entries, true);
 /// Epoch.
 pub const CONFIG: MapSpec = spec::<u32, config::Config>("CONFIG", MapKind::Array, 1, true);

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, io, path::Path};
 
 use abi::{
-    flow::{FlowKey, FlowValue, PAIRED, PROMOTED, SIDE_STACK, SIDE_WIRE, TWIN_STACK},
+    flow::{FlowKey, FlowValue, PAIRED, PROMOTED},
     map,
     pod::{NONE, PodId},
     timeout::{self, Timeouts},
@@ -90,8 +90,8 @@ impl Flows {
         self.shares.for_each(|id, counted| {
             let row = PodId::read_from_bytes(id).ok().zip(u64::read_from_bytes(counted).ok());
             let Some((id, counted)) = row else { return };
-            let share = if id == NONE { 0 } else { shares.get(&id).copied().unwrap_or(0) };
-            if share != counted {
+            let share = shares.get(&id).copied().unwrap_or(0);
+            if id != NONE && share != counted {
                 wrong.push((id, share));
             }
         })?;
@@ -110,8 +110,7 @@ impl Flows {
         if value.flags & PAIRED == 0 {
             return None;
         }
-        let side = if value.flags & TWIN_STACK != 0 { SIDE_STACK } else { SIDE_WIRE };
-        let (twin, _) = value.to.key(key.proto, side);
+        let (twin, _) = value.to.key(key.proto, value.twin_side());
         let row = self.established.get(twin.as_bytes()).ok()??;
         FlowValue::read_from_bytes(&row).ok()
     }
@@ -149,8 +148,9 @@ impl Flows {
         let tuple = key.tuple(value.forward());
         let paired = value.flags & PAIRED != 0;
         let translated = paired.then(|| {
-            let changed_source = value.to.src != tuple.src;
-            let (addr, port) = if changed_source && value.to.dst == tuple.dst {
+            let changed_source = (value.to.src, value.to.sport) != (tuple.src, tuple.sport);
+            let same_destination = (value.to.dst, value.to.dport) == (tuple.dst, tuple.dport);
+            let (addr, port) = if changed_source && same_destination {
                 (value.to.src, value.to.sport)
             } else {
                 (value.to.dst, value.to.dport)

@@ -7,21 +7,18 @@ use crate::{
     Kernel, Outcome, Packet, Stage, State, Step, Tables, admit,
     hook::{device, side},
     limit, native,
-    parse::{self, KIND_ERROR, TCP},
-    quota, rewrite,
+    parse::{self, KIND_ERROR},
+    promote::{promote, proven},
+    rewrite,
     tables::Touch,
     timeout,
 };
 use abi::{
     Addr, DropReason,
-    event::{Hook, Kept},
-    flow::{
-        FIN, FlowKey, FlowValue, Leg, NEXT_HOST, NEXT_NODE, NEXT_POD, PAIRED, PROMOTED, RST, SEEN, SIDE_STACK,
-        SIDE_WIRE, TWIN_STACK, Tuple,
-    },
+    event::Hook,
+    flow::{FIN, FlowKey, FlowValue, Leg, NEXT_HOST, NEXT_NODE, NEXT_POD, PAIRED, PROMOTED, RST, SEEN, TURNS, Tuple},
     pod::{HOST, NONE, PodId, READY},
     service::ALIVE,
-    timeout::closed,
 };
 
 /// A packet of a flow in `FLOWS` that nothing has changed about: one look-up, and out.
@@ -130,8 +127,7 @@ pub fn touch(packet: &Packet, direction: usize, now: u64) -> Touch {
 /// The key of a row's other half.
 #[inline(always)]
 pub fn twin_key(value: &FlowValue, proto: u8) -> FlowKey {
-    let side = if value.flags & TWIN_STACK == 0 { SIDE_WIRE } else { SIDE_STACK };
-    value.to.reversed().key(proto, side).0
+    value.to.reversed().key(proto, value.twin_side()).0
 }
 
 /// Look-up in both tables. A row that moves is written to where it goes before it leaves where it was, either way; so a
@@ -171,34 +167,34 @@ pub fn expired(tables: &impl Tables, value: &FlowValue, proto: u8, now: u64) -> 
         && timeout::over(tables, value, proto, last_of_both(tables, value, proto), now)
 }
 
-/// Delete the flow of a packet, both halves, from both tables.
+/// Delete the flow whose packets of one direction have this tuple, both halves, from both tables.
 #[inline(always)]
-fn forget(tables: &impl Tables, key: &FlowKey, value: &FlowValue, packet: &Packet) {
+fn forget(tables: &impl Tables, key: &FlowKey, value: &FlowValue, tuple: &Tuple) {
     if value.flags & PAIRED != 0 {
-        let twin = twin_key(value, packet.proto);
-        if find(tables, &twin).is_some_and(|entry| is_mate(&entry, packet)) {
+        let twin = twin_key(value, key.proto);
+        if find(tables, &twin).is_some_and(|entry| is_mate(&entry, tuple, key.side)) {
             remove(tables, &twin);
         }
     }
     remove(tables, key);
 }
 
-/// The row is the other half of the flow that the packet goes by: it turns answers into answers to this very packet. If it
-/// is not, the flow that it belongs to was given the key when ours had lost it.
+/// The row is the other half of the flow that packets of this tuple go by under a key of this side: it turns answers into
+/// answers to these very packets. If it is not, the flow that it belongs to was given the key when ours had lost it.
 #[inline(always)]
-pub fn is_mate(value: &FlowValue, packet: &Packet) -> bool {
-    value.flags & PAIRED != 0 && value.to == packet.tuple.reversed()
+pub fn is_mate(value: &FlowValue, tuple: &Tuple, side: u8) -> bool {
+    value.flags & PAIRED != 0 && value.to == tuple.reversed() && value.twin_side() == side
 }
 
 /// Nothing of the flow is missing. Half-open halves are evicted one by one: a packet that went by the half that is left
 /// would get an answer that nobody turns back. To look the other one up also keeps it as long as this one.
 #[inline(always)]
-fn whole(tables: &impl Tables, value: &FlowValue, packet: &Packet) -> bool {
+fn whole(tables: &impl Tables, key: &FlowKey, value: &FlowValue, packet: &Packet) -> bool {
     if value.flags & (PAIRED | PROMOTED) != PAIRED {
         return true;
     }
     let twin = twin_key(value, packet.proto);
-    find(tables, &twin).is_some_and(|entry| is_mate(&entry, packet))
+    find(tables, &twin).is_some_and(|entry| is_mate(&entry, &packet.tuple, key.side))
 }
 
 /// Delete a row from both tables. What it counted in its pod's quota comes back with the next sweep.
@@ -208,26 +204,26 @@ pub fn remove(tables: &impl Tables, key: &FlowKey) {
     tables.remove_half_open(key);
 }
 
-/// First stage of the slow path: a half-open flow, one that must be judged anew, or none.
+/// First stage of the slow path: a half-open flow, one that must be judged anew, or none. Runs again for each key that the flow
+/// may have.
 #[inline(always)]
 pub fn resume(tables: &impl Tables, state: &mut State) -> Result<Step, DropReason> {
     let packet = &state.packet;
-    let (key, direction) = packet.tuple.key(packet.proto, side(state.hook));
-    let found = if state.missed != 0 { find_again(tables, &key) } else { find(tables, &key) };
+    let (key, direction) = packet.tuple.key(packet.proto, state.side());
+    let missed = state.missed != 0 && state.turn == 0;
+    let found = if missed { find_again(tables, &key) } else { find(tables, &key) };
     let Some(entry) = found else {
-        state.missed = 2;
-        return Ok(Step::Slow(Stage::New));
+        return Ok(elsewhere(tables, state, 2));
     };
-    state.missed = 0;
     if !comes_by(tables, (state.hook, state.device), packet, &entry.legs, direction) {
-        return Ok(Step::Slow(Stage::New));
+        return Ok(elsewhere(tables, state, 0));
     }
     if state.at(Hook::FromPod) {
         state.sender = sender(&entry.legs[1 - (direction & 1)]);
     }
     let back = &entry.legs[1 - (direction & 1)];
     if state.at(Hook::FromOverlay) && !admit::tunnel_agrees(tables, &state.tunnel, state.vni, back) {
-        return Ok(Step::Slow(Stage::New)); // `admit` says what is wrong with it.
+        return Ok(elsewhere(tables, state, 0)); // If nobody's, `admit` says what is wrong with it.
     }
     if packet.kind == KIND_ERROR {
         return error(tables, state, &entry, direction);
@@ -237,13 +233,13 @@ pub fn resume(tables: &impl Tables, state: &mut State) -> Result<Step, DropReaso
         || (packet.opens() && entry.seen & (FIN | FIN << 1 | RST | RST << 1) != 0)
         || (forward && !backend_current(tables, &entry));
     if over {
-        forget(tables, &key, &entry, packet);
-        return Ok(Step::Slow(Stage::New));
+        forget(tables, &key, &entry, &packet.tuple);
+        return Ok(anew(state));
     }
-    if packet.opens() || !current(tables, &entry, state.epoch) || !whole(tables, &entry, packet) {
+    if packet.opens() || !current(tables, &entry, state.epoch) || !whole(tables, &key, &entry, packet) {
         if !prepare(tables, state, &entry, direction) {
-            forget(tables, &key, &entry, &state.packet);
-            return Ok(Step::Slow(Stage::New));
+            forget(tables, &key, &entry, &state.packet.tuple);
+            return Ok(anew(state));
         }
         return Ok(Step::Slow(Stage::Policy));
     }
@@ -253,6 +249,27 @@ pub fn resume(tables: &impl Tables, state: &mut State) -> Result<Step, DropReaso
         promote(tables, state);
     }
     Ok(rewrite::leave(state, entry.legs[direction & 1], entry.to, entry.flags))
+}
+
+/// The row under this key is not the packet's (`missed` says of the first key whether there is one): the flow may have come to
+/// the key after another. How many did so at most on this node is known, so that nobody looks for them where none did.
+#[inline(always)]
+fn elsewhere(tables: &impl Tables, state: &mut State, missed: u32) -> Step {
+    if state.turn == 0 {
+        state.missed = missed;
+    }
+    if state.turn < TURNS && i64::from(state.turn) < tables.pod_flows(NONE) {
+        state.turn += 1;
+        return Step::Slow(Stage::Flow);
+    }
+    anew(state)
+}
+
+/// As a new flow, for which the first key is asked first.
+#[inline(always)]
+fn anew(state: &mut State) -> Step {
+    state.turn = 0;
+    Step::Slow(Stage::New)
 }
 
 /// An ICMP error about a flow goes where the flow's packets of that direction go, and what it quotes is translated back.
@@ -308,78 +325,4 @@ fn still_there(tables: &impl Tables, leg: &Leg, addr: &Addr) -> bool {
         NEXT_NODE => tables.node(leg.target).is_some_and(|node| node.tunnel != Addr::ANY),
         _ => true,
     }
-}
-
-/// Moves the flow of `state.key` into `FLOWS` once it has proven itself: TCP when the handshake is complete, others after
-/// packets both ways over two seconds, or sixteen of them. If the table is full or the flow's pod has its share, it stays
-/// where it can be evicted, and the last stage tells of it.
-#[inline(always)]
-fn promote(tables: &impl Tables, state: &mut State) {
-    let key = state.key;
-    if !copy(tables, &key, &mut state.value) {
-        return;
-    }
-    state.value.flags |= PROMOTED;
-    let rows = state.value.rows();
-    let twin_key = twin_key(&state.value, state.packet.proto);
-    if rows == 2 && !copy(tables, &twin_key, &mut state.twin) {
-        return;
-    }
-    state.twin.flags |= PROMOTED;
-    let came_back = if rows == 2 { state.twin.seen != 0 } else { answered(state.value.seen) };
-    if !came_back {
-        return;
-    }
-    let owner = state.value.owner();
-    if !quota::has_room(tables, owner, rows) {
-        state.kept = Kept::PodQuota as u32;
-        return;
-    }
-    if rows == 2 && !tables.put_flow(&twin_key, &state.twin) {
-        state.kept = Kept::TableFull as u32;
-        return;
-    }
-    if !tables.put_flow(&key, &state.value) {
-        if rows == 2 {
-            tables.remove_flow(&twin_key);
-        }
-        state.kept = Kept::TableFull as u32;
-        return;
-    }
-    quota::count(tables, owner, rows as i64);
-    // Or they would be in the way of new flows: whoever is looked up is evicted after whoever is new.
-    if rows == 2 {
-        tables.remove_half_open(&twin_key);
-    }
-    tables.remove_half_open(&key);
-}
-
-/// Packets of both directions.
-#[inline(always)]
-fn answered(seen: u32) -> bool {
-    seen & (SEEN | SEEN << 1) == SEEN | SEEN << 1
-}
-
-/// Copies a half-open row. Another CPU may evict it meanwhile and write another flow's in its place; then the key is met
-/// somewhere else afterwards or nowhere.
-#[inline(always)]
-fn copy(tables: &impl Tables, key: &FlowKey, into: &mut FlowValue) -> bool {
-    let Some(entry) = tables.half_open(key) else {
-        return false;
-    };
-    *into = *entry;
-    tables.half_open(key).is_some_and(|again| tables.same(&entry, &again))
-}
-
-#[inline(always)]
-fn proven(tables: &impl Tables, state: &State, value: &FlowValue, direction: usize) -> bool {
-    let packet = &state.packet;
-    if packet.proto == TCP {
-        return !closed(value)
-            && direction & 1 == value.forward()
-            && packet.tcp & (parse::SYN | parse::RST | parse::ACK) == parse::ACK;
-    }
-    let hz = u64::from(tables.setting(|s| &s.jiffies_per_second));
-    value.packets >= timeout::DATAGRAM_PACKETS
-        || state.now.saturating_sub(value.created) >= timeout::DATAGRAM_PROMOTE * hz
 }

@@ -22,6 +22,7 @@ pub mod native;
 pub mod neighbour;
 pub mod parse;
 pub mod policy;
+pub mod promote;
 pub mod quota;
 pub mod record;
 pub mod rewrite;

@@ -6,15 +6,18 @@ use crate::{
     Kernel, Stage, State, Step, Tables,
     conntrack::{expired, find, is_mate, remove, touch, twin_key},
     hook::side,
-    parse::is_icmp,
+    parse::{TCP, is_icmp},
     rewrite,
 };
 use abi::{
     DropReason,
+    config::VNI_SERVICE,
+    event::Hook,
     flow::{
         FlowKey, FlowValue, INITIATOR_HIGH, Leg, NEXT_HOST, NEXT_NODE, NEXT_POD, PAIRED, PROMOTED, SIDE_STACK,
-        SIDE_WIRE, STACK, TWIN_STACK,
+        SIDE_WIRE, STACK, TURNS, TWIN_STACK, TWIN_TURN,
     },
+    pod::NONE,
     service::{SCOPE_HOST_PORT, ServiceKey},
 };
 
@@ -26,11 +29,15 @@ const BACKENDS: u32 = 2;
 /// The stage.
 #[inline(always)]
 pub fn keep(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Result<Step, DropReason> {
-    let (key, direction) = state.packet.tuple.key(state.packet.proto, side(state.hook));
+    let (key, direction) = state.packet.tuple.key(state.packet.proto, state.side());
     if state.renew != 0 {
         return renew(tables, state, &key, direction);
     }
-    let paired = state.flow != state.packet.tuple || state.legs[1].device & STACK != 0 || state.masquerade != 0;
+    if taken(tables, state, &key, direction) {
+        return next_turn(tables, state);
+    }
+    let translated = state.flow != state.packet.tuple || state.masquerade != 0 || state.turn != 0;
+    let paired = translated || state.legs[1].device & STACK != 0;
     fresh(state, direction);
     if paired {
         if !reserve(tables, kernel, state) {
@@ -39,7 +46,7 @@ pub fn keep(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Re
         half(state, direction);
     }
     state.recorded = 1;
-    if state.missed != 2 {
+    if state.missed != 2 || state.turn != 0 {
         tables.remove_flow(&key); // Or it would be found before the new row.
     }
     if !tables.put_half_open(&key, &state.value) && paired {
@@ -49,6 +56,40 @@ pub fn keep(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> Re
         hold(tables, &key);
     }
     Ok(rewrite::leave(state, state.value.legs[direction & 1], state.value.to, state.value.flags))
+}
+
+/// The key is another flow's, which lives and keeps it. Of a flow whose packets look the same that is known only when it began
+/// at another node; any other comes by another way now, and its row is replaced.
+#[inline(always)]
+fn taken(tables: &impl Tables, state: &State, key: &FlowKey, direction: usize) -> bool {
+    if state.missed == 2 && state.turn == 0 {
+        return false;
+    }
+    let Some(entry) = find(tables, key) else {
+        return false;
+    };
+    if over(tables, state, key, &entry) {
+        return false;
+    }
+    if state.turn != 0 || entry.legs[direction & 1].device == 0 {
+        return true;
+    }
+    let forwarded = state.vni == VNI_SERVICE || u32::from(entry.legs[1 - (direction & 1)].vni) == VNI_SERVICE;
+    let begins = state.packet.proto != TCP || state.packet.opens();
+    state.at(Hook::FromOverlay) && forwarded && begins
+}
+
+/// The next key that the flow may have.
+#[inline(always)]
+fn next_turn(tables: &impl Tables, state: &mut State) -> Result<Step, DropReason> {
+    if state.turn >= TURNS {
+        return Err(DropReason::NoPort);
+    }
+    state.turn += 1;
+    if i64::from(state.turn) > tables.pod_flows(NONE) {
+        tables.add_pod_flows(NONE, 1);
+    }
+    Ok(Step::Slow(Stage::Record))
 }
 
 /// A row for the packet's own key, serving both directions.
@@ -118,7 +159,7 @@ fn reserve(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> boo
     answer_half(state, direction);
     if !tables.reserve_half_open(&key, &state.twin) {
         if let Some(entry) = tables.half_open(&key)
-            && !vacate(tables, state, &entry)
+            && !vacate(tables, state, &key, &entry)
         {
             return false;
         }
@@ -132,7 +173,7 @@ fn reserve(tables: &impl Tables, kernel: &impl Kernel, state: &mut State) -> boo
     let Some(entry) = tables.flow(&key) else {
         return true;
     };
-    if vacate(tables, state, &entry) {
+    if vacate(tables, state, &key, &entry) {
         tables.remove_flow(&key);
         return true;
     }
@@ -172,19 +213,24 @@ fn is_promised(tables: &impl Tables, state: &State) -> bool {
     tables.service(&ServiceKey { addr, port, proto, scope: SCOPE_HOST_PORT }).is_some()
 }
 
-/// Whether nobody needs the row any more: it is our own, or expired. Then its other half goes, which must not find ours.
+/// Whether nobody needs the row any more: it is our own, or expired.
 #[inline(always)]
-fn vacate(tables: &impl Tables, state: &State, value: &FlowValue) -> bool {
-    if is_mate(value, &state.packet) {
-        return true;
-    }
-    let proto = state.packet.proto;
-    if !expired(tables, value, proto, state.now) {
+fn vacate(tables: &impl Tables, state: &State, key: &FlowKey, value: &FlowValue) -> bool {
+    is_mate(value, &state.packet.tuple, state.side()) || over(tables, state, key, value)
+}
+
+/// Whether the row's time is over. Then its other half goes, which must not find ours, unless that key is another flow's by now.
+#[inline(always)]
+fn over(tables: &impl Tables, state: &State, key: &FlowKey, value: &FlowValue) -> bool {
+    if !expired(tables, value, key.proto, state.now) {
         return false;
     }
     if value.flags & PAIRED != 0 {
-        let twin = twin_key(value, proto);
-        remove(tables, &twin);
+        let twin = twin_key(value, key.proto);
+        let served = key.tuple(usize::from(value.legs[0].device == 0));
+        if find(tables, &twin).is_some_and(|entry| is_mate(&entry, &served, key.side)) {
+            remove(tables, &twin);
+        }
     }
     true
 }
@@ -194,7 +240,7 @@ fn vacate(tables: &impl Tables, state: &State, value: &FlowValue) -> bool {
 fn answer_half(state: &mut State, direction: usize) {
     let twin = &mut state.twin;
     *twin = state.value;
-    twin.flags = PAIRED | if direction & 1 == 0 { INITIATOR_HIGH } else { 0 };
+    twin.flags = PAIRED | if direction & 1 == 0 { INITIATOR_HIGH } else { 0 } | state.turn << TWIN_TURN;
     if side(state.hook) == SIDE_STACK {
         twin.flags |= TWIN_STACK;
     }
@@ -219,10 +265,12 @@ fn renew(tables: &impl Tables, state: &mut State, key: &FlowKey, direction: usiz
         state.value = *entry;
         false
     } else {
+        state.turn = 0;
         return Ok(Step::Slow(Stage::New));
     };
     if state.value.flags & PAIRED != 0 && !renew_twin(tables, state, direction) {
         remove(tables, key);
+        state.turn = 0;
         return Ok(Step::Slow(Stage::New));
     }
     let (epoch, rules) = (state.epoch, state.rules);
@@ -250,7 +298,7 @@ fn renew_twin(tables: &impl Tables, state: &mut State, direction: usize) -> bool
     let (epoch, rules) = (state.epoch, state.rules);
     let (there, back) = (state.legs[0].generation, state.legs[1].generation);
     if let Some(entry) = tables.flow(&key) {
-        if !is_mate(&entry, &state.packet) {
+        if !is_mate(&entry, &state.packet.tuple, state.side()) {
             return false;
         }
         state.twin = *entry;
@@ -259,7 +307,7 @@ fn renew_twin(tables: &impl Tables, state: &mut State, direction: usize) -> bool
         return true;
     }
     if let Some(entry) = tables.half_open(&key) {
-        if !is_mate(&entry, &state.packet) {
+        if !is_mate(&entry, &state.packet.tuple, state.side()) {
             return false;
         }
         state.twin = *entry;
@@ -271,14 +319,14 @@ fn renew_twin(tables: &impl Tables, state: &mut State, direction: usize) -> bool
     other_half(tables, state, direction);
     refresh(&mut state.twin, epoch, rules, there, back);
     if !tables.reserve_half_open(&key, &state.twin) {
-        return find(tables, &key).is_some_and(|entry| is_mate(&entry, &state.packet)); // Another CPU's work, or a new flow.
+        return find(tables, &key).is_some_and(|entry| is_mate(&entry, &state.packet.tuple, state.side())); // Another CPU's work, or a new flow.
     }
     hold(tables, &key);
     // Asked after the insert, as in `reserve`.
     let Some(entry) = tables.flow(&key) else {
         return true;
     };
-    let ours = is_mate(&entry, &state.packet);
+    let ours = is_mate(&entry, &state.packet.tuple, state.side());
     tables.remove_half_open(&key);
     ours
 }
@@ -294,7 +342,7 @@ fn other_half(tables: &impl Tables, state: &mut State, direction: usize) {
     let device = comes_from(tables, &way, state.value.flags);
     let twin = &mut state.twin;
     *twin = state.value;
-    twin.flags = PAIRED | if high { INITIATOR_HIGH } else { 0 };
+    twin.flags = PAIRED | if high { INITIATOR_HIGH } else { 0 } | state.turn << TWIN_TURN;
     if side(state.hook) == SIDE_STACK {
         twin.flags |= TWIN_STACK;
     }

@@ -3,7 +3,7 @@ use crate::{Kernel, Packet, Tables};
 use abi::{
     Addr,
     event::Hook,
-    flow::{FlowKey, FlowValue, Leg, NEXT_NODE, Tuple},
+    flow::{FlowKey, FlowValue, Leg, NEXT_NODE, SIDE_TURN, Tuple},
     pod::PodId,
     policy::RuleId,
     service::{BackendId, ServiceId},
@@ -23,8 +23,10 @@ pub struct State {
     pub now: u64,
     /// The device as flows name it: [`crate::hook::device`].
     pub device: u32,
-    /// 1: `FLOWS` has no row for the packet; 2: neither has `HALFOPEN`, nor `FLOWS` when asked again.
+    /// 1: `FLOWS` has no row for the packet's own addresses and ports; 2: neither has `HALFOPEN`, nor `FLOWS` when asked again.
     pub missed: u32,
+    /// Which of the flows with the packet's addresses and ports: [`abi::flow::SIDE_TURN`].
+    pub turn: u32,
     /// 1: an existing flow is judged anew and keeps its translation.
     pub renew: u32,
     /// Backends tried in vain so far, because their reply key was taken.
@@ -86,6 +88,7 @@ impl State {
         self.packet = *packet;
         self.hook = hook as u32;
         self.missed = 0;
+        self.turn = 0;
         self.epoch = tables.epoch();
         self.now = kernel.now();
         self.device = crate::hook::device(tables, hook, packet.ifindex);
@@ -119,6 +122,12 @@ impl State {
     #[inline(always)]
     pub fn at(&self, hook: Hook) -> bool {
         self.hook == hook as u32
+    }
+
+    /// The side of the key that the packet's flow is looked for by.
+    #[inline(always)]
+    pub fn side(&self) -> u8 {
+        crate::hook::side(self.hook) + self.turn as u8 * SIDE_TURN
     }
 
     /// Sent by another node, which has done already what comes before: through the overlay, or without an outer header.

@@ -30,7 +30,7 @@ use datapath::{
 pub fn slow_flow(context: TcContext) -> i32 {
     // A log would not fit into its stack.
     run::<false>(&context, |skb, state| {
-        let (key, _) = state.packet.tuple.key(state.packet.proto, hook::side(state.hook));
+        let (key, _) = state.packet.tuple.key(state.packet.proto, state.side());
         Maps.take_over(&key);
         let step = conntrack::resume(&Maps, state);
         if state.kept != 0 {

@@ -25,6 +25,8 @@ mod lost;
 mod native;
 #[path = "policies.rs"]
 mod policies;
+#[path = "same_ports.rs"]
+mod same_ports;
 #[path = "sizes.rs"]
 mod sizes;
 #[path = "states.rs"]
@@ -35,6 +37,7 @@ pub(crate) use host_ports::*;
 pub(crate) use lost::*;
 pub(crate) use native::*;
 pub(crate) use policies::*;
+pub(crate) use same_ports::*;
 pub(crate) use sizes::*;
 pub(crate) use states::*;
 

@@ -18,6 +18,8 @@ macro_rules! scenarios {
         native_pods native_hosts native_services native_forgeries native_changes_over native_policy native_generations
         too_big_for_the_overlay too_big_for_the_nic too_big_from_outside too_big_from_the_host segments_are_measured
         lost_halves_are_made_again queries_after_a_lost_half a_lost_half_moves_nobody a_lost_half_that_is_taken
+        one_port_through_several_nodes one_port_through_too_many_nodes one_port_after_a_lost_row one_port_by_datagrams
+        one_port_to_a_host_backend one_port_by_a_service_and_without
         what_may_be_split what_is_never_answered a_queue_takes_what_its_device_takes
         a_checksum_for_somebody_else too_big_from_a_backend_on_the_host
     ); };
