@@ -85,7 +85,9 @@ impl Programs {
     /// # Errors
     /// [`LoadError::Path`].
     pub fn forget(&self, device: &str) -> Result<(), LoadError> {
-        let _ = std::fs::remove_dir(self.root.join("clsact").join(device));
+        let marks = self.root.join("clsact");
+        let _ = std::fs::remove_dir(marks.join(device));
+        let _ = std::fs::remove_dir(marks); // If that was the last one.
         Hook::ALL.iter().try_for_each(|hook| remove(&self.pin(*hook, device)))
     }
 

@@ -2,10 +2,10 @@
 //! browsers and proxies keep them. Open loop: the next request starts on time, whatever became of the last one.
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU16, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -21,7 +21,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use local_cluster::netns::Netns;
 use tokio::{
-    net::TcpSocket,
+    net::TcpStream,
     sync::watch,
     task::{JoinHandle, JoinSet},
     time::{Instant, MissedTickBehavior, interval_at, timeout},
@@ -33,9 +33,6 @@ use super::super::caller;
 pub(super) const RATE: u32 = 200;
 /// Connections that are kept.
 const KEPT: u32 = 20;
-/// Ports of the connections: below those that the kernel gives, and more than are used within a minute.
-const FIRST_PORT: u16 = 10_000;
-const PORTS: u16 = 20_000;
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The load ends by then, whatever happens to who should stop it.
@@ -163,16 +160,8 @@ async fn again(kept: &mut Option<SendRequest<Empty<Bytes>>>, target: SocketAddr)
     Ok(pods.to_vec())
 }
 
-/// From a port of its own: a client that has one port towards two nodes, and by both of them one pod, has only the later of
-/// the two connections (README, limits).
 async fn connect(target: SocketAddr) -> anyhow::Result<SendRequest<Empty<Bytes>>> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let port = FIRST_PORT + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
-    let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    socket.bind((any, port).into())?;
-    let stream = socket.connect(target).await?;
+    let stream = TcpStream::connect(target).await?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // Its end is told by the request that meets it.
     tokio::spawn(connection);
