@@ -15,7 +15,14 @@ use crate::{build, clock::Clock, places::Places, setup, shell};
 /// Targets, as `fuzz/corpus` and the programs name them.
 const TARGETS: [&str; 3] = ["packet", "config", "request"];
 
-pub(crate) fn run(places: &Places, clock: &mut Clock, seconds: u32) -> anyhow::Result<()> {
+/// How long a search is, and where it begins: by a seed it finds the same each time, without one something new.
+#[derive(Clone, Copy)]
+pub(crate) struct Search {
+    pub(crate) seconds: u32,
+    pub(crate) seed: Option<u32>,
+}
+
+pub(crate) fn run(places: &Places, clock: &mut Clock, how: Search) -> anyhow::Result<()> {
     setup::run(places, clock)?;
     setup::fuzz(clock)?;
     build::bpf(places, clock)?;
@@ -25,15 +32,13 @@ pub(crate) fn run(places: &Places, clock: &mut Clock, seconds: u32) -> anyhow::R
         cargo.env("RUSTC_WORKSPACE_WRAPPER", places.root.join("fuzz/instrument.sh"));
         shell::run(progress, cargo).map(|_| ())
     })?;
-    clock.step("fuzz", |_| search(places, seconds))
+    clock.step("fuzz", |_| search(places, how))
 }
 
 /// All targets side by side.
-fn search(places: &Places, seconds: u32) -> anyhow::Result<()> {
-    let running: Vec<_> = TARGETS
-        .into_iter()
-        .map(|target| Ok((target, start(places, target, seconds)?)))
-        .collect::<anyhow::Result<_>>()?;
+fn search(places: &Places, how: Search) -> anyhow::Result<()> {
+    let running: Vec<_> =
+        TARGETS.into_iter().map(|target| Ok((target, start(places, target, how)?))).collect::<anyhow::Result<_>>()?;
     let mut broken = Vec::new();
     for (target, mut child) in running {
         let status = child.wait()?;
@@ -42,6 +47,7 @@ fn search(places: &Places, seconds: u32) -> anyhow::Result<()> {
             .into_owned();
         println!("fuzz {target}: {}", last(&text));
         if !status.success() {
+            breaks(&text).for_each(|line| println!("fuzz {target}: {line}"));
             broken.push(format!("{target} ({})", log.display()));
         }
     }
@@ -55,7 +61,7 @@ fn search(places: &Places, seconds: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start(places: &Places, target: &str, seconds: u32) -> anyhow::Result<Child> {
+fn start(places: &Places, target: &str, how: Search) -> anyhow::Result<Child> {
     let work = places.target.join("fuzz");
     let found = work.join(target);
     fs::create_dir_all(&found).with_context(|| format!("making {}", found.display()))?;
@@ -67,10 +73,17 @@ fn start(places: &Places, target: &str, seconds: u32) -> anyhow::Result<Child> {
             command.arg(inputs);
         }
     }
-    command.args([format!("-max_total_time={seconds}"), format!("-artifact_prefix={}/{target}-", work.display())]);
+    command.arg(format!("-max_total_time={}", how.seconds)).args(how.seed.map(|seed| format!("-seed={seed}")));
+    command.arg(format!("-artifact_prefix={}/{target}-", work.display()));
     command.args(["-max_len=4096", "-timeout=10", "-rss_limit_mb=2048"]).env("RUST_BACKTRACE", "0");
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     shell::clean(command, &places.root).spawn().with_context(|| format!("starting fuzz-{target}"))
+}
+
+/// What broke, and the input that did it: who has only this output can go on from it.
+fn breaks(log: &str) -> impl Iterator<Item = &str> {
+    let panic = log.lines().skip_while(|line| !line.contains("panicked at")).take(2);
+    panic.chain(log.lines().filter(|line| line.starts_with("Base64: ")))
 }
 
 /// What libFuzzer says last of how far it came.
@@ -80,7 +93,7 @@ fn last(log: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::last;
+    use super::{breaks, last};
 
     #[test]
     fn the_last_word() {
@@ -89,5 +102,13 @@ mod tests {
             "Done 408476 runs in 61 second(s)"
         );
         assert_eq!(last("INFO: Seed"), "no result");
+    }
+
+    #[test]
+    fn what_broke() {
+        let log = "#1\nthread '<unnamed>' (7) panicked at a.rs:1:2:\nwhy\nstack backtrace:\nBase64: AAE=\n";
+        let lines: Vec<_> = breaks(log).collect();
+        assert_eq!(lines, ["thread '<unnamed>' (7) panicked at a.rs:1:2:", "why", "Base64: AAE="]);
+        assert_eq!(breaks("Done 4 runs").count(), 0);
     }
 }

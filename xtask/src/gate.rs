@@ -15,8 +15,9 @@ use crate::{build, clock::Clock, fuzz, image, places::Places, setup, shell, tidy
 /// What a test prints that cannot run here.
 pub(crate) const SKIP: &str = "SKIPPED";
 
-/// What each fuzz target has in CI, all of them side by side.
-const FUZZ_SECONDS: u32 = 60;
+/// What each fuzz target has in CI, all of them side by side. The same search each time, so that a change is judged by what it
+/// changes; to look for something new is what `cargo xtask fuzz` is for.
+const FUZZ: fuzz::Search = fuzz::Search { seconds: 60, seed: Some(1) };
 
 /// Tests that passed, failed, or did not run.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub(crate) fn run(places: &Places, clock: &mut Clock, filter: Option<&str>, no_s
         bail!("{} tests were skipped; the lines with SKIPPED above say why", count.skipped);
     }
     if no_skips && filter.is_none() {
-        fuzz::run(places, clock, FUZZ_SECONDS)?;
+        fuzz::run(places, clock, FUZZ)?;
     }
     Ok(())
 }

@@ -65,10 +65,13 @@ enum Xtask {
         /// For each target; they run side by side
         #[arg(long, default_value_t = 60)]
         seconds: u32,
+        /// Search as a run with this seed did
+        #[arg(long)]
+        seed: Option<u32>,
     },
     /// The long forms of the reliability tests, into docs/reliability.md
     Soak {
-        /// One form alone: flood, away
+        /// One form alone: flood, away, faults
         #[arg(long)]
         only: Option<String>,
     },
@@ -98,7 +101,9 @@ fn run(command: &Xtask) -> anyhow::Result<()> {
         Xtask::Down { flags } => return cluster::down(&places, &mut clock, flags),
         Xtask::Test { filter } => gate::run(&places, &mut clock, filter.as_deref(), std::env::var_os("CI").is_some())?,
         Xtask::Ci => gate::run(&places, &mut clock, None, true)?,
-        Xtask::Fuzz { seconds } => fuzz::run(&places, &mut clock, *seconds)?,
+        Xtask::Fuzz { seconds, seed } => {
+            fuzz::run(&places, &mut clock, fuzz::Search { seconds: *seconds, seed: *seed })?;
+        }
         Xtask::Soak { only } => return soak::run(&places, clock, only.as_deref()),
         Xtask::Vm => vm_alone(&places, &mut clock)?,
         Xtask::Bench { flags } => return bench::run(&places, clock, flags),
