@@ -1,7 +1,10 @@
 //! First stage: bytes → [`Packet`]. Reads each header field once and converts nothing twice; later stages see no bytes.
 //!
 //! Both families share what follows: each reads its own header, and from the transport header on there is one way.
+mod extensions;
+
 use abi::{Addr, DropReason, flow::Tuple};
+use extensions::{DESTINATION, FRAGMENT, HOP_BY_HOP, ROUTING, extensions};
 
 /// Bytes of the packet from the link header on. Fields come as they lie in memory, so network byte order stays.
 pub trait Frame {
@@ -48,15 +51,6 @@ pub const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
 pub const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
 /// Ethertype of ARP as it lies in memory.
 pub const ETHERTYPE_ARP: u16 = 0x0806_u16.to_be();
-
-/// Extension header: options for every hop.
-const HOP_BY_HOP: u8 = 0;
-/// Extension header: hops to go by.
-const ROUTING: u8 = 43;
-/// Extension header: which part of its packet this is.
-const FRAGMENT: u8 = 44;
-/// Extension header: options for the destination.
-const DESTINATION: u8 = 60;
 
 /// TCP flag.
 pub const FIN: u8 = 0x01;
@@ -163,10 +157,9 @@ pub fn parse(frame: &impl Frame, packet: &mut Packet) -> Result<Headers, DropRea
 pub fn whole(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
     *packet = Packet::default();
     network(frame, packet)?;
-    let v6 = packet.v6 != 0;
-    let (field, before) = if v6 { (18, 54) } else { (16, ETHERNET as u32) };
-    let over = before + u32::from(u16::from_be(frame.half(field).ok_or(DropReason::Malformed)?));
-    if v6 {
+    let (field, before) = if packet.v6 != 0 { (18, 54) } else { (16, ETHERNET as u32) };
+    let over = end(packet, before, frame.half(field).ok_or(DropReason::Malformed)?);
+    if packet.v6 != 0 {
         let end = extensions(frame, packet.proto, packet.l4)?;
         (packet.proto, packet.l4, packet.fragment, packet.id) = (end.proto, end.at, end.fragment, end.id);
     }
@@ -179,6 +172,13 @@ pub fn whole(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> 
     let l4 = packet.l4 as usize;
     transport(packet, |at| frame.far_word(l4 + at))?;
     if packet.kind == KIND_ERROR { embedded(frame, packet, over) } else { Ok(()) }
+}
+
+/// Where the packet ends by its own header, whose length counts from `before` on. It says 0 of what is longer than it can
+/// say: packets that the kernel will cut into segments.
+#[inline(always)]
+fn end(packet: &Packet, before: u32, length: u16) -> u32 {
+    if length == 0 && packet.len > before + 0xffff { packet.len } else { before + u32::from(u16::from_be(length)) }
 }
 
 /// Bytes that there must be of what follows the network header. What lies behind the packet's own end, as short frames are
@@ -211,7 +211,7 @@ fn ipv4(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
     let dst = frame.word(30).ok_or(bad)?;
     let src = frame.word(26).ok_or(bad)?;
     let version = frame.byte(14).ok_or(bad)?;
-    let total = u32::from(u16::from_be(frame.half(16).ok_or(bad)?));
+    let over = end(packet, ETHERNET as u32, frame.half(16).ok_or(bad)?);
     let fragment = u16::from_be(frame.half(20).ok_or(bad)?);
     let header = u32::from(version & 0x0f) * 4;
     if fragment & 0x3fff != 0 {
@@ -222,7 +222,7 @@ fn ipv4(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
     packet.proto = frame.byte(23).ok_or(bad)?;
     packet.ttl = frame.byte(22).ok_or(bad)?;
     packet.l4 = ETHERNET as u32 + header;
-    if version >> 4 != 4 || header < 20 || total < header + least(packet) || total + 14 > packet.len {
+    if version >> 4 != 4 || header < 20 || over < packet.l4 + least(packet) || over > packet.len {
         return Err(bad);
     }
     Ok(())
@@ -238,9 +238,10 @@ fn ipv6(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
     };
     let dst = addr(38).ok_or(bad)?;
     let src = addr(22).ok_or(bad)?;
-    let payload = u32::from(u16::from_be(frame.half(18).ok_or(bad)?));
+    packet.l4 = ETHERNET as u32 + 40;
+    let over = end(packet, packet.l4, frame.half(18).ok_or(bad)?);
     packet.proto = frame.byte(20).ok_or(bad)?;
-    let short = payload < least(packet) || payload + 54 > packet.len;
+    let short = over < packet.l4 + least(packet) || over > packet.len;
     // A mapped address in a header would be taken for the IPv4 address that it maps.
     if frame.byte(14).ok_or(bad)? >> 4 != 6 || short || src.is_v4() || dst.is_v4() {
         return Err(bad);
@@ -248,56 +249,7 @@ fn ipv6(frame: &impl Frame, packet: &mut Packet) -> Result<(), DropReason> {
     packet.v6 = 1;
     ends(packet, src, dst);
     packet.ttl = frame.byte(21).ok_or(bad)?;
-    packet.l4 = ETHERNET as u32 + 40;
     Ok(())
-}
-
-/// Extension headers that one packet may have; more are nobody's honest packet.
-const EXTENSIONS: u32 = 6;
-
-/// What the extension headers lead to.
-struct End {
-    /// The transport's number.
-    proto: u8,
-    /// Where it begins.
-    at: u32,
-    /// [`WHOLE`], [`FIRST`] or [`LATER`].
-    fragment: u32,
-    /// The fragments' identification.
-    id: u32,
-}
-
-/// Past the extension headers from `at` on (RFC 8200 section 4).
-#[inline(always)]
-fn extensions(frame: &impl Frame, proto: u8, at: u32) -> Result<End, DropReason> {
-    let bad = DropReason::Malformed;
-    let mut end = End { proto, at, fragment: WHOLE, id: 0 };
-    for _ in 0..EXTENSIONS {
-        if !matches!(end.proto, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
-            return Ok(end);
-        }
-        let [next, length, third, fourth] = frame.far_word(end.at as usize).ok_or(bad)?.to_ne_bytes();
-        if end.proto == FRAGMENT {
-            let later = third != 0 || fourth & 0xf8 != 0;
-            if later || fourth & 1 != 0 {
-                end.fragment = if later { LATER } else { FIRST };
-                end.id = frame.far_word(end.at as usize + 4).ok_or(bad)?;
-            }
-            end.at += 8;
-            if later {
-                end.proto = next;
-                return Ok(end); // What follows is the middle of something.
-            }
-        } else {
-            // Segments left: the packet is for somebody else than its destination says.
-            if end.proto == ROUTING && fourth != 0 {
-                return Err(DropReason::UnsupportedProtocol);
-            }
-            end.at += (u32::from(length) + 1) * 8;
-        }
-        end.proto = next;
-    }
-    Err(DropReason::UnsupportedProtocol)
 }
 
 #[inline(always)]
@@ -376,8 +328,7 @@ fn embedded(frame: &impl Frame, packet: &mut Packet, over: u32) -> Result<(), Dr
     let at = packet.inner as usize;
     if packet.inner + if is_icmp(packet.proto) { 8 } else { 4 } > over {
         return Err(bad);
-    }
-    if is_icmp(packet.proto) {
+    } else if is_icmp(packet.proto) {
         let id = halves(frame.far_word(at + 4).ok_or(bad)?).0;
         (quoted.sport, quoted.dport) = (id, id);
     } else if matches!(packet.proto, TCP | UDP) {

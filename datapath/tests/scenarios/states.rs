@@ -192,6 +192,11 @@ pub(crate) fn fragments_and_nonsense<T: Bench>() {
     t.raw(From::Pod(A), &with(proto, 132)).drops(DropReason::UnsupportedProtocol);
     t.raw(From::Pod(A), &with(14, 0x35)).drops(DropReason::Malformed);
     t.raw(From::Pod(A), &with(length, 200)).drops(DropReason::Malformed);
+    // Ports behind the packet's own end, in what fills up the frame, are nobody's.
+    t.raw(From::Pod(A), &with(length, if v6() { 7 } else { 27 })).drops(DropReason::Malformed);
+    let mut short = Test::<T>::make("10.244.1.2:1 > 10.244.1.3:80", TCP, SYN).bytes();
+    short[length] = if v6() { 19 } else { 39 };
+    t.raw(From::Pod(A), &short).drops(DropReason::Malformed);
     // The other family's ICMP, and a header that is no header.
     t.raw(From::Pod(A), &with(proto, if v6() { ICMP } else { ICMPV6 })).drops(DropReason::UnsupportedProtocol);
     if !v6() {
