@@ -25,7 +25,7 @@ use crate::{
     exchange::within,
     lab::{Attach, Lab, Setup},
     size::{self, Figures},
-    wire::{self, Flood, LENGTH},
+    wire::{self, Flood, LENGTH, Poured},
     world,
 };
 
@@ -120,12 +120,12 @@ fn stand(
     time: Duration,
 ) -> u64 {
     let newcomers = Newcomers::start();
-    let (sent, cost) = flood(ifindex, frame, time);
+    let Poured { sent, took, busy } = flood(ifindex, frame, time);
     let Counted { done, failed, twice, slowest } = newcomers.end();
-    let (seconds, rate) = (time.as_secs(), sent as f64 / time.as_secs_f64());
+    let (seconds, cost) = (took.as_secs_f64(), busy.as_secs_f64() * 1e6 / sent as f64);
     figures.add(
         &format!("SYN packets against {name}, processor time of each with all that it caused"),
-        format!("{sent} in {seconds} s, {rate:.0} a second, {:.1} us", cost.as_nanos() as f64 / 1e3),
+        format!("{sent} in {seconds:.1} s, {:.0} a second, {cost:.1} us", sent as f64 / seconds),
     );
     figures.add(
         "connections that began meanwhile by the Service, failed, sent twice, slowest",
@@ -182,16 +182,19 @@ impl Talk {
     }
 }
 
-/// By two threads, each with half of the rate; how many went, and the processor time of each.
-fn flood(ifindex: u32, (frame, sources): ([u8; LENGTH], u32), time: Duration) -> (u64, Duration) {
-    let half = Flood { ifindex, frame, sources, rate: RATE / 2, time };
-    let running: Vec<JoinHandle<(u64, Duration)>> =
-        (0..2).map(|_| within("node-1", move || wire::pour(&half))).collect();
-    let (sent, busy) = running
-        .into_iter()
-        .map(|thread| thread.join().unwrap())
-        .fold((0, Duration::ZERO), |(all, long), (sent, busy)| (all + sent, long + busy));
-    (sent, busy / u32::try_from(sent.max(1)).unwrap())
+/// By two threads, each with half of the rate and on a processor of its own.
+fn flood(ifindex: u32, (frame, sources): ([u8; LENGTH], u32), time: Duration) -> Poured {
+    let half = |processor| Flood { ifindex, frame, sources, rate: RATE / 2, time, processor };
+    let halves = wire::processors().into_iter().cycle().take(2).map(half);
+    let running: Vec<JoinHandle<Poured>> = halves.map(|half| within("node-1", move || wire::pour(&half))).collect();
+    let poured = running.into_iter().map(|thread| thread.join().unwrap());
+    poured
+        .reduce(|one, other| Poured {
+            sent: one.sent + other.sent,
+            took: one.took.max(other.took),
+            busy: one.busy + other.busy,
+        })
+        .unwrap()
 }
 
 fn frame(text: &str, link: [[u8; 6]; 2]) -> [u8; LENGTH] {
