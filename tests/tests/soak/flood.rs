@@ -119,20 +119,36 @@ fn stand(
     (name, ifindex, frame): (&str, u32, ([u8; LENGTH], u32)),
     time: Duration,
 ) -> u64 {
-    let newcomers = Newcomers::start();
+    let (newcomers, cookies) = (Newcomers::start(), cookies());
     let Poured { sent, took, busy } = flood(ifindex, frame, time);
+    let answered = self::cookies() - cookies;
     let Counted { done, failed, twice, slowest } = newcomers.end();
     let (seconds, cost) = (took.as_secs_f64(), busy.as_secs_f64() * 1e6 / sent as f64);
     figures.add(
         &format!("SYN packets against {name}, processor time of each with all that it caused"),
         format!("{sent} in {seconds:.1} s, {:.0} a second, {cost:.1} us", sent as f64 / seconds),
     );
+    figures.add("of them answered by the pod with a SYN cookie", answered);
     figures.add(
         "connections that began meanwhile by the Service, failed, sent twice, slowest",
         format!("{done}, {failed}, {twice}, {} ms", slowest.as_millis()),
     );
     figures.add("rows of FLOWS and HALFOPEN then", size::full(lab));
+    assert!(
+        answered > sent / 2,
+        "{answered} of {sent} SYN packets were answered: a flood that does not arrive is none"
+    );
     failed
+}
+
+/// SYN cookies that the pod under attack has sent: what Linux does by default once a listener's queue is full.
+fn cookies() -> u64 {
+    let text = within("pod-b", || std::fs::read_to_string("/proc/thread-self/net/netstat").unwrap()).join().unwrap();
+    // Two lines: names, then their values.
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let mut both = names.split(' ').zip(values.split(' '));
+    both.find(|(name, _)| *name == "SyncookiesSent").unwrap().1.parse().unwrap()
 }
 
 /// Nobody refuses what comes back to the forged senders, and it costs no more than it must: the bridge drops it, since it
