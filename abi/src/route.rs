@@ -39,8 +39,9 @@ pub struct Node {
     pub flags: u32,
     /// Zero; key index of encrypted underlays.
     pub key: u32,
-    /// Bytes from the network header on that fit the way there, outer headers taken off already, never fewer than 1,280;
-    /// of [`LOCAL`] what the NIC carries. 0: nothing is known, and nothing is refused.
+    /// Bytes from the network header on that fit the way there, [`OVERHEAD`] taken off already; of [`LOCAL`] what the NIC
+    /// carries. 0: nothing is known, and nothing is refused. An underlay of less than [`LEAST_MTU`] and the overhead leaves
+    /// less than a packet may have: see [`Node::overlay_mtu`].
     pub mtu: u32,
 }
 
@@ -64,7 +65,16 @@ pub const ADJACENT: u32 = 0x400;
 /// inner link header.
 pub const OVERHEAD: [u32; 2] = [50, 70];
 
+/// IPv6's least MTU (RFC 8200 section 5): no packet of this size is refused, whatever its way, and nobody is told less.
+pub const LEAST_MTU: u32 = 1_280;
+
 impl Node {
+    /// What fits towards the node behind an outer header; 0 if that is not known.
+    #[inline(always)]
+    pub const fn overlay_mtu(&self) -> u32 {
+        if self.mtu != 0 && self.mtu < LEAST_MTU { LEAST_MTU } else { self.mtu }
+    }
+
     /// What fits towards the node without an outer header, bytes from the network header on; 0 if that is not known.
     #[inline(always)]
     pub const fn bare_mtu(&self) -> u32 {

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
 
 use abi::{
     Addr,
-    route::{OVERHEAD, SPLITS},
+    route::{LEAST_MTU, OVERHEAD, SPLITS},
 };
 use objects::{Issue, Key, Node, Store};
 
@@ -22,7 +22,7 @@ pub mod probe;
 pub mod routes;
 
 /// IPv6's least MTU (RFC 8200 section 5): no way of ours has less.
-pub const LEAST: u32 = 1_280;
+pub const LEAST: u32 = LEAST_MTU;
 /// What is left of the largest packet there is, behind the largest outer header.
 pub const MOST: u32 = 65_535 - Outer::Vxlan6.overhead();
 
@@ -128,6 +128,13 @@ pub struct Path {
     pub measured: Option<u32>,
 }
 
+impl Path {
+    /// As large as packets get through, as far as is known.
+    fn carries(&self) -> u32 {
+        self.measured.map_or(self.route, |measured| measured.min(self.route))
+    }
+}
+
 /// What is known of sizes on this node.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Paths {
@@ -196,17 +203,17 @@ pub fn at_start(setting: Setting, nic: &Link, alone: Outer, peers: &[Peer]) -> R
 }
 
 impl Paths {
-    /// What fits towards a node, for its row of `NODES`, and the row's flags that say what becomes of larger packets.
+    /// What fits towards a node, for its row of `NODES`, and the row's flags that say what becomes of larger packets. Less than
+    /// [`LEAST`] where the way takes of an underlay that has little more: the row is also asked what fits without an outer header.
     pub fn towards(&self, address: IpAddr, way: Outer) -> (u32, u32) {
         if self.nic == 0 {
             return (0, 0);
         }
-        let known = self.to.get(&address);
-        let route = known.map_or(self.nic, |path| path.route);
-        let least = known.and_then(|path| path.measured).map_or(route, |measured| measured.min(route));
+        let known = self.to.get(&address).copied().unwrap_or(Path { route: self.nic, measured: None });
+        let (route, least) = (known.route, known.carries());
         // The kernel splits outer packets by what it knows itself, and only IPv4's.
         let splits = if way == Outer::Vxlan4 && least == route { SPLITS } else { 0 };
-        (least.saturating_sub(way.overhead()).clamp(LEAST, MOST), splits)
+        ((least.max(LEAST) - way.overhead()).min(MOST), splits)
     }
 
     /// What the NIC carries, for this node's own row; 0 if nothing is known.
@@ -260,21 +267,22 @@ pub fn issues(snapshot: &Snapshot) -> Vec<Issue> {
 
 /// What is wrong with the way to a node, if it carries less than pods send.
 fn narrow(paths: &Paths, address: IpAddr, way: Outer, path: Path) -> Option<String> {
-    let (fits, _) = paths.towards(address, way);
     let (route, pods, takes) = (path.route, paths.pods, way.overhead());
-    if fits >= pods {
+    let (carries, wanted) = (path.carries(), pods + takes);
+    if carries >= wanted {
         return None;
     }
-    if let Some(measured) = path.measured.filter(|measured| *measured < route) {
-        let found = format!("Packets of {measured} bytes get through to it ({address}) and larger ones do not");
-        let remedy = format!("give its device, and every one on the way, MTU {route}");
-        return Some(format!(
-            "{found}, though this node sends up to {route}: {remedy}, or start the agent of this node with --mtu {fits}"
-        ));
+    // Pods cannot be given less than the least.
+    let fits = Some(carries.saturating_sub(takes)).filter(|fits| *fits >= LEAST);
+    if carries < route {
+        let found = format!("Packets of {carries} bytes get through to it ({address}) and larger ones do not");
+        let remedy = format!("give its device, and every one on the way, MTU {}", route.max(wanted));
+        let or = fits.map(|fits| format!(", or start the agent of this node with --mtu {fits}")).unwrap_or_default();
+        return Some(format!("{found}, though this node sends up to {route}: {remedy}{or}"));
     }
     let found = format!("The route to it ({address}) has MTU {route}, of which {takes} are taken");
-    let remedy = format!("raise the route's to {}, or start the agent with --mtu {fits} or auto", pods + takes);
-    Some(format!("{found}, and pods of this node have MTU {pods}: {remedy}"))
+    let or = fits.map(|fits| format!(", or start the agent with --mtu {fits} or auto")).unwrap_or_default();
+    Some(format!("{found}, and pods of this node have MTU {pods}: raise the route's to {wanted}{or}"))
 }
 
 #[cfg(test)]

@@ -13,11 +13,11 @@ use abi::{
     event::Hook,
     flow::{Leg, NEXT_NIC, NEXT_NODE, NEXT_POD},
     pod::QUEUED,
-    route::{NODE_ADDRESS, SPLITS},
+    route::{LEAST_MTU, NODE_ADDRESS, SPLITS},
 };
 
 /// Bytes, link header included, that fit every way: no way has less than IPv6's least MTU.
-pub const ALWAYS_FITS: u32 = ETHERNET as u32 + 1_280;
+pub const ALWAYS_FITS: u32 = ETHERNET as u32 + LEAST_MTU;
 /// Bytes of the packet that are quoted: the headers, IPv4's with all of its options, and more than the eight bytes after.
 pub const QUOTE: usize = 120;
 /// Nanoseconds of a second.
@@ -84,7 +84,7 @@ fn exceeded((tables, hook): (&impl Tables, u32), kernel: &impl Kernel, leg: &Leg
         NEXT_NODE => match tables.node(leg.target) {
             // Nobody behind the programs splits what goes without an outer header.
             Some(node) if native::goes(tables, node, leg, packet) => (node.bare_mtu(), false),
-            Some(node) => (node.mtu, node.flags & SPLITS != 0),
+            Some(node) => (node.overlay_mtu(), node.flags & SPLITS != 0),
             None => (0, false),
         },
         // The one NIC whose MTU is known; another one's is the kernel's business.

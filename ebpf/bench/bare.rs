@@ -3,6 +3,8 @@
 #![no_std]
 #![no_main]
 
+#[path = "../src/object.rs"]
+mod object;
 mod way;
 
 use aya_ebpf::{
@@ -56,12 +58,3 @@ pub fn bare(context: TcContext) -> i32 {
         }
     }
 }
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 4] = *b"GPL\0";

@@ -19,6 +19,8 @@ mod hook;
 mod kernel;
 #[path = "../src/maps.rs"]
 mod maps;
+#[path = "../src/object.rs"]
+mod object;
 #[path = "../src/packet.rs"]
 mod packet;
 mod plan;
@@ -159,12 +161,3 @@ pub fn cut_rewrite(context: TcContext) -> i32 {
 fn decided(skb: &Skb, packet: &Packet, outcome: &mut Outcome) -> bool {
     matches!(datapath::hook::enter(Hook::FromPod, &tables::Maps, skb, packet, outcome), Ok(Step::Done))
 }
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 4] = *b"GPL\0";

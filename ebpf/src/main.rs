@@ -17,6 +17,7 @@ mod from_pod;
 mod hook;
 mod kernel;
 mod maps;
+mod object;
 mod packet;
 mod slow;
 mod tables;
@@ -24,14 +25,3 @@ mod tell;
 mod to_netdev;
 mod to_pod;
 mod too_big;
-
-/// Never reached: nothing in the programs panics, or the verifier would refuse the call.
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// Helpers that look up sockets, and others, are for GPL-compatible programs only.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 4] = *b"GPL\0";

@@ -115,6 +115,18 @@ fn what_fits_towards_a_node() {
     fits(&known, "2001:db8::2", (1_430, 0));
     fits(&paths(&[("192.0.2.2", 1_400, None)], 1_350), "192.0.2.2", (1_350, SPLITS));
     assert_eq!((known.own(), Paths::default().own()), (1_500, 0));
+    // Little more than the least: what the overlay leaves is less, and without an outer header the underlay's own fits.
+    for underlay in [1_280, 1_329, 1_349, 1_350] {
+        let small = paths(&[("192.0.2.2", underlay, None), ("2001:db8::2", 1_500, Some(underlay))], 1_280);
+        fits(&small, "192.0.2.2", (underlay - 50, SPLITS));
+        fits(&small, "2001:db8::2", (underlay - 70, 0));
+        for address in ["192.0.2.2", "2001:db8::2"] {
+            let tunnel = Addr::from(ip(address));
+            let (mtu, _) = small.towards(ip(address), Outer::overlay(&tunnel));
+            let row = abi::route::Node { tunnel, mtu, ..Default::default() };
+            assert_eq!((row.bare_mtu(), row.overlay_mtu()), (underlay, mtu.max(1_280)));
+        }
+    }
 }
 
 #[test]
@@ -177,6 +189,20 @@ fn mismatches_come_with_their_remedy() {
         paths(&[("192.0.2.2", 1_400, Some(1_400))], 1_450),
         &[
             "Node n2: The route to it (192.0.2.2) has MTU 1400, of which 50 are taken, and pods of this node have MTU 1450: raise the route's to 1500, or start the agent with --mtu 1350 or auto",
+        ],
+    );
+    // No agent can be started with less than the least.
+    mismatch(paths(&[("192.0.2.2", 1_330, Some(1_330))], 1_280), &[]);
+    mismatch(
+        paths(&[("192.0.2.2", 1_300, None)], 1_280),
+        &[
+            "Node n2: The route to it (192.0.2.2) has MTU 1300, of which 50 are taken, and pods of this node have MTU 1280: raise the route's to 1330",
+        ],
+    );
+    mismatch(
+        paths(&[("192.0.2.2", 1_500, Some(1_300))], 1_450),
+        &[
+            "Node n2: Packets of 1300 bytes get through to it (192.0.2.2) and larger ones do not, though this node sends up to 1500: give its device, and every one on the way, MTU 1500",
         ],
     );
     mismatch(

@@ -16,7 +16,7 @@ macro_rules! scenarios {
         nic_passes_the_hosts_own own_addresses_from_outside fragments_and_nonsense time_to_live
         errors_about_flows errors_about_translated_flows errors_leave_translated ports_run_out some_keep_their_source to_pod_from_the_stack pod_to_overlay_port reopened_connection forged_senders fragments_follow_the_first fragments_leave_the_node fragments_of_a_refused_packet overlay_over_either_family
         native_pods native_hosts native_services native_forgeries native_changes_over native_policy native_generations
-        too_big_for_the_overlay too_big_for_the_nic too_big_from_outside too_big_from_the_host segments_are_measured
+        too_big_for_the_overlay too_big_without_an_outer_header too_big_for_a_small_overlay too_big_for_the_nic too_big_from_outside too_big_from_the_host segments_are_measured
         lost_halves_are_made_again queries_after_a_lost_half a_lost_half_moves_nobody a_lost_half_that_is_taken
         one_port_through_several_nodes one_port_through_too_many_nodes one_port_after_a_lost_row one_port_by_datagrams
         one_port_to_a_host_backend one_port_by_a_service_and_without

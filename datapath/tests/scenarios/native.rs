@@ -25,7 +25,7 @@ fn peer(node: &mut Node, flags: &[[u32; 2]]) {
 }
 
 /// A node that sends natively to node 2, and expects the same.
-fn native<T: Bench>() -> Test<T> {
+pub(super) fn native<T: Bench>() -> Test<T> {
     let mut t = Test::<T>::new();
     t.change(|node| {
         node.settings.features |= FEATURE_NATIVE;
@@ -35,7 +35,7 @@ fn native<T: Bench>() -> Test<T> {
     t
 }
 
-fn bare() -> Seen {
+pub(super) fn bare() -> Seen {
     Seen::Native(addr("172.31.0.12"))
 }
 

@@ -1,5 +1,9 @@
 //! Scenarios of packets that are larger than their way.
-use super::{HOST, error_about, node2};
+use super::{
+    HOST, error_about,
+    native::{bare, native},
+    node2,
+};
 use crate::{
     bench::{ACK, Bench, From, Got, Seen, Test, addr, icmp, v6},
     world::{A, B, GATEWAY, NIC, POD_B, POD_MAC, mac},
@@ -8,7 +12,7 @@ use abi::{
     DropReason,
     config::{VNI_POD, VNI_SERVICE},
     pod::QUEUED,
-    route::SPLITS,
+    route::{LEAST_MTU, OVERHEAD, SPLITS},
 };
 use datapath::{
     checksum,
@@ -117,6 +121,29 @@ pub(crate) fn too_big_for_the_overlay<T: Bench>() {
     tells(&t.raw(From::Pod(A), &large), &large, "172.31.0.11", 1_350, TO_A);
     t.change(|node| node.nodes.get_mut(&2).unwrap().mtu = 0);
     t.raw(From::Pod(A), &large).gives(node2(VNI_POD), "10.244.1.2:1 > 10.244.2.2:8080");
+}
+
+/// Without an outer header the underlay's own MTU fits, also where the overlay would leave less of it than IPv6's least.
+pub(crate) fn too_big_without_an_outer_header<T: Bench>() {
+    let mut t = native::<T>();
+    let (text, overhead) = ("10.244.1.2:9 > 10.244.2.2:53", OVERHEAD[usize::from(v6())]);
+    for underlay in [LEAST_MTU, 1_301, 1_500] {
+        t.change(|node| node.nodes.get_mut(&2).unwrap().mtu = underlay - overhead);
+        let underlay = underlay as usize;
+        let large = udp::<T>(text, underlay + 1);
+        tells(&t.raw(From::Pod(A), &large), &large, "172.31.0.11", underlay, TO_A);
+        t.raw(From::Pod(A), &udp::<T>(text, underlay)).gives(bare(), text);
+    }
+}
+
+/// The overlay refuses nobody IPv6's least, nor tells less.
+pub(crate) fn too_big_for_a_small_overlay<T: Bench>() {
+    let mut t = new::<T>();
+    let (text, least) = ("10.244.1.2:9 > 10.244.2.2:53", LEAST_MTU as usize);
+    t.change(|node| node.nodes.get_mut(&2).unwrap().mtu = LEAST_MTU - 1);
+    let large = udp::<T>(text, least + 1);
+    tells(&t.raw(From::Pod(A), &large), &large, "172.31.0.11", least, TO_A);
+    t.raw(From::Pod(A), &udp::<T>(text, least)).gives(node2(VNI_POD), text);
 }
 
 pub(crate) fn too_big_for_the_nic<T: Bench>() {

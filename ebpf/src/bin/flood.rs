@@ -4,6 +4,9 @@
 #![no_std]
 #![no_main]
 
+#[path = "../object.rs"]
+mod object;
+
 use aya_ebpf::{
     bindings::xdp_action::{XDP_ABORTED, XDP_PASS},
     helpers::generated::bpf_get_prandom_u32,
@@ -57,12 +60,3 @@ pub fn flood(context: XdpContext) -> u32 {
     }
     XDP_PASS
 }
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 4] = *b"GPL\0";

@@ -3,6 +3,9 @@
 #![no_std]
 #![no_main]
 
+#[path = "../object.rs"]
+mod object;
+
 use abi::Addr;
 use aya_ebpf::{
     bindings::{BPF_F_TUNINFO_IPV6, TC_ACT_SHOT, bpf_tunnel_key},
@@ -40,12 +43,3 @@ pub fn tunnel(context: TcContext) -> i32 {
     }
     TC_ACT_SHOT
 }
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 4] = *b"GPL\0";

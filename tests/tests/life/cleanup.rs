@@ -7,27 +7,16 @@ use aya::{
 };
 use nix::sys::signal::Signal::SIGTERM;
 use serde_json::json;
+use tests::network::QUESTIONS;
 
 use crate::lab::{Node, program};
 
-/// What `ip` and `tc` know of the node's network.
-const QUESTIONS: [&str; 11] = [
-    "ip -o link",
-    "ip -o addr",
-    "ip rule",
-    "ip -6 rule",
-    "ip route show table all",
-    "ip -6 route show table all",
-    "ip neigh show nud permanent",
-    "ip -6 neigh show nud permanent",
-    "tc qdisc",
-    "tc filter show dev nic0 ingress",
-    "tc filter show dev nic0 egress",
-];
+/// What `tc` knows of the node's network.
+const FILTERS: [&str; 3] = ["tc qdisc", "tc filter show dev nic0 ingress", "tc filter show dev nic0 egress"];
 
 fn traces(node: &Node) -> Vec<String> {
-    let mut traces: Vec<String> =
-        QUESTIONS.iter().map(|question| format!("{question}\n{}", node.run(question))).collect();
+    let questions = QUESTIONS.iter().chain(&FILTERS);
+    let mut traces: Vec<String> = questions.map(|question| format!("{question}\n{}", node.run(question))).collect();
     for place in ["bpf", "cni", "bin", "state", "agent.sock"] {
         traces.push(node.run(&format!("find {} -mindepth 1", node.path(place).display())));
     }

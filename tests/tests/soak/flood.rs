@@ -25,7 +25,7 @@ use crate::{
     exchange::within,
     lab::{Attach, Lab, Setup},
     size::{self, Figures},
-    wire::{self, Flood, LENGTH},
+    wire::{self, Flood, LENGTH, Poured},
     world,
 };
 
@@ -119,20 +119,36 @@ fn stand(
     (name, ifindex, frame): (&str, u32, ([u8; LENGTH], u32)),
     time: Duration,
 ) -> u64 {
-    let newcomers = Newcomers::start();
-    let (sent, cost) = flood(ifindex, frame, time);
+    let (newcomers, cookies) = (Newcomers::start(), cookies());
+    let Poured { sent, took, busy } = flood(ifindex, frame, time);
+    let answered = self::cookies() - cookies;
     let Counted { done, failed, twice, slowest } = newcomers.end();
-    let (seconds, rate) = (time.as_secs(), sent as f64 / time.as_secs_f64());
+    let (seconds, cost) = (took.as_secs_f64(), busy.as_secs_f64() * 1e6 / sent as f64);
     figures.add(
         &format!("SYN packets against {name}, processor time of each with all that it caused"),
-        format!("{sent} in {seconds} s, {rate:.0} a second, {:.1} us", cost.as_nanos() as f64 / 1e3),
+        format!("{sent} in {seconds:.1} s, {:.0} a second, {cost:.1} us", sent as f64 / seconds),
     );
+    figures.add("of them answered by the pod with a SYN cookie", answered);
     figures.add(
         "connections that began meanwhile by the Service, failed, sent twice, slowest",
         format!("{done}, {failed}, {twice}, {} ms", slowest.as_millis()),
     );
     figures.add("rows of FLOWS and HALFOPEN then", size::full(lab));
+    assert!(
+        answered > sent / 2,
+        "{answered} of {sent} SYN packets were answered: a flood that does not arrive is none"
+    );
     failed
+}
+
+/// SYN cookies that the pod under attack has sent: what Linux does by default once a listener's queue is full.
+fn cookies() -> u64 {
+    let text = within("pod-b", || std::fs::read_to_string("/proc/thread-self/net/netstat").unwrap()).join().unwrap();
+    // Two lines: names, then their values.
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let mut both = names.split(' ').zip(values.split(' '));
+    both.find(|(name, _)| *name == "SyncookiesSent").unwrap().1.parse().unwrap()
 }
 
 /// Nobody refuses what comes back to the forged senders, and it costs no more than it must: the bridge drops it, since it
@@ -182,16 +198,19 @@ impl Talk {
     }
 }
 
-/// By two threads, each with half of the rate; how many went, and the processor time of each.
-fn flood(ifindex: u32, (frame, sources): ([u8; LENGTH], u32), time: Duration) -> (u64, Duration) {
-    let half = Flood { ifindex, frame, sources, rate: RATE / 2, time };
-    let running: Vec<JoinHandle<(u64, Duration)>> =
-        (0..2).map(|_| within("node-1", move || wire::pour(&half))).collect();
-    let (sent, busy) = running
-        .into_iter()
-        .map(|thread| thread.join().unwrap())
-        .fold((0, Duration::ZERO), |(all, long), (sent, busy)| (all + sent, long + busy));
-    (sent, busy / u32::try_from(sent.max(1)).unwrap())
+/// By two threads, each with half of the rate and on a processor of its own.
+fn flood(ifindex: u32, (frame, sources): ([u8; LENGTH], u32), time: Duration) -> Poured {
+    let half = |processor| Flood { ifindex, frame, sources, rate: RATE / 2, time, processor };
+    let halves = wire::processors().into_iter().cycle().take(2).map(half);
+    let running: Vec<JoinHandle<Poured>> = halves.map(|half| within("node-1", move || wire::pour(&half))).collect();
+    let poured = running.into_iter().map(|thread| thread.join().unwrap());
+    poured
+        .reduce(|one, other| Poured {
+            sent: one.sent + other.sent,
+            took: one.took.max(other.took),
+            busy: one.busy + other.busy,
+        })
+        .unwrap()
 }
 
 fn frame(text: &str, link: [[u8; 6]; 2]) -> [u8; LENGTH] {

@@ -10,11 +10,17 @@ use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunAttrs, TestRunOptions,
     programs::{ProgramError, Xdp},
 };
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
 
 /// Frames that the kernel makes at once.
 const BATCH: u32 = 64;
-/// Frames of one request: a hundredth of a second's.
-const AT_ONCE: u64 = 2_500;
+/// Frames of one request at the most: half a second's. Each request waits twice, a thread at a time and without a processor,
+/// for all readers of the program before (the kernel's `bpf_dispatcher_change_prog`): some 15 ms, in which short requests
+/// would spend most of their time.
+const AT_ONCE: u64 = 62_500;
 /// The program's template: Ethernet, IPv4, TCP and a few bytes.
 pub(crate) const LENGTH: usize = 64;
 
@@ -30,6 +36,14 @@ pub(crate) struct Flood {
     /// Frames a second, if the machine can.
     pub(crate) rate: u64,
     pub(crate) time: Duration,
+    /// The processor that does it all: what a frame causes goes on where it was made.
+    pub(crate) processor: usize,
+}
+
+/// Those that this process may use.
+pub(crate) fn processors() -> Vec<usize> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).expect("a process has processors");
+    (0..CpuSet::count()).filter(|processor| allowed.is_set(*processor).unwrap_or(false)).collect()
 }
 
 fn object() -> PathBuf {
@@ -40,9 +54,20 @@ fn object() -> PathBuf {
     path
 }
 
-/// Sends at the rate, or as fast as it goes, until the time is over; how many went, and the processor time that they and
-/// all that became of them took.
-pub(crate) fn pour(flood: &Flood) -> (u64, Duration) {
+/// What went.
+pub(crate) struct Poured {
+    pub(crate) sent: u64,
+    /// From the first frame to the end of the last one.
+    pub(crate) took: Duration,
+    /// Processor time of the frames and of all that became of them.
+    pub(crate) busy: Duration,
+}
+
+/// Sends at the rate, or as fast as it goes, until the time is over.
+pub(crate) fn pour(flood: &Flood) -> Poured {
+    let mut alone = CpuSet::new();
+    alone.set(flood.processor).expect("a number of a processor");
+    sched_setaffinity(Pid::from_raw(0), &alone).expect("a processor that this process may use");
     let mut loader = EbpfLoader::new();
     loader.override_global("FRAME", &flood.frame[..], true).override_global("SOURCES", &flood.sources, true);
     let mut ebpf: Ebpf = loader.load_file(object()).expect("the object loads");
@@ -50,7 +75,7 @@ pub(crate) fn pour(flood: &Flood) -> (u64, Duration) {
     program.load().expect("the program loads");
     // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
     let context = [0, LENGTH as u32, 0, flood.ifindex, 0, 0].map(u32::to_ne_bytes).concat();
-    let (begun, busy, mut sent) = (Instant::now(), processor(), 0);
+    let (begun, busy, mut sent) = (Instant::now(), processor_time(), 0);
     while begun.elapsed() < flood.time {
         let due = begun.elapsed().as_micros() as u64 * flood.rate / 1_000_000;
         let Some(number @ 1..) = due.checked_sub(sent).map(|behind| behind.min(AT_ONCE)) else {
@@ -67,7 +92,7 @@ pub(crate) fn pour(flood: &Flood) -> (u64, Duration) {
             Err(error) => assert!(interrupted(&error), "frames that the kernel makes: {error:?}"),
         }
     }
-    (sent, processor() - busy)
+    Poured { sent, took: begun.elapsed(), busy: processor_time() - busy }
 }
 
 /// A signal came; how many had gone by then is not told.
@@ -76,7 +101,7 @@ fn interrupted(error: &ProgramError) -> bool {
 }
 
 /// This thread's.
-fn processor() -> Duration {
+fn processor_time() -> Duration {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
     Duration::from(time)
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde_json::Value;
+use tests::network::QUESTIONS;
 
 use super::{
     NODES,
@@ -16,17 +17,6 @@ use super::{
 
 /// How long something may be on its way out.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What `ip` knows of a node's network.
-const QUESTIONS: [&str; 8] = [
-    "ip -o link",
-    "ip -o addr",
-    "ip rule",
-    "ip -6 rule",
-    "ip route show table all",
-    "ip -6 route show table all",
-    "ip neigh show nud permanent",
-    "ip -6 neigh show nud permanent",
-];
 /// Tables whose every row is a function of the objects: at the end as many rows as at the start.
 const TABLES: [&str; 9] = ["PODS", "POD", "ROUTES", "NODES", "PEERS", "CIDRS", "POLICY", "SERVICES", "BACKENDS"];
 
