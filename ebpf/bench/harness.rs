@@ -9,6 +9,8 @@
 
 #[path = "../src/arp.rs"]
 mod arp;
+#[path = "../src/edit.rs"]
+mod edit;
 #[path = "../src/encapsulate.rs"]
 mod encapsulate;
 #[path = "../src/finish.rs"]

@@ -3,10 +3,11 @@
 //! A packet that goes on to where it was going is answered with `TC_ACT_UNSPEC`, never `TC_ACT_OK`: then the programs and
 //! filters that others have on the device behind ours see it too. The end of the line lets it pass.
 use crate::{
+    edit::{Link, edit},
     encapsulate::{self, TTL},
     kernel::setting,
     maps::COUNTERS,
-    packet::{Link, Skb, edit},
+    packet::Skb,
     tell,
 };
 use abi::{
