@@ -21,6 +21,8 @@ mod hook;
 mod kernel;
 #[path = "../src/maps.rs"]
 mod maps;
+#[path = "../src/next_hop.rs"]
+mod next_hop;
 #[path = "../src/packet.rs"]
 mod packet;
 mod plan;

@@ -18,6 +18,7 @@ mod from_pod;
 mod hook;
 mod kernel;
 mod maps;
+mod next_hop;
 mod packet;
 mod slow;
 mod tables;

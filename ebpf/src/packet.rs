@@ -36,9 +36,7 @@ impl Skb {
     /// Makes the headers linear if they are not; kept small, since most packets never come here.
     #[inline(always)]
     fn pull(&self, linear: usize) {
-        // SAFETY: a field of the program's context.
-        let protocol = unsafe { (*self.0).protocol };
-        let headers = if protocol == u32::from(ETHERTYPE_IPV6) { HEADERS6 } else { HEADERS };
+        let headers = if self.protocol() == ETHERTYPE_IPV6 { HEADERS6 } else { HEADERS };
         if linear < headers as usize {
             let want = if self.len() < headers { self.len() } else { headers };
             // SAFETY: the pointer is the program's context.
@@ -78,6 +76,13 @@ impl Skb {
     fn read<T: Copy>(&self, offset: usize) -> Option<T> {
         // SAFETY: in bounds; BPF loads need no alignment here, and `T` is an integer or an array of them.
         self.at::<T>(offset).map(|pointer| unsafe { *pointer })
+    }
+
+    /// The ethertype of what follows the link header, in network byte order.
+    #[inline(always)]
+    pub fn protocol(&self) -> u16 {
+        // SAFETY: a field of the program's context.
+        unsafe { (*self.0).protocol as u16 }
     }
 
     /// The packet's mark.
