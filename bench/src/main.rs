@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// Milliseconds that an exchange of the paths lasts
     #[arg(long, default_value_t = 700)]
     time: u64,
-    /// Only paths whose name has one of these in it, and no document
+    /// Only paths whose name has one of these in it (of packets in the programs: no stages either), and no document
     #[arg(long)]
     paths: Vec<String>,
     /// Print the least of the samples per packet and not the median, and of a path's exchanges what the fastest quarter takes:

@@ -65,6 +65,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<Part> {
         // The same processor for every sample: its caches are part of what is measured.
         space::pin(1).or_else(|_| space::pin(0))?;
         rig::devices()?;
+        if !args.paths.is_empty() {
+            return Ok(vec![known(args, &effort)?, first(args, &effort)?]);
+        }
         let mut tables = vec![known(args, &effort)?, headers::table(args, &effort)?, first(args, &effort)?];
         tables.extend(stages::tables(args, &effort)?);
         tables.push(verified(args, &effort)?);
@@ -93,7 +96,7 @@ fn known(args: &Args, effort: &Effort) -> anyhow::Result<Table> {
     let heads: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut table = Table::new(&title("Established flows", &effort.sizes), &heads);
     let mut floor = Vec::new();
-    for (way, v6) in both_families(WAYS.iter().filter(|way| !way.denied)) {
+    for (way, v6) in both_families(WAYS.iter().filter(|way| !way.denied && wanted(args, way))) {
         world::speak(v6);
         let mut rig = Rig::new(args, &effort.sizes)?;
         rig.establish(way, effort.sizes.flows)?;
@@ -117,6 +120,10 @@ fn known(args: &Args, effort: &Effort) -> anyhow::Result<Table> {
     table.note("every packet was counted as passed on the established path, and none took the slow one");
     table.note(peers::SOURCE);
     Ok(table)
+}
+
+fn wanted(args: &Args, way: &Way) -> bool {
+    args.paths.is_empty() || args.paths.iter().any(|part| way.name.contains(part))
 }
 
 /// Each path in IPv4, and again in IPv6.
@@ -161,7 +168,7 @@ fn net_by_choice(rig: &mut Rig, way: &Way, step: Step, effort: &Effort) -> anyho
 /// First packets.
 fn first(args: &Args, effort: &Effort) -> anyhow::Result<Table> {
     let mut table = Table::new(&title("First packets", &effort.sizes), &["new flows", "half-open table full"]);
-    for (way, v6) in both_families(WAYS.iter().filter(|way| way.opens)) {
+    for (way, v6) in both_families(WAYS.iter().filter(|way| way.opens && wanted(args, way))) {
         world::speak(v6);
         let mut rig = Rig::new(args, &effort.sizes)?;
         let sample = Sample { mode: NEW, count: 0, first: 0, repeat: effort.new_flows };

@@ -9,6 +9,8 @@
 
 #[path = "../src/arp.rs"]
 mod arp;
+#[path = "../src/edit.rs"]
+mod edit;
 #[path = "../src/encapsulate.rs"]
 mod encapsulate;
 #[path = "../src/finish.rs"]
@@ -19,6 +21,8 @@ mod hook;
 mod kernel;
 #[path = "../src/maps.rs"]
 mod maps;
+#[path = "../src/next_hop.rs"]
+mod next_hop;
 #[path = "../src/object.rs"]
 mod object;
 #[path = "../src/packet.rs"]

@@ -3,10 +3,12 @@
 //! A packet that goes on to where it was going is answered with `TC_ACT_UNSPEC`, never `TC_ACT_OK`: then the programs and
 //! filters that others have on the device behind ours see it too. The end of the line lets it pass.
 use crate::{
+    edit::{Link, edit},
     encapsulate::{self, TTL},
     kernel::setting,
     maps::COUNTERS,
-    packet::{Link, Skb, edit},
+    next_hop::hand_over,
+    packet::Skb,
     tell,
 };
 use abi::{
@@ -16,10 +18,7 @@ use abi::{
     flow::{NEXT_HOST, NEXT_NIC, NEXT_NODE, NEXT_POD},
 };
 use aya_ebpf::{
-    bindings::{
-        BPF_F_INGRESS, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh,
-        bpf_tunnel_key,
-    },
+    bindings::{BPF_F_INGRESS, BPF_F_TUNINFO_IPV6, BPF_F_ZERO_CSUM_TX, TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_tunnel_key},
     helpers::generated::{
         bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_change_type, bpf_skb_set_tunnel_key,
     },
@@ -29,9 +28,6 @@ use datapath::{Frame, Outcome, Packet, State};
 
 /// `skb->pkt_type` of packets for this host.
 const PACKET_HOST: u32 = 0;
-/// Address family numbers.
-const AF_INET: u32 = 2;
-const AF_INET6: u32 = 10;
 
 /// Carries out a verdict.
 #[inline(always)]
@@ -130,23 +126,6 @@ fn to_wire(skb: &Skb, outcome: &Outcome) -> i32 {
         return out(skb, outcome.ifindex);
     }
     hand_over(skb, outcome.ifindex, &outcome.tunnel)
-}
-
-/// Out by the NIC to a next hop on its segment.
-#[inline(always)]
-fn hand_over(skb: &Skb, ifindex: u32, to: &abi::Addr) -> i32 {
-    skb.set_mark(MARK_SEEN);
-    // SAFETY: all zeros is a valid value of this C struct.
-    let mut next: bpf_redir_neigh = unsafe { MaybeUninit::zeroed().assume_init() };
-    if to.is_v4() {
-        next.nh_family = AF_INET;
-        next.__bindgen_anon_1.ipv4_nh = to.v4_word();
-    } else {
-        next.nh_family = AF_INET6;
-        next.__bindgen_anon_1.ipv6_nh = to.0;
-    }
-    // SAFETY: the struct lives on the stack and has its own size.
-    unsafe { bpf_redirect_neigh(ifindex, &raw mut next, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
 }
 
 /// What the device writes the outer header from.

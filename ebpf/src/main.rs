@@ -1,5 +1,5 @@
 //! The BPF programs. A hook file says when its program runs; what happens is in the `datapath` crate, and this crate
-//! lends it the kernel: packet bytes ([`packet`]), maps ([`maps`], [`tables`]), helpers ([`kernel`]), and the one exit
+//! lends it the kernel: packet bytes ([`packet`], [`edit`]), maps ([`maps`], [`tables`]), helpers ([`kernel`]), and the one exit
 //! ([`finish`]). All `unsafe` of the datapath is here.
 #![no_std]
 #![no_main]
@@ -8,6 +8,7 @@
 
 mod arp;
 mod decapsulate;
+mod edit;
 mod encapsulate;
 mod finish;
 mod from_host;
@@ -17,6 +18,7 @@ mod from_pod;
 mod hook;
 mod kernel;
 mod maps;
+mod next_hop;
 mod object;
 mod packet;
 mod slow;

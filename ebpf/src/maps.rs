@@ -19,7 +19,10 @@ use aya_ebpf::{
 };
 use datapath::State;
 
-use crate::tell::Limit;
+use crate::{
+    next_hop::{self, NextHop},
+    tell::Limit,
+};
 
 /// The fields of `PolicyKey` after its prefix length.
 pub type PolicyBits = [u32; 3];
@@ -73,6 +76,8 @@ pub static BUCKETS: Array<u64> = Array::with_max_entries(map::BUCKETS.max_entrie
 pub static REPLIES: Array<u64> = Array::with_max_entries(map::REPLIES.max_entries, 0);
 #[map]
 pub static LIMITS: PerCpuArray<Limit> = PerCpuArray::with_max_entries(abi::verdict::REASONS, 0);
+#[map]
+pub static NEXT_HOPS: PerCpuArray<NextHop> = PerCpuArray::with_max_entries(next_hop::ROWS, 0);
 #[map]
 pub static SCRATCH: PerCpuArray<State> = PerCpuArray::with_max_entries(1, 0);
 
