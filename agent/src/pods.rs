@@ -196,6 +196,20 @@ impl Pods {
         self.ledger().entries().to_vec()
     }
 
+    /// Leaves a ledger that agents of before can read. Best effort: as it is, it is whole too.
+    pub(crate) fn fold(&self) {
+        if let Err(error) = self.ledger().fold() {
+            tracing::debug!(error = crate::chain(&error), "the ledger stays as long as it is");
+        }
+    }
+
+    /// As [`Pods::fold`], and no interface comes or goes any more.
+    pub(crate) fn close(&self) {
+        if let Err(error) = self.ledger().close() {
+            tracing::warn!(error = crate::chain(&error), "an older agent will not read the ledger of addresses");
+        }
+    }
+
     /// The node's ranges of pod addresses, one per family.
     ///
     /// # Errors
