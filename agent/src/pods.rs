@@ -63,8 +63,9 @@ enum Use {
     Maybe,
 }
 
-/// Interfaces that are made at once.
-const TURNS: usize = 2;
+/// Interfaces that are made at once. With two, one often keeps a processor busy to get the lock that the other has while it waits
+/// for a grace period, and the plugins' own starts would have had it.
+const TURNS: usize = 1;
 
 /// Container id and interface.
 type Interface = (String, String);
