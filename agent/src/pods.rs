@@ -315,7 +315,7 @@ impl Pods {
         if pinned.contains(&false) || (!tcx && self.our_filters(&link).await? < 2) {
             return Err(PodError::Missing("a hook"));
         }
-        let inside = netns::connect(Path::new(&entry.netns), || ()).await?;
+        let inside = netns::connect(Path::new(&entry.netns)).await?;
         let missing = interface::missing(&inside, &entry.ifname, &entry.addresses, interface::mac_of(entry)).await?;
         missing.map_or(Ok(()), |what| Err(PodError::Missing(what)))
     }

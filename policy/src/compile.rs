@@ -93,11 +93,7 @@ fn contents<'a>(parsed: &'a Parsed, pods: &[&Arc<Pod>], selected: &[Vec<usize>])
     let mut shared: BTreeMap<&[usize], Rc<SetContent>> = BTreeMap::new();
     let all = pods.iter().zip(selected).map(|(pod, policies)| {
         let own = || Rc::new(SetContent::new(parsed, pod, policies));
-        if policies.iter().any(|at| names[*at]) {
-            own()
-        } else {
-            shared.entry(policies).or_insert_with(own).clone()
-        }
+        if policies.iter().any(|at| names[*at]) { own() } else { shared.entry(policies).or_insert_with(own).clone() }
     });
     all.collect()
 }

@@ -74,9 +74,8 @@ impl Job {
         let host = Direct::open()?;
         let near = End { name: device, mac: GATEWAY_MAC };
         let far = End { name: ifname, mac: interface::mac_of(&self.entry) };
-        let pair = || {
-            host.ask(vec![Request::pair(&near, &far, self.mtu, Some(self.netns.as_fd())), Request::find(device)])
-        };
+        let pair =
+            || host.ask(vec![Request::pair(&near, &far, self.mtu, Some(self.netns.as_fd())), Request::find(device)]);
         let mut made = pair();
         // Left by an agent that was killed between the device and here; or else the pod has such an interface.
         if made.as_ref().is_err_and(NetlinkError::exists)
