@@ -114,7 +114,7 @@ struct Pages {
 #[derive(Clone, Serialize, Deserialize)]
 enum Change {
     /// An interface has addresses, at this second since the boot; another entry of it goes.
-    Taken { at: u64, entry: Entry },
+    Taken { at: u64, entry: Box<Entry> },
     /// These interfaces, by container id and name, are gone; their addresses rest.
     Freed { at: u64, interfaces: Vec<(String, String)> },
     /// This one is gone, and its addresses are free at once.
@@ -129,7 +129,7 @@ impl Pages {
                 self.last.clone_from(&entry.addresses);
                 self.freed.retain(|freed| freed.rests(at) && !entry.addresses.contains(&freed.address));
                 self.entries.retain(|other| !other.is(&entry.container_id, &entry.ifname));
-                self.entries.push(entry);
+                self.entries.push(*entry);
             }
             Change::Freed { at, interfaces } => {
                 let is = |entry: &mut Entry| interfaces.iter().any(|(id, ifname)| entry.is(id, ifname));
@@ -241,7 +241,7 @@ impl Ledger {
         };
         let addresses = ranges.iter().map(free).collect::<Result<Vec<_>, _>>()?;
         let entry = Entry { addresses, ..entry };
-        self.write(Change::Taken { at: now, entry: entry.clone() })?;
+        self.write(Change::Taken { at: now, entry: Box::new(entry.clone()) })?;
         Ok(entry)
     }
 
