@@ -2,7 +2,10 @@
 //!
 //! Policies and services are compiled by their own crates; what is added here is who and where: pods of this node,
 //! nodes and the ways to them. Never fails: what makes no sense is left out, or fails closed, and is told as an `Issue`.
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use abi::{
     Addr,
@@ -112,8 +115,10 @@ fn nodes<'a>(snapshot: &'a Snapshot, slots: &Slots, out: &mut Compiled) -> BTree
         }
     }
     let fits = |to: &Addr| snapshot.paths.towards((*to).into(), Outer::overlay(to));
+    let rows = slots::by(&slots.nodes, |row| row.tunnel);
     for (tunnel, name) in &wanted {
-        if let Some((id, row)) = places.kept(|row| row.tunnel == *tunnel && row.flags & LOCAL == 0) {
+        let rows = rows.get(tunnel).map_or(&[][..], Vec::as_slice);
+        if let Some((id, row)) = places.kept(rows, |row| row.flags & LOCAL == 0) {
             let (mtu, splits) = fits(tunnel);
             out.tables.nodes.insert(id, Node { mtu, flags: row.flags & !SPLITS | splits, ..*row });
             ids.insert(name, id);
@@ -179,7 +184,13 @@ fn prefix(range: &IpNetwork) -> Prefix {
 
 /// Rows of `PODS`, `POD`, `PEERS`, `CIDRS` and `POLICY`.
 fn policies(snapshot: &Snapshot, slots: &Slots, out: &mut Compiled) {
-    let local: Vec<LocalPod> = snapshot.attachments.iter().map(|attachment| local_pod(snapshot, attachment)).collect();
+    let attachments = &*snapshot.attachments;
+    let known = |attachment: &Attachment| {
+        // A runtime knows a static pod by the uid of its file, the API by that of its mirror.
+        snapshot.pods.get(&attachment.pod).filter(|pod| pod.goes_by(&attachment.uid))
+    };
+    let known: Vec<Option<&Arc<objects::Pod>>> = attachments.iter().map(known).collect();
+    let local: Vec<LocalPod> = attachments.iter().zip(&known).map(|(one, pod)| local_pod(one, *pod)).collect();
     let (pods, namespaces, policies) = (&*snapshot.pods, &*snapshot.namespaces, &*snapshot.policies);
     let compiled = policy::compile(&policy::Input { pods, namespaces, policies, local: &local });
     let tables = &mut out.tables;
@@ -188,8 +199,8 @@ fn policies(snapshot: &Snapshot, slots: &Slots, out: &mut Compiled) {
     (out.names.rules, out.names.sets) = (compiled.rules, compiled.sets);
     host(snapshot, slots, out);
     let ids = places(snapshot, slots, out);
-    for (attachment, id) in ids {
-        let known = snapshot.pods.get(&attachment.pod).filter(|pod| pod.goes_by(&attachment.uid));
+    for (at, id) in ids {
+        let (attachment, known) = (&attachments[at], known[at]);
         let policy = compiled.pods.get(&attachment.pod).filter(|_| known.is_some());
         let old = slots.pods.get(&id).filter(|row| is(row, attachment));
         let generation = old
@@ -230,12 +241,9 @@ fn limits(attachment: &Attachment, pod: Option<&objects::Pod>) -> (u32, [u64; 2]
     egress.map_or((queued, [0; 2]), |rate| (queued | EGRESS_LIMIT, [rate.bytes, depth(rate)]))
 }
 
-fn local_pod(snapshot: &Snapshot, attachment: &Attachment) -> LocalPod {
-    let addresses = attachment.addresses.clone();
-    // A runtime knows a static pod by the uid of its file, the API by that of its mirror.
-    let known = snapshot.pods.get(&attachment.pod).filter(|pod| pod.goes_by(&attachment.uid));
+fn local_pod(attachment: &Attachment, known: Option<&Arc<objects::Pod>>) -> LocalPod {
     let uid = known.map_or_else(|| attachment.uid.clone(), |pod| pod.uid.clone());
-    LocalPod { key: attachment.pod.clone(), uid, addresses }
+    LocalPod { key: attachment.pod.clone(), uid, addresses: attachment.addresses.clone() }
 }
 
 fn is(row: &Pod, attachment: &Attachment) -> bool {
@@ -263,20 +271,22 @@ fn host(snapshot: &Snapshot, slots: &Slots, out: &mut Compiled) {
     }
 }
 
-/// Which attachment has which row of `POD`; rows that nobody has any more become free.
-fn places<'a>(snapshot: &'a Snapshot, slots: &Slots, out: &mut Compiled) -> Vec<(&'a Attachment, PodId)> {
+/// Which attachment, by its place in the list, has which row of `POD`; rows that nobody has any more become free.
+fn places(snapshot: &Snapshot, slots: &Slots, out: &mut Compiled) -> Vec<(usize, PodId)> {
     let mut places = Places::new(&slots.pods, HOST + 1, Table::Pod.spec().max_entries);
     let mut ids = Vec::new();
     let mut new = Vec::new();
-    for attachment in snapshot.attachments.iter() {
-        match places.kept(|row| is(row, attachment)) {
-            Some((id, _)) => ids.push((attachment, id)),
-            None => new.push(attachment),
+    let rows = slots::by(&slots.pods, |row| row.ifindex);
+    for (at, attachment) in snapshot.attachments.iter().enumerate() {
+        let rows = rows.get(&attachment.ifindex).map_or(&[][..], Vec::as_slice);
+        match places.kept(rows, |row| is(row, attachment)) {
+            Some((id, _)) => ids.push((at, id)),
+            None => new.push((at, attachment)),
         }
     }
-    for attachment in new {
+    for (at, attachment) in new {
         if let Some((id, _)) = places.fresh(pod_is_free) {
-            ids.push((attachment, id));
+            ids.push((at, id));
         } else {
             let (key, message) = (attachment.pod.clone(), "The table of this node's pods is full".to_owned());
             out.issues.push(Issue { kind: "Pod", key, reason: "TableFull", message });

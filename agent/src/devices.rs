@@ -6,6 +6,7 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::unix::fs::FileExt as _,
 };
 
 use abi::config::GATEWAY_MAC;
@@ -167,7 +168,7 @@ pub async fn others(netlink: &Netlink, nic: &Link, device: &str, own: &[IpAddr])
 async fn pair(netlink: &Netlink, mtu: u32) -> Result<Link, DevicesError> {
     if netlink.link(HOST).await?.is_none() {
         let end = |name| End { name, mac: GATEWAY_MAC };
-        netlink.add_pair(end(HOST), end(NET), mtu, None).await?;
+        netlink.add_pair(&end(HOST), &end(NET), mtu).await?;
     }
     found(netlink, HOST).await
 }
@@ -197,14 +198,18 @@ pub fn quiet(device: &str, v6: bool) {
 
 /// Writes a setting that is another: for some the kernel takes the lock of all devices, whatever is written.
 pub(crate) fn setting(path: &str, value: &str) {
-    match fs::read_to_string(path) {
-        Ok(old) if old.trim() == value => return,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
-        _ => {}
-    }
-    if let Err(error) = fs::write(path, value) {
+    if let Err(error) = set(path, value)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
         tracing::debug!(path, %error, "a setting of a device of ours cannot be written");
     }
+}
+
+fn set(path: &str, value: &str) -> std::io::Result<()> {
+    let file = fs::File::options().read(true).write(true).open(path)?;
+    let mut old = [0; 16];
+    let length = file.read_at(&mut old, 0)?;
+    if old[..length].trim_ascii() == value.as_bytes() { Ok(()) } else { file.write_all_at(value.as_bytes(), 0) }
 }
 
 /// Settings of the node that stand in the way, each with what to do.

@@ -1,8 +1,8 @@
 //! Addresses of this node's pods: the ledger of who has which, on disk.
 //!
-//! Written whole and renamed on each change, so that a killed agent gives no address twice. A new boot starts empty:
-//! whatever had an address then is gone, so the file is named by its boot and need not outlive a power cut. Addresses are
-//! given out in a circle, and one that was freed rests for [`REST`]: what was on its way to the old pod has gone by then.
+//! Each change is written down before it is (`journal`), so that a killed agent gives no address twice. A new boot starts
+//! empty: whatever had an address then is gone, so the file is named by its boot and need not outlive a power cut. Addresses
+//! are given out in a circle, and one that was freed rests for [`REST`]: what was on its way to the old pod has gone by then.
 use std::{
     collections::BTreeSet,
     fs, io,
@@ -14,9 +14,11 @@ use ipnetwork::IpNetwork;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use self::journal::Journal;
 use crate::cni::wishes::{WishError, Wishes};
 
 mod file;
+mod journal;
 mod range;
 
 pub use file::write_atomically;
@@ -108,6 +110,38 @@ struct Pages {
     freed: Vec<Freed>,
 }
 
+/// What one line of the ledger says.
+#[derive(Clone, Serialize, Deserialize)]
+enum Change {
+    /// An interface has addresses, at this second since the boot; another entry of it goes.
+    Taken { at: u64, entry: Box<Entry> },
+    /// These interfaces, by container id and name, are gone; their addresses rest.
+    Freed { at: u64, interfaces: Vec<(String, String)> },
+    /// This one is gone, and its addresses are free at once.
+    Forgotten { interface: (String, String) },
+}
+
+impl Pages {
+    /// Makes a change; whatever it says, the same pages come of the same lines.
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Taken { at, entry } => {
+                self.last.clone_from(&entry.addresses);
+                self.freed.retain(|freed| freed.rests(at) && !entry.addresses.contains(&freed.address));
+                self.entries.retain(|other| !other.is(&entry.container_id, &entry.ifname));
+                self.entries.push(*entry);
+            }
+            Change::Freed { at, interfaces } => {
+                let is = |entry: &mut Entry| interfaces.iter().any(|(id, ifname)| entry.is(id, ifname));
+                let gone: Vec<Entry> = self.entries.extract_if(.., is).collect();
+                self.freed.retain(|freed| freed.rests(at));
+                self.freed.extend(gone.iter().flat_map(|entry| &entry.addresses).map(|ip| Freed { address: *ip, at }));
+            }
+            Change::Forgotten { interface: (id, ifname) } => self.entries.retain(|entry| !entry.is(&id, &ifname)),
+        }
+    }
+}
+
 #[derive(Clone, Serialize, Deserialize)]
 struct Freed {
     address: IpAddr,
@@ -143,9 +177,10 @@ fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>
 
 /// Who has which address.
 pub struct Ledger {
-    path: PathBuf,
+    journal: Journal,
     pages: Pages,
     clock: fn() -> u64,
+    closed: bool,
 }
 
 impl Ledger {
@@ -157,13 +192,18 @@ impl Ledger {
         let path = directory.join(format!("addresses-{boot}.json"));
         forget_others(directory, &path);
         let failed = |source| IpamError::File { operation: "read", path: path.clone(), source };
-        let pages = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice::<Pages>(&bytes).map_err(|error| failed(error.into()))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Pages::default(),
-            Err(error) => return Err(failed(error)),
-        };
+        let (journal, pages) = Journal::open(path.clone()).map_err(failed)?;
         let pages = if pages.boot == boot { pages } else { Pages { boot: boot.to_owned(), ..Pages::default() } };
-        Ok(Ledger { path, pages, clock: uptime })
+        Ok(Ledger { journal, pages, clock: uptime, closed: false })
+    }
+
+    /// Who has an address by the ledger at `path`, whoever keeps it; none if there is no file.
+    ///
+    /// # Errors
+    /// [`IpamError::File`].
+    pub fn look(path: &Path) -> Result<Vec<Entry>, IpamError> {
+        let failed = |source| IpamError::File { operation: "read", path: path.to_owned(), source };
+        Ok(journal::read(path).map_err(failed)?.unwrap_or_default().entries)
     }
 
     /// Everyone who has an address.
@@ -200,13 +240,8 @@ impl Ledger {
             })
         };
         let addresses = ranges.iter().map(free).collect::<Result<Vec<_>, _>>()?;
-        let mut pages = self.pages.clone();
-        pages.last.clone_from(&addresses);
-        pages.freed.retain(|freed| freed.rests(now) && !addresses.contains(&freed.address));
         let entry = Entry { addresses, ..entry };
-        pages.entries.retain(|other| !other.is(&entry.container_id, &entry.ifname));
-        pages.entries.push(entry.clone());
-        self.write(pages)?;
+        self.write(Change::Taken { at: now, entry: Box::new(entry.clone()) })?;
         Ok(entry)
     }
 
@@ -243,13 +278,10 @@ impl Ledger {
     /// # Errors
     /// [`IpamError::File`]; then nothing has changed.
     pub fn retain(&mut self, keep: impl Fn(&Entry) -> bool) -> Result<Vec<Entry>, IpamError> {
-        let mut pages = self.pages.clone();
-        let gone: Vec<Entry> = pages.entries.extract_if(.., |entry| !keep(entry)).collect();
+        let gone: Vec<Entry> = self.pages.entries.iter().filter(|entry| !keep(entry)).cloned().collect();
         if !gone.is_empty() {
-            let at = (self.clock)();
-            pages.freed.retain(|freed| freed.rests(at));
-            pages.freed.extend(gone.iter().flat_map(|entry| &entry.addresses).map(|ip| Freed { address: *ip, at }));
-            self.write(pages)?;
+            let interfaces = gone.iter().map(|entry| (entry.container_id.clone(), entry.ifname.clone())).collect();
+            self.write(Change::Freed { at: (self.clock)(), interfaces })?;
         }
         Ok(gone)
     }
@@ -259,20 +291,49 @@ impl Ledger {
     /// # Errors
     /// [`IpamError::File`]; then nothing has changed.
     pub fn forget(&mut self, container_id: &str, ifname: &str) -> Result<(), IpamError> {
-        let mut pages = self.pages.clone();
-        pages.entries.retain(|entry| !entry.is(container_id, ifname));
-        if pages.entries.len() == self.pages.entries.len() { Ok(()) } else { self.write(pages) }
+        match self.get(container_id, ifname) {
+            Some(_) => self.write(Change::Forgotten { interface: (container_id.to_owned(), ifname.to_owned()) }),
+            None => Ok(()),
+        }
     }
 
-    fn write(&mut self, pages: Pages) -> Result<(), IpamError> {
-        let text = serde_json::to_vec(&pages).expect("strings and addresses are JSON");
-        file::replace(&self.path, &text, 0o600, false).map_err(|source| IpamError::File {
-            operation: "write",
-            path: self.path.clone(),
-            source,
-        })?;
-        self.pages = pages;
+    /// Leaves a file of pages alone, as agents that knew no lines read it.
+    ///
+    /// # Errors
+    /// [`IpamError::File`]; then the file says the same, at more length.
+    pub fn fold(&mut self) -> Result<(), IpamError> {
+        let done = self.journal.fold(&self.pages);
+        done.map_err(|source| self.unwritten(source))
+    }
+
+    /// As [`Ledger::fold`], at the agent's end: no change comes after it.
+    ///
+    /// # Errors
+    /// [`IpamError::File`].
+    pub fn close(&mut self) -> Result<(), IpamError> {
+        self.closed = true;
+        self.fold()
+    }
+
+    fn write(&mut self, change: Change) -> Result<(), IpamError> {
+        if self.closed {
+            return Err(self.unwritten(io::Error::other("the agent ends")));
+        }
+        let pages = &self.pages;
+        let after = || {
+            let mut pages = pages.clone();
+            pages.apply(change.clone());
+            pages
+        };
+        if let Err(source) = self.journal.append(&change, after) {
+            return Err(self.unwritten(source));
+        }
+        self.pages.apply(change);
         Ok(())
+    }
+
+    fn unwritten(&self, source: io::Error) -> IpamError {
+        IpamError::File { operation: "write", path: self.journal.path().to_owned(), source }
     }
 }
 

@@ -3,30 +3,31 @@
 //! A [`Netlink`] speaks for the network namespace of the thread that made it, for ever.
 use std::{
     collections::{BTreeMap, BTreeSet},
-    future::Future,
     io,
     net::IpAddr,
-    os::fd::{AsRawFd, BorrowedFd},
 };
 
 use futures::{StreamExt, TryStreamExt};
 use ipnetwork::IpNetwork;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
-    link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage},
-    route::{RouteMessage, RouteProtocol, RouteScope},
+    address::{AddressAttribute, AddressMessage},
+    link::{LinkAttribute, LinkFlags, LinkMessage},
+    route::RouteProtocol,
 };
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, MulticastGroup, RouteMessageBuilder};
-use tokio::runtime::Builder;
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVxlan, MulticastGroup};
 
+pub mod departure;
+pub mod direct;
+pub mod request;
 mod routes;
 pub mod tc;
 
 pub use routes::Hop;
 
 use crate::pods::is_device;
+use request::Request;
 
 /// `rtm_protocol` of our routes ("weft" has no number of its own): how cleanup knows them.
 pub const PROTOCOL: RouteProtocol = RouteProtocol::Other(87);
@@ -168,28 +169,29 @@ impl Netlink {
         Ok(devices)
     }
 
-    /// Adds a veth pair, the peer in another network namespace if one is given.
+    /// Asks one thing.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    async fn ask(&self, request: Request) -> Result<(), NetlinkError> {
+        let failed = |error: rtnetlink::Error| request.refused(io::Error::other(error.to_string()));
+        let mut answers = self.handle().request(request.message.clone()).map_err(failed)?;
+        while let Some(answer) = answers.next().await {
+            if let NetlinkPayload::Error(error) = answer.payload
+                && error.code.is_some()
+            {
+                return Err(request.refused(error.to_io()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a veth pair.
     ///
     /// # Errors
     /// What the kernel said; see [`NetlinkError::exists`].
-    pub async fn add_pair(
-        &self,
-        near: End<'_>,
-        far: End<'_>,
-        mtu: u32,
-        far_netns: Option<BorrowedFd<'_>>,
-    ) -> Result<(), NetlinkError> {
-        let mut peer: LinkMessage =
-            LinkMessageBuilder::<LinkUnspec>::new().name(far.name).address(far.mac.to_vec()).mtu(mtu).build();
-        if let Some(netns) = far_netns {
-            peer.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
-        }
-        let message = LinkVeth::new(near.name, far.name)
-            .address(near.mac.to_vec())
-            .mtu(mtu)
-            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-            .build();
-        self.handle.link().add(message).execute().await.map_err(refused("add the device", near.name))
+    pub async fn add_pair(&self, near: &End<'_>, far: &End<'_>, mtu: u32) -> Result<(), NetlinkError> {
+        self.ask(Request::pair(near, far, mtu, None)).await
     }
 
     /// Adds the flow-based VXLAN device: whom a packet goes to is said packet by packet.
@@ -212,8 +214,7 @@ impl Netlink {
     /// # Errors
     /// What the kernel said.
     pub async fn set_up(&self, link: &Link) -> Result<(), NetlinkError> {
-        let message = LinkUnspec::new_with_index(link.index).up().build();
-        self.handle.link().set(message).execute().await.map_err(refused("set up the device", &link.name))
+        self.ask(Request::up(link)).await
     }
 
     /// Sets a device's MTU and MAC address.
@@ -256,18 +257,6 @@ impl Netlink {
         }
     }
 
-    /// Adds an address; no error if it is there. Nobody else can have it, so an IPv6 one is not asked for first.
-    ///
-    /// # Errors
-    /// What the kernel said.
-    pub async fn add_address(&self, link: &Link, address: IpAddr, prefix: u8) -> Result<(), NetlinkError> {
-        let mut request = self.handle.address().add(link.index, address, prefix).replace();
-        if address.is_ipv6() {
-            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
-        }
-        request.execute().await.map_err(refused("add the address", &address.to_string()))
-    }
-
     /// True if the device has the address.
     ///
     /// # Errors
@@ -283,8 +272,7 @@ impl Netlink {
     /// # Errors
     /// What the kernel said.
     pub async fn set_neighbour(&self, link: &Link, address: IpAddr, mac: [u8; 6]) -> Result<(), NetlinkError> {
-        let request = self.handle.neighbours().add(link.index, address).link_layer_address(&mac);
-        request.replace().execute().await.map_err(refused("set the neighbour", &address.to_string()))
+        self.ask(Request::neighbour(link, address, mac)).await
     }
 
     /// A route through `gateway`, which need not be on a network of the device. All addresses are of one family.
@@ -298,45 +286,8 @@ impl Netlink {
         gateway: Option<IpAddr>,
         source: Option<IpAddr>,
     ) -> Result<(), NetlinkError> {
-        let build = || -> Result<RouteMessage, String> {
-            let mut route = RouteMessageBuilder::<IpAddr>::new()
-                .destination_prefix(to.network(), to.prefix())
-                .map_err(|error| error.to_string())?
-                .output_interface(link.index)
-                .protocol(PROTOCOL);
-            route = match gateway {
-                Some(gateway) => route.gateway(gateway).map_err(|error| error.to_string())?.onlink(),
-                None => route.scope(RouteScope::Link),
-            };
-            Ok(match source {
-                Some(source) => route.pref_source(source).map_err(|error| error.to_string())?.build(),
-                None => route.build(),
-            })
-        };
-        let failed = |source| NetlinkError { operation: "set the route to", object: to.to_string(), source };
-        let route = build().map_err(|error| failed(io::Error::other(error)))?;
-        let request = self.handle.route().add(route).replace();
-        request.execute().await.map_err(refused("set the route to", &to.to_string()))
+        self.ask(Request::route(link, to, gateway, source)?).await
     }
-}
-
-/// Runs `work` with a connection of its own, on this thread alone, within a runtime of many threads. The kernel serves a
-/// request in the thread that sends it, and devices take their time: the runtime's other work goes on elsewhere.
-///
-/// # Errors
-/// No socket, or what `work` says.
-pub fn apart<T, E, F, Fut>(work: F) -> Result<T, E>
-where
-    E: From<NetlinkError>,
-    F: FnOnce(Netlink) -> Fut,
-    Fut: Future<Output = Result<T, E>>,
-{
-    let run = || {
-        let failed = |source| NetlinkError { operation: "open", object: "rtnetlink".into(), source };
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        runtime.block_on(async { work(Netlink::open()?).await })
-    };
-    tokio::task::block_in_place(run)
 }
 
 /// Tells whenever a device, an address or a route of this namespace changes; several changes may come as one. Pods' devices
@@ -362,6 +313,10 @@ pub fn changes() -> Result<impl futures::Stream<Item = ()> + Unpin, NetlinkError
         _ => true,
     };
     Ok(Box::pin(messages.filter_map(move |(message, _)| std::future::ready(tells(&message).then_some(())))))
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
 /// The address that a device has itself. IPv4 tells the far end of a point-to-point link beside it; IPv6 has only one.

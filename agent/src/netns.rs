@@ -66,12 +66,12 @@ pub fn is_own(netns: &File) -> bool {
     own.is_some() && id(netns.metadata()) == own
 }
 
-/// A connection to the namespace at `path`, made by a thread that first does `inside` there. What is asked by it runs on
-/// the runtime as everything does: only the socket is of the namespace.
+/// A connection to the namespace at `path`, made by a thread that enters it. What is asked by it runs on the runtime as
+/// everything does: only the socket is of the namespace.
 ///
 /// # Errors
 /// That the namespace cannot be entered, or that there is no socket.
-pub async fn connect(path: &Path, inside: impl FnOnce() + Send + 'static) -> Result<Netlink, NetnsError> {
+pub async fn connect(path: &Path) -> Result<Netlink, NetnsError> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (file, path) = (open(path)?, path.to_path_buf());
     let enter = |path: PathBuf| move |source| NetnsError::Enter { path, source };
@@ -81,7 +81,6 @@ pub async fn connect(path: &Path, inside: impl FnOnce() + Send + 'static) -> Res
     let thread = std::thread::Builder::new().name("netns".into()).spawn(move || {
         let run = || {
             setns(&file, CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))?;
-            inside();
             let _runtime = runtime.enter();
             Ok(Netlink::open()?)
         };

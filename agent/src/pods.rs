@@ -19,15 +19,15 @@ use ipnetwork::IpNetwork;
 use tokio::sync::watch;
 
 use crate::{
-    devices::quiet,
     engine::{InForce, Inbox},
     ipam::{Entry, Ledger},
     load::{LoadError, Programs},
-    netlink::{self, End, Link, Netlink, NetlinkError},
+    netlink::{Link, Netlink, departure},
     netns,
     snapshot::Attachment,
 };
 
+mod build;
 mod error;
 mod interface;
 pub mod leftovers;
@@ -63,8 +63,9 @@ enum Use {
     Maybe,
 }
 
-/// Interfaces that are made at once.
-const TURNS: usize = 2;
+/// Interfaces that are made at once. With two, one often keeps a processor busy to get the lock that the other has while it waits
+/// for a grace period, and the plugins' own starts would have had it.
+const TURNS: usize = 1;
 
 /// Container id and interface.
 type Interface = (String, String);
@@ -196,6 +197,20 @@ impl Pods {
         self.ledger().entries().to_vec()
     }
 
+    /// Leaves a ledger that agents of before can read. Best effort: as it is, it is whole too.
+    pub(crate) fn fold(&self) {
+        if let Err(error) = self.ledger().fold() {
+            tracing::debug!(error = crate::chain(&error), "the ledger stays as long as it is");
+        }
+    }
+
+    /// As [`Pods::fold`], and no interface comes or goes any more.
+    pub(crate) fn close(&self) {
+        if let Err(error) = self.ledger().close() {
+            tracing::warn!(error = crate::chain(&error), "an older agent will not read the ledger of addresses");
+        }
+    }
+
     /// The node's ranges of pod addresses, one per family.
     ///
     /// # Errors
@@ -251,69 +266,27 @@ impl Pods {
         }
         let device = interface::device_name(&wanted.container_id, &wanted.ifname);
         let entry = self.ledger().take(&self.ranges()?, Entry { device, ..wanted.clone() })?;
+        let (mtu, programs, inbox) = (self.mtu(), self.programs.clone(), self.inbox.clone());
+        let job = build::Job { entry: entry.clone(), netns, mtu, programs, inbox };
         let turn = self.turns.acquire().await;
-        let built = netlink::apart(|netlink| self.build(netlink, &entry, &netns));
+        let mut built = job.run().await;
         drop(turn);
-        match built {
-            Ok(link) => {
-                self.inbox.attach(attachment(&entry, &link));
-                Ok(entry)
-            }
-            Err(error) => {
-                self.undo(&entry, Use::Never).await?;
-                Err(error)
-            }
-        }
-    }
-
-    async fn build(&self, netlink: Netlink, entry: &Entry, netns: &std::fs::File) -> Result<Link, PodError> {
-        use std::os::fd::AsFd;
-        self.programs().forget(&entry.device)?;
-        let mtu = self.mtu();
-        let near = End { name: &entry.device, mac: GATEWAY_MAC };
-        let far = End { name: &entry.ifname, mac: interface::mac_of(entry) };
-        let pair = || netlink.add_pair(near.clone(), far.clone(), mtu, Some(netns.as_fd()));
-        let mut made = pair().await;
-        // Left by an agent that was killed between the device and here; or else the pod has such an interface.
-        if made.as_ref().is_err_and(NetlinkError::exists) && netlink.remove(&entry.device).await? {
-            made = pair().await;
-        }
-        match made {
-            Err(error) if error.exists() => return Err(PodError::InterfaceExists(entry.ifname.clone())),
-            other => other?,
-        }
-        let link = netlink.link(&entry.device).await?.ok_or(PodError::Missing("the host's end"))?;
-        quiet(&link.name, false);
-        let (ifname, wholly) = (entry.ifname.clone(), !entry.addresses.iter().any(IpAddr::is_ipv6));
-        let (hooked, inside) = tokio::join!(
-            self.hook(&netlink, &link),
-            netns::connect(Path::new(&entry.netns), move || interface::silence(&ifname, wholly))
-        );
-        hooked?;
-        let far = Link { name: entry.ifname.clone(), index: link.peer, ..link.clone() };
-        interface::dress(&inside?, &far, &entry.addresses).await?;
-        netlink.set_up(&link).await?;
         // It may have changed since the pair was made.
-        if self.mtu() != mtu {
-            self.resize(entry, &Link { mtu, ..link.clone() }, self.mtu()).await?;
+        if let Ok(link) = &built
+            && self.mtu() != mtu
+            && let Err(error) = self.resize(&entry, &Link { mtu, ..link.clone() }, self.mtu()).await
+        {
+            built = Err((Use::Hardly, error));
         }
-        Ok(link)
-    }
-
-    /// The hooks of a new device.
-    async fn hook(&self, netlink: &Netlink, link: &Link) -> Result<(), PodError> {
-        let filters = {
-            let programs = self.programs();
-            if programs.kind_of_pods() == "tcx" { None } else { Some(programs.of_pods()?) }
-        };
-        match filters {
-            Some(filters) => Ok(netlink.add_filters(link, &filters).await?),
-            None => Ok(self.hooks(&link.name)?),
+        if let Err((used, error)) = built {
+            self.undo(&entry, used).await?;
+            return Err(error);
         }
+        Ok(entry)
     }
 
     async fn undo(&self, entry: &Entry, used: Use) -> Result<(), PodError> {
-        netlink::apart(async |netlink: Netlink| netlink.remove(&entry.device).await)?;
+        departure::remove(&entry.device).await?;
         self.programs().forget(&entry.device)?;
         // A pod that nobody knows has no policy in force. Asked after the device is gone: nothing more comes.
         let unknown =
@@ -342,7 +315,7 @@ impl Pods {
         if pinned.contains(&false) || (!tcx && self.our_filters(&link).await? < 2) {
             return Err(PodError::Missing("a hook"));
         }
-        let inside = netns::connect(Path::new(&entry.netns), || ()).await?;
+        let inside = netns::connect(Path::new(&entry.netns)).await?;
         let missing = interface::missing(&inside, &entry.ifname, &entry.addresses, interface::mac_of(entry)).await?;
         missing.map_or(Ok(()), |what| Err(PodError::Missing(what)))
     }

@@ -162,7 +162,10 @@ pub async fn run(args: Args) -> Result<(), RunError> {
         }
         () = end() => {}
     }
-    shared.started.get().into_iter().for_each(hand_over);
+    if let Some(started) = shared.started.get() {
+        hand_over(started);
+        started.pods.close();
+    }
     tracing::info!("the agent ends; traffic goes on");
     Ok(())
 }
@@ -343,6 +346,7 @@ async fn sweep(shared: Arc<Shared>) {
             if grown {
                 memory::hand_back();
             }
+            started.pods.fold();
             started.flows.sweep().inspect(|_| hand_over(started))
         };
         let swept = tokio::task::spawn_blocking(move || shared.started.get().map(sweep));

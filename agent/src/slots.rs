@@ -55,9 +55,10 @@ impl<'a, Row> Places<'a, Row> {
         Places { have, taken: BTreeSet::new(), next: first, capacity }
     }
 
-    /// The row that already is this one.
-    pub fn kept(&mut self, is: impl Fn(&Row) -> bool) -> Option<(u32, &'a Row)> {
-        let (id, row) = self.have.iter().find(|(id, row)| is(row) && !self.taken.contains(id))?;
+    /// The first of these rows that already is this one.
+    pub fn kept(&mut self, among: &[u32], is: impl Fn(&Row) -> bool) -> Option<(u32, &'a Row)> {
+        let rows = among.iter().filter_map(|id| self.have.get_key_value(id));
+        let (id, row) = rows.into_iter().find(|(id, row)| is(row) && !self.taken.contains(id))?;
         self.taken.insert(*id);
         Some((*id, row))
     }
@@ -75,6 +76,15 @@ impl<'a, Row> Places<'a, Row> {
         }
         None
     }
+}
+
+/// Rows by something that they show, so that nobody goes through all of them for each that is sought.
+pub fn by<K: Ord, Row>(rows: &BTreeMap<u32, Row>, shows: impl Fn(&Row) -> K) -> BTreeMap<K, Vec<u32>> {
+    let mut by: BTreeMap<K, Vec<u32>> = BTreeMap::new();
+    for (id, row) in rows {
+        by.entry(shows(row)).or_default().push(*id);
+    }
+    by
 }
 
 /// True for a row of `POD` that is nobody's.

@@ -6,12 +6,11 @@
 //! too, that no row of `POLICY` names, so that a shorter prefix does not speak for it.
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     sync::Arc,
 };
 
 use abi::{Addr, addr::Prefix, peer::Class};
-use objects::{Issue, Key, Namespace, Pod, Store, content};
+use objects::{Issue, Namespace, Pod, Store, content};
 
 use crate::{
     compile::{Input, LocalPod},
@@ -43,28 +42,49 @@ pub(crate) struct Classes {
 pub(crate) fn classify(input: &Input, parsed: &Parsed) -> Classes {
     let names = egress_names(parsed);
     let mut classes = Classes::default();
-    let cidrs: Vec<(Prefix, Traits)> =
-        prefixes(&parsed.terms).into_iter().map(|prefix| (prefix, block_traits(&parsed.terms, &prefix))).collect();
-    let mut peers: Vec<(Addr, Traits)> = Vec::new();
+    // Far fewer than addresses: what is worked out for each is worked out once.
+    let mut all = Interned::default();
+    let of_block = |prefix: Prefix| (prefix, block_traits(&parsed.terms, &prefix));
+    let cidrs: Vec<(Prefix, Traits)> = prefixes(&parsed.terms).into_iter().map(of_block).collect();
+    let cidrs: Vec<(Prefix, usize)> = cidrs.into_iter().map(|(prefix, traits)| (prefix, all.number(traits))).collect();
+    let mut peers: Vec<(Addr, usize)> = Vec::new();
     if parsed.terms.iter().any(|term| matches!(term, Term::Pods { .. })) || !names.is_empty() {
-        for (addr, owners) in owners(input) {
-            let (traits, issue) = owners_traits(&owners, addr, parsed, input.namespaces, &names);
+        for owners in owners(input).chunk_by(|(one, _), (other, _)| one == other) {
+            let (traits, issue) = owners_traits(owners, parsed, input.namespaces, &names);
             classes.issues.extend(issue);
             let selected = traits.terms.iter().any(|id| matches!(parsed.terms[*id], Term::Pods { .. }));
             if selected || !traits.ports.is_empty() {
-                peers.push((addr, traits));
+                peers.push((owners[0].0, all.number(traits)));
             }
         }
     }
-    let texts: BTreeMap<&Traits, String> =
-        peers.iter().map(|(_, t)| t).chain(cidrs.iter().map(|(_, t)| t)).map(|t| (t, text(t, &parsed.terms))).collect();
-    let ids = content::ids(&texts.values().map(String::as_str).collect());
-    let id = |traits: &Traits| ids[texts[traits].as_str()];
-    classes.peers = peers.iter().map(|(addr, traits)| (*addr, id(traits))).collect();
-    classes.cidrs = cidrs.iter().map(|(prefix, traits)| (*prefix, id(traits))).collect();
-    classes.traits = texts.keys().map(|traits| (id(traits), (*traits).clone())).collect();
-    classes.texts = texts.values().map(|text| (ids[text.as_str()], text.clone())).collect();
+    let all = all.in_order();
+    let texts: Vec<String> = all.iter().map(|traits| text(traits, &parsed.terms)).collect();
+    let ids = content::ids(&texts.iter().map(String::as_str).collect());
+    let id = |number: usize| ids[texts[number].as_str()];
+    let of_numbers: Vec<Class> = (0..all.len()).map(id).collect();
+    classes.peers = peers.into_iter().map(|(addr, number)| (addr, of_numbers[number])).collect();
+    classes.cidrs = cidrs.into_iter().map(|(prefix, number)| (prefix, of_numbers[number])).collect();
+    classes.traits = of_numbers.iter().copied().zip(all).collect();
+    classes.texts = of_numbers.into_iter().zip(texts).collect();
     classes
+}
+
+/// Each traits once, by number.
+#[derive(Default)]
+struct Interned(BTreeMap<Traits, usize>);
+
+impl Interned {
+    fn number(&mut self, traits: Traits) -> usize {
+        let next = self.0.len();
+        *self.0.entry(traits).or_insert(next)
+    }
+
+    fn in_order(self) -> Vec<Traits> {
+        let mut all: Vec<(usize, Traits)> = self.0.into_iter().map(|(traits, number)| (number, traits)).collect();
+        all.sort_unstable_by_key(|(number, _)| *number);
+        all.into_iter().map(|(_, traits)| traits).collect()
+    }
 }
 
 /// The port names that egress rules use: peers that resolve them differently must be told apart.
@@ -111,57 +131,59 @@ enum Claim {
     Deleting,
 }
 
-/// Pods by address; several only if several claim it alike.
-fn owners<'a>(input: &'a Input) -> BTreeMap<Addr, Vec<&'a Arc<Pod>>> {
-    // One pod may have several sandboxes for a while, and its predecessor of the same name one more.
-    let mut local: BTreeMap<&Key, Vec<&LocalPod>> = BTreeMap::new();
-    for pod in input.local {
-        local.entry(&pod.key).or_default().push(pod);
-    }
-    let mut claims: BTreeMap<Addr, (Claim, Vec<&'a Arc<Pod>>)> = BTreeMap::new();
+/// Pods by address, in this order; several for one only if several claim it alike.
+fn owners<'a>(input: &'a Input) -> Vec<(Addr, &'a Arc<Pod>)> {
+    // One pod may have several sandboxes for a while, and its predecessor of the same name one more. Both lists are in the
+    // order of keys, so each is gone through once.
+    let mut local: Vec<&LocalPod> = input.local.iter().collect();
+    local.sort_by_key(|local| &local.key);
+    let mut rest = &local[..];
+    let mut claims: Vec<(Addr, Claim, &'a Arc<Pod>)> = Vec::new();
     for (key, pod) in input.pods.iter().filter(|(_, pod)| !pod.host_network) {
-        let sandboxes = local.get(key).into_iter().flatten().filter(|local| local.is(pod));
-        let given: Vec<IpAddr> = sandboxes.flat_map(|local| local.addresses.iter().copied()).collect();
-        let (claim, addresses) = match given.as_slice() {
-            [] if pod.terminated() => continue,
-            [] => (if pod.deleting { Claim::Deleting } else { Claim::Status }, &*pod.addresses),
-            given => (Claim::Ledger, given),
-        };
-        for address in addresses {
-            let entry = claims.entry(Addr::from(*address)).or_insert((claim, Vec::new()));
-            if claim < entry.0 {
-                *entry = (claim, Vec::new());
-            }
-            if claim == entry.0 {
-                entry.1.push(pod);
-            }
+        rest = &rest[rest.iter().take_while(|local| local.key < *key).count()..];
+        let (sandboxes, others) = rest.split_at(rest.iter().take_while(|local| local.key == *key).count());
+        rest = others;
+        let before = claims.len();
+        let given = sandboxes.iter().filter(|local| local.is(pod)).flat_map(|local| &local.addresses);
+        claims.extend(given.map(|address| (Addr::from(*address), Claim::Ledger, pod)));
+        if claims.len() == before && !pod.terminated() {
+            let claim = if pod.deleting { Claim::Deleting } else { Claim::Status };
+            claims.extend(pod.addresses.iter().map(|address| (Addr::from(*address), claim, pod)));
         }
     }
-    claims.into_iter().map(|(addr, (_, pods))| (addr, pods)).collect()
+    claims.sort_by_key(|(addr, claim, _)| (*addr, *claim));
+    let best = claims.chunk_by(|one, other| one.0 == other.0).flat_map(|claims| {
+        let alike = |claim: &&(Addr, Claim, &'a Arc<Pod>)| claim.1 == claims[0].1;
+        claims.iter().take_while(alike).map(|(addr, _, pod)| (*addr, *pod))
+    });
+    best.collect()
 }
 
 /// What an address satisfies: if several pods claim it, what all of them satisfy.
 fn owners_traits(
-    owners: &[&Arc<Pod>],
-    addr: Addr,
+    owners: &[(Addr, &Arc<Pod>)],
     parsed: &Parsed,
     namespaces: &Store<Namespace>,
     names: &BTreeSet<(u8, Box<str>)>,
 ) -> (Traits, Option<Issue>) {
-    let all: Vec<Traits> = owners.iter().map(|pod| pod_traits(pod, addr, &parsed.terms, namespaces, names)).collect();
-    let (first, others) = all.split_first().expect("an address is listed because a pod claims it");
-    let mut common = first.clone();
-    for other in others {
+    let traits = |(addr, pod): &(Addr, &Arc<Pod>)| pod_traits(pod, *addr, &parsed.terms, namespaces, names);
+    let ((addr, owner), others) = owners.split_first().expect("an address is listed because a pod claims it");
+    let mut common = traits(&owners[0]);
+    if others.is_empty() {
+        return (common, None);
+    }
+    let (first, others): (Traits, Vec<Traits>) = (common.clone(), others.iter().map(traits).collect());
+    for other in &others {
         common.terms.retain(|term| other.terms.contains(term));
         common.ports.retain(|name, numbers| other.ports.get(name) == Some(numbers));
     }
-    let issue = others.iter().any(|other| other != first).then(|| Issue {
+    let issue = others.iter().any(|other| *other != first).then(|| Issue {
         kind: "Pod",
-        key: owners[0].key.clone(),
+        key: owner.key.clone(),
         reason: "AddressConflict",
         message: format!(
             "status.podIPs: {addr} is also claimed by {}; only what is allowed to all of them is allowed",
-            owners[1..].iter().map(|pod| pod.key.to_string()).collect::<Vec<_>>().join(", ")
+            owners[1..].iter().map(|(_, pod)| pod.key.to_string()).collect::<Vec<_>>().join(", ")
         ),
     });
     (common, issue)
@@ -196,7 +218,7 @@ fn text(traits: &Traits, terms: &[Term]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use objects::Phase;
+    use objects::{Key, Phase};
 
     use super::*;
 
@@ -217,7 +239,7 @@ mod tests {
             })
             .collect();
         let input = Input { pods: &pods, namespaces: &Store::new(), policies: &Store::new(), local: &local };
-        let found: Vec<String> = owners(&input).keys().map(Addr::to_string).collect();
+        let found: Vec<String> = owners(&input).iter().map(|(addr, _)| addr.to_string()).collect();
         assert_eq!(found, expected);
     }
 

@@ -2,6 +2,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    rc::Rc,
     sync::Arc,
 };
 
@@ -15,7 +16,7 @@ use objects::{Key, Namespace, NetworkPolicy, Pod, Store, content};
 use crate::{
     class::{Classes, Traits, classify},
     port::{Port, PortMatch, prefixes, resolve},
-    rule::{Parsed, ParsedRule},
+    rule::{Parsed, ParsedPolicy, ParsedRule},
     tables::{Output, PodPolicy, Rule, Set},
 };
 
@@ -60,8 +61,7 @@ pub fn compile(input: &Input) -> Output {
     let selected = select(input, &pods, &mut parsed);
     let classes = classify(input, &parsed);
     let rule_ids = rule_ids(&parsed);
-    let contents: Vec<SetContent> =
-        pods.iter().zip(&selected).map(|(pod, policies)| SetContent::new(&parsed, pod, policies)).collect();
+    let contents = contents(&parsed, &pods, &selected);
     let ids = content::ids(&contents.iter().map(|c| c.text.as_str()).filter(|text| !text.is_empty()).collect());
     let mut output = Output::default();
     for (pod, content) in pods.iter().zip(&contents) {
@@ -79,6 +79,23 @@ pub fn compile(input: &Input) -> Output {
     output.issues.sort_unstable();
     (output.peers, output.cidrs, output.classes) = (classes.peers, classes.cidrs, classes.texts);
     output
+}
+
+/// What the set of each pod says. Pods that the same policies select share it, unless these name ports: what a name means is
+/// each pod's own affair.
+fn contents<'a>(parsed: &'a Parsed, pods: &[&Arc<Pod>], selected: &[Vec<usize>]) -> Vec<Rc<SetContent<'a>>> {
+    let named = |port: &PortMatch| matches!(port.port, Port::Named(_));
+    let names = |policy: &ParsedPolicy| {
+        let ingress = policy.rules[usize::from(INGRESS)].iter().flatten();
+        ingress.flat_map(|rule| rule.ports.iter().flatten()).any(named)
+    };
+    let names: Vec<bool> = parsed.policies.iter().map(names).collect();
+    let mut shared: BTreeMap<&[usize], Rc<SetContent>> = BTreeMap::new();
+    let all = pods.iter().zip(selected).map(|(pod, policies)| {
+        let own = || Rc::new(SetContent::new(parsed, pod, policies));
+        if policies.iter().any(|at| names[*at]) { own() } else { shared.entry(policies).or_insert_with(own).clone() }
+    });
+    all.collect()
 }
 
 /// The local pods that the objects know, by key.
@@ -187,7 +204,7 @@ fn rule_ids(parsed: &Parsed) -> RuleIds<'_> {
     texts.iter().map(|(at, text)| (*at, ids[text.as_str()])).collect()
 }
 
-fn describe(policy: &crate::rule::ParsedPolicy, ids: &RuleIds, rules: &mut BTreeMap<RuleId, Rule>) {
+fn describe(policy: &ParsedPolicy, ids: &RuleIds, rules: &mut BTreeMap<RuleId, Rule>) {
     for (direction, list) in policy.rules.iter().enumerate() {
         for rule in list.iter().flatten() {
             let id = ids[&(&policy.key, direction as u8, rule.index)];

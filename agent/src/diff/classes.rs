@@ -15,7 +15,7 @@ use abi::{
 };
 use zerocopy::IntoBytes;
 
-use super::put;
+use super::{differences, put};
 use crate::{
     apply::Op,
     tables::{Table, Tables},
@@ -109,32 +109,19 @@ pub(super) fn moves(have: &Tables, want: &Tables) -> Moves {
 /// or had another class already has its own row.
 fn movers(have: &Tables, want: &Tables) -> Vec<Mover> {
     let mut movers = Vec::new();
-    let addrs: BTreeSet<Addr> = have.peers.keys().chain(want.peers.keys()).copied().collect();
-    for addr in addrs {
-        let (old, row) = (have.peers.get(&addr).copied(), want.peers.get(&addr).copied());
-        if old != row {
-            let uncovered = row.is_none() && have.cidr_class(Prefix::host(addr)).is_none();
-            let (from, to) = (have.class_of(addr), want.class_of(addr));
-            let uncovered = uncovered && to.is_none();
-            movers.push(Mover {
-                place: Place::Peer(addr),
-                row,
-                from,
-                to,
-                own: old.is_some(),
-                local: stays(have, want, addr),
-                uncovered,
-            });
-        }
+    for (addr, old, row) in differences(&have.peers, &want.peers) {
+        let (addr, old, row) = (*addr, old.copied(), row.copied());
+        let uncovered = row.is_none() && have.cidr_class(Prefix::host(addr)).is_none();
+        let (from, to) = (have.class_of(addr), want.class_of(addr));
+        let uncovered = uncovered && to.is_none();
+        let (own, local) = (old.is_some(), stays(have, want, addr));
+        movers.push(Mover { place: Place::Peer(addr), row, from, to, own, local, uncovered });
     }
-    let prefixes: BTreeSet<Prefix> = have.cidrs.keys().chain(want.cidrs.keys()).copied().collect();
-    for prefix in prefixes.into_iter().rev() {
-        let (old, row) = (have.cidrs.get(&prefix).copied(), want.cidrs.get(&prefix).copied());
-        if old != row {
-            let (from, to) = (have.cidr_class(prefix), want.cidr_class(prefix));
-            let own = old.is_some();
-            movers.push(Mover { place: Place::Cidr(prefix), row, from, to, own, local: false, uncovered: false });
-        }
+    let prefixes: Vec<_> = differences(&have.cidrs, &want.cidrs).collect();
+    for (prefix, old, row) in prefixes.into_iter().rev() {
+        let (from, to) = (have.cidr_class(*prefix), want.cidr_class(*prefix));
+        let (place, own) = (Place::Cidr(*prefix), old.is_some());
+        movers.push(Mover { place, row: row.copied(), from, to, own, local: false, uncovered: false });
     }
     movers
 }

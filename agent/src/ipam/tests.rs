@@ -104,3 +104,113 @@ fn ledgers_of_one_family_are_read() {
     assert_eq!(octet(&ledger.entries()[0]), 7);
     assert_eq!(octet(&ledger.take(&range("10.0.0.0/24"), entry("b")).expect("room")), 8);
 }
+
+/// A ledger with three pods of which one has gone, and its file.
+fn kept(directory: &Path) -> (Ledger, Vec<u8>) {
+    let mut ledger = Ledger::open(directory, "boot").expect("new");
+    for id in ["a", "b", "c"] {
+        ledger.take(&range("10.0.0.0/24"), entry(id)).expect("room");
+    }
+    ledger.retain(|entry| entry.container_id != "b").expect("written");
+    (ledger, fs::read(directory.join("addresses-boot.json")).expect("there"))
+}
+
+fn ids(ledger: &Ledger) -> Vec<&str> {
+    ledger.entries().iter().map(|entry| entry.container_id.as_str()).collect()
+}
+
+#[test]
+fn a_change_is_a_line() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (ledger, bytes) = kept(directory.path());
+    assert_eq!(bytes.split_inclusive(|byte| *byte == b'\n').count(), 4, "the pages with a, and b, c, and b's end");
+    let again = Ledger::open(directory.path(), "boot").expect("read");
+    assert_eq!(again.entries(), ledger.entries());
+    assert_eq!(Ledger::look(&directory.path().join("addresses-boot.json")).expect("read"), ledger.entries());
+    let pages = |ledger: &Ledger| serde_json::to_string(&ledger.pages).expect("JSON");
+    assert_eq!(pages(&again), pages(&ledger), "what rests and what was given last too");
+}
+
+/// Whoever is killed within a write leaves the start of a line: it never happened, and what comes next is whole.
+#[test]
+fn a_line_without_its_end_never_happened() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (_, bytes) = kept(directory.path());
+    let ends: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at] == b'\n').map(|at| at + 1).collect();
+    let states = [vec!["a"], vec!["a", "b"], vec!["a", "b", "c"], vec!["a", "c"]];
+    for length in ends[0]..=bytes.len() {
+        fs::write(directory.path().join("addresses-boot.json"), &bytes[..length]).expect("written");
+        let mut ledger = Ledger::open(directory.path(), "boot").expect("read");
+        let whole = ends.iter().filter(|end| **end <= length).count();
+        assert_eq!(ids(&ledger), states[whole - 1], "{length} bytes");
+        let next = ledger.take(&range("10.0.0.0/24"), entry("d")).expect("room");
+        assert!(ledger.entries().iter().filter(|other| other.addresses == next.addresses).count() == 1);
+        let again = Ledger::open(directory.path(), "boot").expect("read");
+        assert_eq!(again.entries(), ledger.entries(), "{length} bytes");
+    }
+}
+
+#[test]
+fn lines_that_make_no_sense_are_no_fresh_start() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (_, mut bytes) = kept(directory.path());
+    bytes.extend(b"{\"Taken\":1}\n");
+    fs::write(directory.path().join("addresses-boot.json"), &bytes).expect("written");
+    assert!(Ledger::open(directory.path(), "boot").is_err());
+}
+
+/// An agent that is killed between the new file and its name leaves the old one, and a file that nobody reads.
+#[test]
+fn a_replacement_that_never_ended_changes_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (ledger, bytes) = kept(directory.path());
+    fs::write(directory.path().join(".addresses-boot.json.new"), &bytes[..10]).expect("written");
+    let mut again = Ledger::open(directory.path(), "boot").expect("read");
+    assert_eq!(again.entries(), ledger.entries());
+    again.fold().expect("written");
+    assert_eq!(Ledger::open(directory.path(), "boot").expect("read").entries(), ledger.entries());
+}
+
+#[test]
+fn agents_that_knew_no_lines_read_what_one_leaves_at_its_end() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut ledger, bytes) = kept(directory.path());
+    let path = directory.path().join("addresses-boot.json");
+    assert!(serde_json::from_slice::<Pages>(&bytes).is_err(), "they refuse it, and give no address twice");
+    ledger.close().expect("written");
+    let pages: Pages = serde_json::from_slice(&fs::read(&path).expect("there")).expect("one document");
+    assert_eq!(pages.entries, ledger.entries());
+    assert!(ledger.take(&range("10.0.0.0/24"), entry("d")).is_err(), "nothing comes behind it");
+    assert_eq!(Ledger::look(&path).expect("read").len(), 2);
+}
+
+#[test]
+fn the_file_stays_short_and_comes_back() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut ledger = Ledger::open(directory.path(), "boot").expect("new");
+    let path = directory.path().join("addresses-boot.json");
+    for _ in 0..2_000 {
+        ledger.take(&range("10.0.0.0/24"), entry("a")).expect("room");
+        ledger.forget("a", "eth0").expect("written");
+    }
+    assert!(fs::metadata(&path).expect("there").len() < 600 << 10);
+    ledger.take(&range("10.0.0.0/24"), entry("b")).expect("room");
+    fs::remove_file(&path).expect("there");
+    ledger.take(&range("10.0.0.0/24"), entry("c")).expect("room");
+    assert_eq!(ids(&Ledger::open(directory.path(), "boot").expect("read")), ["b", "c"]);
+}
+
+/// Where the file cannot be written the change did not happen, here or on disk; later ones do.
+#[test]
+fn a_change_that_cannot_be_written_did_not_happen() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut ledger, _) = kept(directory.path());
+    let path = directory.path().join("addresses-boot.json");
+    fs::remove_file(&path).expect("there");
+    fs::create_dir(&path).expect("in its place");
+    assert!(matches!(ledger.take(&range("10.0.0.0/24"), entry("d")), Err(IpamError::File { operation: "write", .. })));
+    assert_eq!(ids(&ledger), ["a", "c"]);
+    fs::remove_dir(&path).expect("empty");
+    ledger.take(&range("10.0.0.0/24"), entry("d")).expect("room");
+    assert_eq!(ids(&Ledger::open(directory.path(), "boot").expect("read")), ["a", "c", "d"]);
+}

@@ -1,7 +1,6 @@
 //! Queues and filters of devices.
 use std::{
     collections::BTreeMap,
-    io,
     os::fd::{AsRawFd, OwnedFd},
 };
 
@@ -13,10 +12,10 @@ use netlink_packet_route::{
 };
 use rtnetlink::{
     MulticastGroup,
-    packet_core::{DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_core::{DefaultNla, NLM_F_CREATE, NetlinkPayload},
 };
 
-use super::{Link, Netlink, NetlinkError, refused};
+use super::{Link, Netlink, NetlinkError, refused, request::Request};
 use crate::load::attach::PRIORITY;
 
 /// Queues that are none: what a veth has by itself, and the places where filters hang.
@@ -82,39 +81,6 @@ impl Netlink {
         Ok(named.filter(|(_, kind)| !NO_QUEUES.contains(&kind.as_str())).collect())
     }
 
-    /// Puts our hooks onto a device that is new: a clsact qdisc and filters by it, those that are there replaced. The kernel
-    /// takes one request after the other; nobody waits for each answer.
-    ///
-    /// # Errors
-    /// What the kernel said.
-    pub async fn add_filters(&self, link: &Link, hooks: &[(Hook, OwnedFd)]) -> Result<(), NetlinkError> {
-        let failed = |source| NetlinkError { operation: "attach programs to", object: link.name.clone(), source };
-        let mut clsact = TcMessage::with_index(link.index.cast_signed());
-        (clsact.header.parent, clsact.header.handle) = (TcHandle::from(CLSACT), TcHandle::from(0xffff_0000));
-        clsact.attributes.push(TcAttribute::Kind("clsact".into()));
-        let filters = hooks.iter().map(|(hook, program)| {
-            RouteNetlinkMessage::NewTrafficFilter(filter(link, *hook == Hook::ToPod, hook.name(), program))
-        });
-        let requests = [RouteNetlinkMessage::NewQueueDiscipline(clsact)].into_iter().chain(filters);
-        let mut answers = Vec::new();
-        for request in requests {
-            let mut request = NetlinkMessage::from(request);
-            request.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
-            let answer = self.handle().request(request).map_err(|error| failed(io::Error::other(error.to_string())))?;
-            answers.push(answer);
-        }
-        for mut answer in answers {
-            while let Some(answer) = answer.next().await {
-                if let NetlinkPayload::Error(error) = answer.payload
-                    && error.code.is_some()
-                {
-                    return Err(failed(error.to_io()));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Removes a device's clsact qdisc; no error if there is none.
     ///
     /// # Errors
@@ -128,6 +94,19 @@ impl Netlink {
             other => other,
         }
     }
+}
+
+/// Our hooks for a device that is new: a clsact qdisc and filters by it, those that are there replaced.
+pub fn hooks(link: &Link, hooks: &[(Hook, OwnedFd)]) -> Vec<Request> {
+    const ATTACH: &str = "attach programs to";
+    let mut clsact = TcMessage::with_index(link.index.cast_signed());
+    (clsact.header.parent, clsact.header.handle) = (TcHandle::from(CLSACT), TcHandle::from(0xffff_0000));
+    clsact.attributes.push(TcAttribute::Kind("clsact".into()));
+    let filters = hooks.iter().map(|(hook, program)| {
+        RouteNetlinkMessage::NewTrafficFilter(filter(link, *hook == Hook::ToPod, hook.name(), program))
+    });
+    let messages = [RouteNetlinkMessage::NewQueueDiscipline(clsact)].into_iter().chain(filters);
+    messages.map(|message| Request::new(message, NLM_F_CREATE, ATTACH, &link.name)).collect()
 }
 
 /// Indices of devices whose queues or filters change otherwise than by our own ADDs.

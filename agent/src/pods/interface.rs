@@ -1,13 +1,12 @@
 //! A pod's interface as the pod sees it: what is put on it, and what should be there.
 //!
-//! By a connection to the pod's network namespace that `netns::connect` makes.
+//! Asked of the pod's network namespace, by connections that `build` and `netns::connect` make.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use abi::config::GATEWAY_MAC;
-use futures::{FutureExt, TryStreamExt, future::BoxFuture, stream::FuturesOrdered};
 use ipnetwork::IpNetwork;
 
-use crate::netlink::{Link, Netlink, NetlinkError};
+use crate::netlink::{Link, Netlink, NetlinkError, request::Request};
 
 /// Index of loopback in every namespace.
 const LOOPBACK: u32 = 1;
@@ -17,30 +16,22 @@ pub fn gateway(v4: bool) -> IpAddr {
     if v4 { IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1)) } else { IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)) }
 }
 
-/// Loopback up; addresses, gateways and routes on the interface. One request after another, as the kernel takes them, but
-/// nobody waits for each answer.
-pub(super) async fn dress(netlink: &Netlink, link: &Link, addresses: &[IpAddr]) -> Result<(), NetlinkError> {
+/// Loopback up; addresses, gateways and routes on the interface, in the order in which they are asked for.
+pub(super) fn dress(link: &Link, addresses: &[IpAddr]) -> Result<Vec<Request>, NetlinkError> {
     let lo = Link { name: "lo".to_owned(), index: LOOPBACK, ..Link::default() };
-    let mut steps: Vec<BoxFuture<'_, Result<(), NetlinkError>>> = vec![netlink.set_up(&lo).boxed()];
-    for address in addresses {
-        steps.push(netlink.add_address(link, *address, IpNetwork::from(*address).prefix()).boxed());
-    }
-    steps.push(netlink.set_up(link).boxed());
+    let mut requests = vec![Request::up(&lo)];
+    let address = |address: &IpAddr| Request::address(link, *address, IpNetwork::from(*address).prefix());
+    requests.extend(addresses.iter().map(address));
+    requests.push(Request::up(link));
     for address in addresses {
         let gateway = gateway(address.is_ipv4());
-        steps.push(netlink.set_neighbour(link, gateway, GATEWAY_MAC).boxed());
+        requests.push(Request::neighbour(link, gateway, GATEWAY_MAC));
         if gateway.is_ipv4() {
-            steps.push(netlink.set_route(link, gateway.into(), None, None).boxed());
+            requests.push(Request::route(link, gateway.into(), None, None)?);
         }
-        steps.push(netlink.set_route(link, everywhere(gateway), Some(gateway), Some(*address)).boxed());
+        requests.push(Request::route(link, everywhere(gateway), Some(gateway), Some(*address))?);
     }
-    in_order(steps).await
-}
-
-/// Asks everything, in this order, before the first answer; the first refusal.
-async fn in_order(steps: Vec<BoxFuture<'_, Result<(), NetlinkError>>>) -> Result<(), NetlinkError> {
-    let steps: FuturesOrdered<_> = steps.into_iter().collect();
-    steps.try_collect::<Vec<()>>().await.map(drop)
+    Ok(requests)
 }
 
 /// The first thing that is not as [`dress`] left it.

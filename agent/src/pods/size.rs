@@ -30,7 +30,7 @@ impl Pods {
         if mtu > near.mtu {
             self.netlink.set_mtu(near, mtu).await?;
         }
-        let inside = netns::connect(Path::new(&entry.netns), || ()).await?;
+        let inside = netns::connect(Path::new(&entry.netns)).await?;
         if let Some(link) = inside.link(&entry.ifname).await? {
             inside.set_mtu(&link, mtu).await?;
         }

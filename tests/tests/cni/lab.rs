@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use agent::ipam::Ledger;
 use serde_json::{Value, json};
 
 use crate::{
@@ -151,10 +152,8 @@ impl Lab {
         traces.extend(pins.filter(|pin| pin.split_once('@').is_some_and(|(_, device)| is_pods(device))));
         let mut files = std::fs::read_dir(self.path("state")).into_iter().flatten().flatten().map(|file| file.path());
         let ledger = files.find(|path| path.extension().is_some_and(|end| end == "json"));
-        let ledger = ledger.map(|path| std::fs::read(path).unwrap_or_default()).unwrap_or_default();
-        let ledger: Value = serde_json::from_slice(&ledger).unwrap_or_default();
-        let entries = ledger["entries"].as_array().cloned().unwrap_or_default();
-        traces.extend(entries.iter().map(|entry| format!("address {} of {}", entry["address"], entry["name"])));
+        let entries = ledger.map(|path| Ledger::look(&path).expect("a ledger")).unwrap_or_default();
+        traces.extend(entries.iter().map(|entry| format!("address {:?} of {:?}", entry.addresses, entry.name)));
         traces
     }
 }

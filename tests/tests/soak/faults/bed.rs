@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use agent::ipam::{self, Ledger};
 use local_cluster::{cgroup, netns::Netns, paths};
 use serde_json::{Value, json};
 use tests::Cluster;
@@ -135,7 +136,7 @@ impl Bed {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
-    /// The ledger as it is on disk: it is replaced whole.
+    /// The ledger as it is on disk.
     pub(crate) fn ledger(&self, node: &str) -> Vec<Entry> {
         let directory = paths::Paths::new(self.cluster.name()).node(node).join("agent");
         let names: Vec<_> = fs::read_dir(directory).unwrap().flatten().map(|entry| entry.path()).collect();
@@ -143,17 +144,15 @@ impl Bed {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             name.starts_with("addresses-") && name.ends_with(".json")
         });
-        let pages: Value =
-            file.map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap()).unwrap_or_default();
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let entry = |entry: &Value| Entry {
-            pod: format!("{}/{}", text(&entry["namespace"]), text(&entry["name"])),
-            uid: text(&entry["uid"]),
-            addresses: entry["addresses"].as_array().into_iter().flatten().map(text).collect(),
-            device: text(&entry["device"]),
-            netns: text(&entry["netns"]),
+        let entries = file.map(|path| Ledger::look(path).unwrap()).unwrap_or_default();
+        let entry = |entry: ipam::Entry| Entry {
+            pod: format!("{}/{}", entry.namespace, entry.name),
+            uid: entry.uid,
+            addresses: entry.addresses.iter().map(ToString::to_string).collect(),
+            device: entry.device,
+            netns: entry.netns,
         };
-        pages["entries"].as_array().into_iter().flatten().map(entry).collect()
+        entries.into_iter().map(entry).collect()
     }
 
     /// What a node's agent answers; none unless it is well.
