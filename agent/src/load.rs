@@ -33,7 +33,7 @@ pub mod carry;
 pub mod pins;
 
 /// How often the kernel is asked to take a program.
-const TRIES: usize = 5;
+const TRIES: usize = 10;
 
 /// The object, as `cargo xtask build` made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("WEFT_BPF_OBJECT"));
@@ -160,7 +160,8 @@ pub fn load(
     }
     let mut bpf = loader.load(OBJECT).map_err(|source| LoadError::Object(Box::new(source)))?;
     for name in abi::event::Hook::ALL.map(abi::event::Hook::name).into_iter().chain(map::STAGES) {
-        verified(program(&mut bpf, name)?).map_err(|source| LoadError::Program { name, source: Box::new(source) })?;
+        let program = program(&mut bpf, name)?;
+        verified(|| program.load()).map_err(|source| LoadError::Program { name, source: Box::new(source) })?;
     }
     let earlier = stages(&mut bpf, &root)?;
     let tcx = match attach {
@@ -170,19 +171,23 @@ pub fn load(
     Ok(Programs { bpf, root, earlier, tcx, pods: attach })
 }
 
-/// Loads a program. The verifier gives up when a signal is pending, as on a busy machine; libbpf asks five times too.
-fn verified(program: &mut SchedClassifier) -> Result<(), ProgramError> {
+/// Loads a program. The verifier gives up when a signal is pending, as on a busy machine, and wants to be asked again; libbpf
+/// does so too.
+///
+/// # Errors
+/// What `load` says.
+pub fn verified(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
     let interrupted = |error: &ProgramError| match error {
         ProgramError::LoadError { io_error, .. } => io_error.kind() == io::ErrorKind::WouldBlock,
         _ => false,
     };
     for _ in 1..TRIES {
-        match program.load() {
+        match load() {
             Err(error) if interrupted(&error) => {}
             other => return other,
         }
     }
-    program.load()
+    load()
 }
 
 /// Opens the pinned maps of the compiled tables.

@@ -334,7 +334,7 @@ fn load(name: &'static str, number: u32, node: &Node, pods: Vec<String>, setup: 
     rows::write(&mut ebpf, node);
     for (_, program) in ebpf.programs_mut() {
         let program: &mut SchedClassifier = program.try_into().unwrap();
-        program.load().expect("the program loads");
+        agent::load::verified(|| program.load()).expect("the program loads");
     }
     let mut stages = ProgramArray::try_from(ebpf.take_map(map::PROGS.name).unwrap()).unwrap();
     for (index, stage) in map::STAGES.iter().enumerate() {

@@ -123,7 +123,7 @@ fn classifier<'a>(ebpf: &'a Ebpf, name: &str) -> &'a SchedClassifier {
 fn load_all(ebpf: &mut Ebpf) {
     for (name, program) in ebpf.programs_mut() {
         let program: &mut SchedClassifier = program.try_into().unwrap();
-        program.load().unwrap_or_else(|error| panic!("{name}: {error}"));
+        agent::load::verified(|| program.load()).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
 }
 

@@ -14,7 +14,7 @@ use abi::{
 use aya::{
     Ebpf, EbpfLoader, TestRun, TestRunOptions,
     maps::ProgramArray,
-    programs::{Program, ProgramError, SchedClassifier},
+    programs::{Program, SchedClassifier},
 };
 use datapath::{kernel::Tunnel, parse::TCP, sim::Node};
 use std::{
@@ -61,18 +61,7 @@ fn classifier<'a>(ebpf: &'a Ebpf, name: &str) -> &'a SchedClassifier {
 fn load_all(ebpf: &mut Ebpf) {
     for (name, program) in ebpf.programs_mut() {
         let program: &mut SchedClassifier = program.try_into().unwrap();
-        let interrupted = |error: &ProgramError| match error {
-            // The verifier gives up whenever the thread has a signal to see to, and wants to be asked again.
-            ProgramError::LoadError { io_error, .. } => io_error.kind() == std::io::ErrorKind::WouldBlock,
-            _ => false,
-        };
-        let mut loaded = program.load();
-        for _ in 0..10 {
-            if loaded.as_ref().is_err_and(interrupted) {
-                loaded = program.load();
-            }
-        }
-        if let Err(error) = loaded {
+        if let Err(error) = agent::load::verified(|| program.load()) {
             let text = format!("{error}: {:?}", std::error::Error::source(&error));
             // What the kernel answered, and how the verifier's log ends.
             let head: String = text.chars().take(200).collect();

@@ -72,7 +72,7 @@ pub(crate) fn pour(flood: &Flood) -> Poured {
     loader.override_global("FRAME", &flood.frame[..], true).override_global("SOURCES", &flood.sources, true);
     let mut ebpf: Ebpf = loader.load_file(object()).expect("the object loads");
     let program: &mut Xdp = ebpf.program_mut("flood").unwrap().try_into().unwrap();
-    program.load().expect("the program loads");
+    agent::load::verified(|| program.load()).expect("the program loads");
     // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
     let context = [0, LENGTH as u32, 0, flood.ifindex, 0, 0].map(u32::to_ne_bytes).concat();
     let (begun, busy, mut sent) = (Instant::now(), processor_time(), 0);
