@@ -77,6 +77,8 @@ pub const FEATURE_ENCAPSULATE: u32 = 16;
 /// The flow tables are two sets, [`crate::map::OTHER_FLOWS`] being the second: rows are written to both, and a flow that
 /// only the second knows is taken from there. Off, it costs nothing: the verifier removes it.
 pub const FEATURE_BOTH_FLOWS: u32 = 1 << 16;
+/// The same with a second set whose rows are of the former layout, [`crate::map::FORMER_FLOWS`].
+pub const FEATURE_FORMER_FLOWS: u32 = 1 << 17;
 
 /// A bit of `SWITCHES`: tell of each new flow, as [`FEATURE_FLOW_EVENTS`] does for good.
 pub const TELL_FLOWS: u64 = 1;

@@ -1,15 +1,35 @@
 //! `FLOWS` and `HALFOPEN`: the record of a flow, which carries its verdict (design section 2, conntrack).
 //!
 //! An untranslated flow is one row for both directions. A translated flow is two rows, a *half* each, complete for its
-//! direction; the other half's key is the half's rewritten tuple. Both maps have the same rows. Frozen within a major
-//! version: new fields come out of `reserved`.
+//! direction; the other half's key is the half's rewritten tuple. Both maps have the same rows. New fields come out of
+//! `reserved`; what does not fit there is another layout (`row`).
 use crate::{
     Addr,
     pod::{NONE, PodId},
-    policy::RuleId,
-    service::{BackendId, ServiceId},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+mod former;
+mod row;
+
+pub use former::FlowValue1;
+pub use row::{Count, FlowValue2, Row};
+
+/// A row of `FLOWS` and `HALFOPEN`.
+#[cfg(not(feature = "former-flow-layout"))]
+pub type FlowValue = FlowValue2;
+/// A row of `FLOWS` and `HALFOPEN`, as the version before this layout has it.
+#[cfg(feature = "former-flow-layout")]
+pub type FlowValue = FlowValue1;
+
+/// A row of the layout before, if there was one.
+pub type FormerValue = FlowValue1;
+
+/// Layout of [`FlowValue`]. A version that must change the row raises it, keeps the row of before as a type of its own
+/// ([`FlowValue1`]), and converts by [`Row`]: there is no other way for a flow between two versions.
+pub const LAYOUT: u32 = FlowValue::LAYOUT;
+/// The layout that flows can come from and be handed over to; 0 if there is none.
+pub const FORMER: u32 = LAYOUT - 1;
 
 /// Addresses and ports as they stand in a packet of one direction.
 #[repr(C)]
@@ -138,74 +158,25 @@ pub const NEXT_PASS: u8 = 5;
 /// The node acts as a router: the time to live goes down.
 pub const DECREMENT: u8 = 1;
 
-/// Layout of the rows of `FLOWS` and `HALFOPEN`. A version that must change them raises it, keeps the former row as a type
-/// of its own, and converts in [`to_other`] and [`from_other`]: there is no other way for a row between two versions.
-pub const LAYOUT: u32 = 1;
-
-/// A row as the other set of flow tables has it. There is only one layout so far: sets differ in size alone.
-#[inline(always)]
-pub const fn to_other(value: &FlowValue) -> &FlowValue {
-    value
-}
-
-/// A row of the other set of flow tables as this version has it.
-#[inline(always)]
-pub const fn from_other(value: &FlowValue) -> &FlowValue {
-    value
-}
-
-/// A row of `FLOWS` and `HALFOPEN`. 152 bytes.
-#[repr(C)]
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct FlowValue {
-    /// What the packet becomes, if [`PAIRED`].
-    pub to: Tuple,
-    /// [`PAIRED`], [`INITIATOR_HIGH`], [`TWIN_STACK`], [`PROMOTED`], [`TWIN_TURN`].
-    pub flags: u32,
-    /// By direction as [`Tuple::key`] gives it. The leg of the way back leads to the initiator: source and destination
-    /// pod of the flow, with their generations, are the targets of the two legs.
-    pub legs: [Leg; 2],
-    /// The service's backend that was chosen, or 0.
-    pub backend: BackendId,
-    /// Its generation then.
-    pub backend_generation: u32,
-    /// The policy epoch that it was judged under.
-    pub epoch: u64,
-    /// The service that was asked, or 0.
-    pub service: ServiceId,
-    /// The rules that allowed it: egress of the source, ingress of the destination; 0 where nothing isolates.
-    pub rules: [RuleId; 2],
-    /// What has been seen: [`SEEN`], [`FIN`], [`RST`] shifted by direction. Written in place.
-    pub seen: u32,
-    /// Jiffies at the first packet.
-    pub created: u64,
-    /// Jiffies at the last packet. Written in place.
-    pub last: u64,
-    /// Packets, both directions that this row serves. Written in place.
-    pub packets: u64,
-    /// Bytes, link header included. Written in place.
-    pub bytes: u64,
-    /// Zero.
-    pub reserved: [u64; 2],
-}
-
 /// This row is one half of a translated flow: it serves one direction and rewrites to `to`.
-pub const PAIRED: u32 = 1;
+pub const PAIRED: u16 = 1;
 /// The flow's first packet went from the higher to the lower endpoint: direction 1 is the original one.
-pub const INITIATOR_HIGH: u32 = 2;
+pub const INITIATOR_HIGH: u16 = 2;
 /// The other half's key has [`SIDE_STACK`].
-pub const TWIN_STACK: u32 = 4;
+pub const TWIN_STACK: u16 = 4;
 /// The row is (also) in `FLOWS`.
-pub const PROMOTED: u32 = 8;
+pub const PROMOTED: u16 = 8;
 /// Two bits: the turns in the side of the other half's key, `turn << TWIN_TURN`.
-pub const TWIN_TURN: u32 = 4;
+pub const TWIN_TURN: u16 = 4;
+/// A backend was chosen: [`FlowValue`]'s `backend` and its generation say which.
+pub const BALANCED: u16 = 64;
 
 /// A packet of direction 0; `<< 1` for direction 1.
-pub const SEEN: u32 = 1;
+pub const SEEN: u16 = 1;
 /// A TCP FIN of direction 0; `<< 1` for direction 1.
-pub const FIN: u32 = 4;
+pub const FIN: u16 = 4;
 /// A TCP RST of direction 0; `<< 1` for direction 1.
-pub const RST: u32 = 16;
+pub const RST: u16 = 16;
 
 impl FlowValue {
     /// The flow's original direction, as an index of `legs`.
@@ -218,7 +189,7 @@ impl FlowValue {
     #[inline(always)]
     pub const fn twin_side(&self) -> u8 {
         let side = if self.flags & TWIN_STACK == 0 { SIDE_WIRE } else { SIDE_STACK };
-        side + (self.flags >> TWIN_TURN & TURNS) as u8 * SIDE_TURN
+        side + (self.flags >> TWIN_TURN & TURNS as u16) as u8 * SIDE_TURN
     }
 
     /// The pod of this node whose quota the row counts against: the one that began the flow, else the one that it goes to.
@@ -234,6 +205,13 @@ impl FlowValue {
         }
     }
 
+    /// Jiffies at the last packet of either direction.
+    #[inline(always)]
+    pub const fn last(&self) -> u64 {
+        let (one, other) = (self.count(0).last, self.count(1).last);
+        if one > other { one } else { other }
+    }
+
     /// Rows of a flow table that the flow has: two if it is translated.
     #[inline(always)]
     pub const fn rows(&self) -> u64 {
@@ -242,7 +220,6 @@ impl FlowValue {
 }
 
 const _: () = assert!(size_of::<Tuple>() == 36 && size_of::<FlowKey>() == 40 && size_of::<Leg>() == 16);
-const _: () = assert!(size_of::<FlowValue>() == 152);
 
 #[cfg(test)]
 mod tests {

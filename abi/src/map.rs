@@ -92,6 +92,18 @@ pub const PROGS: MapSpec =
 pub const OTHER_FLOWS: MapSpec = MapSpec { name: "OTHER_FLOWS", max_entries: 1, pinned: false, ..FLOWS };
 /// The same for `HALFOPEN`.
 pub const OTHER_HALFOPEN: MapSpec = MapSpec { name: "OTHER_HALFOPEN", max_entries: 1, pinned: false, ..HALFOPEN };
+/// The same with rows of the former layout, with `config::FEATURE_FORMER_FLOWS`.
+pub const FORMER_FLOWS: MapSpec =
+    MapSpec { name: "FORMER_FLOWS", value: size_of::<flow::FormerValue>(), ..OTHER_FLOWS };
+/// The same for `HALFOPEN`.
+pub const FORMER_HALFOPEN: MapSpec =
+    MapSpec { name: "FORMER_HALFOPEN", value: size_of::<flow::FormerValue>(), ..OTHER_HALFOPEN };
+
+/// `FLOWS` and `HALFOPEN` as a layout has them: this version's, else the former one.
+pub const fn flow_tables(layout: u32) -> [MapSpec; 2] {
+    let value = if layout == flow::LAYOUT { FLOWS.value } else { FORMER_FLOWS.value };
+    [MapSpec { value, ..FLOWS }, MapSpec { value, ..HALFOPEN }]
+}
 
 /// What is switched while programs run, [`config::TELL_FLOWS`] and later bits. Private to one load, never pinned: whoever
 /// wanted it asks the next agent again.

@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(proto: u8, promoted: bool, seen: u32, expected: Timeout) {
+    fn check(proto: u8, promoted: bool, seen: u16, expected: Timeout) {
         let flags = if promoted { PROMOTED } else { 0 };
         let value = FlowValue { flags, seen, ..FlowValue::default() };
         assert_eq!(of(&value, proto, |timeout| timeout), expected);

@@ -2,6 +2,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use abi::{
+    flow::{FORMER, LAYOUT},
     map,
     timeout::{Timeout, Timeouts},
 };
@@ -91,9 +92,6 @@ pub struct Args {
     /// Keep the flows for an earlier version too, whose flow tables have this layout: before going back to it
     #[arg(long, value_name = "LAYOUT")]
     pub hand_over: Option<u32>,
-    /// Write flow tables as a version with this layout would: for tests of what a change of layout takes
-    #[arg(long, hide = true, default_value_t = abi::flow::LAYOUT)]
-    pub flow_layout: u32,
     /// Between two sweeps for addresses, devices, pins and rows that nobody owns any more; 0: only a start looks for them
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub leak_sweep_seconds: u64,
@@ -159,10 +157,10 @@ impl Args {
     /// It is none of an earlier version.
     pub fn hand_over(&self) -> Result<Option<u32>, String> {
         match self.hand_over {
-            Some(to) if to == 0 || to >= self.flow_layout => Err(format!(
-                "--hand-over {to}: this version's own layout of flows is {}, and one before it is wanted; a version with \
-                 the same layout takes over without",
-                self.flow_layout
+            Some(to) if to == 0 || to != FORMER => Err(format!(
+                "--hand-over {to}: this version's own layout of flows is {LAYOUT}, and flows can be kept for a version with \
+                 {before}; one with the same layout takes over without",
+                before = if FORMER == 0 { "no other".to_owned() } else { format!("layout {FORMER}") }
             )),
             other => Ok(other),
         }

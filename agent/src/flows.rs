@@ -103,7 +103,7 @@ impl Flows {
         let limit = (u64::from(seconds) + MARGIN) * self.hz;
         let idle = |last: u64| now.saturating_sub(last) > limit;
         // A translated flow lives as long as either half is used.
-        idle(value.last) && self.twin(key, value).is_none_or(|twin| idle(twin.last))
+        idle(value.last()) && self.twin(key, value).is_none_or(|twin| idle(twin.last()))
     }
 
     fn twin(&self, key: &FlowKey, value: &FlowValue) -> Option<FlowValue> {
@@ -157,7 +157,7 @@ impl Flows {
             };
             namer.endpoint(addr, port, NONE)
         });
-        let idle = now.saturating_sub(value.last);
+        let idle = now.saturating_sub(value.last());
         let source = namer.endpoint(tuple.src, tuple.sport, NONE);
         let destination = namer.endpoint(tuple.dst, tuple.dport, NONE);
         let proto = crate::text::proto(key.proto);
@@ -168,8 +168,8 @@ impl Flows {
             destination: Some(destination),
             translated,
             state: state.to_owned(),
-            packets: value.packets,
-            bytes: value.bytes,
+            packets: value.packets(),
+            bytes: value.bytes(),
             idle_ms: idle * 1_000 / self.hz.max(1),
             policies: namer.allowed_by(value.rules),
             text,

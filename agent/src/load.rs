@@ -11,7 +11,8 @@ use std::{
 };
 
 use abi::{
-    config::{FEATURE_BOTH_FLOWS, Settings},
+    config::{FEATURE_BOTH_FLOWS, FEATURE_FORMER_FLOWS, Settings},
+    flow,
     map::{self, MapSpec},
 };
 use aya::{
@@ -144,7 +145,12 @@ pub fn load(
     for spec in map::ALL.iter().filter(|spec| spec.pinned && !in_sets.contains(spec)) {
         discard_other_layout(&maps, spec)?;
     }
-    let features = settings.features | other.map_or(0, |_| FEATURE_BOTH_FLOWS);
+    let (others, second) = match other.and_then(pins::layout_of) {
+        None => (None, 0),
+        Some(flow::LAYOUT) => (Some([&map::OTHER_FLOWS, &map::OTHER_HALFOPEN]), FEATURE_BOTH_FLOWS),
+        Some(_) => (Some([&map::FORMER_FLOWS, &map::FORMER_HALFOPEN]), FEATURE_FORMER_FLOWS),
+    };
+    let features = settings.features | second;
     let mut global = [0; size_of::<Settings>()];
     global.copy_from_slice(Settings { features, ..*settings }.as_bytes());
     let mut loader = EbpfLoader::new();
@@ -153,9 +159,9 @@ pub fn load(
         let set = if FLOW_TABLES.contains(spec) { &pins.flows } else { &pins.tables };
         loader.map_pin_path(spec.name, set.join(spec.name)).map_max_entries(spec.name, pins.sizes.of(spec));
     }
-    for (name, spec) in [map::OTHER_FLOWS.name, map::OTHER_HALFOPEN.name].into_iter().zip(FLOW_TABLES) {
-        if let Some(other) = other {
-            loader.map_pin_path(name, other.join(spec.name)).map_max_entries(name, pins.sizes.of(spec));
+    if let Some((set, others)) = other.zip(others) {
+        for (other, spec) in others.into_iter().zip(FLOW_TABLES) {
+            loader.map_pin_path(other.name, set.join(spec.name)).map_max_entries(other.name, pins.sizes.of(spec));
         }
     }
     let mut bpf = loader.load(OBJECT).map_err(|source| LoadError::Object(Box::new(source)))?;

@@ -36,7 +36,7 @@ pub(crate) fn begin(
     hand_over: Option<u32>,
 ) -> Result<(Takeover, Programs), LoadError> {
     let root = load::root(&args.bpffs)?;
-    let pins = Pins::choose(&root, Sizes::new(&args.table_rows), args.flow_layout, hand_over)?;
+    let pins = Pins::choose(&root, Sizes::new(&args.table_rows), hand_over)?;
     let first = pins.former_flows.as_deref().or(pins.hand_over.as_deref());
     let programs = load::load(&pins, &settings, args.attach, first)?;
     if let Some(former) = &pins.former_tables {

@@ -16,7 +16,10 @@ use crate::{
 use abi::{
     Addr, DropReason,
     event::Hook,
-    flow::{FIN, FlowKey, FlowValue, Leg, NEXT_HOST, NEXT_NODE, NEXT_POD, PAIRED, PROMOTED, RST, SEEN, TURNS, Tuple},
+    flow::{
+        BALANCED, FIN, FlowKey, FlowValue, Leg, NEXT_HOST, NEXT_NODE, NEXT_POD, PAIRED, PROMOTED, RST, SEEN, TURNS,
+        Tuple,
+    },
     pod::{HOST, NONE, PodId, READY},
     service::ALIVE,
 };
@@ -40,7 +43,7 @@ pub fn established(
         && comes_by(tables, (hook as u32, device(tables, hook, packet.ifindex)), packet, &entry.legs, direction)
         && current(tables, &entry, epoch)
         && backend_current(tables, &entry)
-        && !timeout::over(tables, &entry, packet.proto, entry.last, now)
+        && in_time(tables, &entry, packet.proto, direction, now)
         && (hook != Hook::FromOverlay || from_its_node(tables, kernel, &entry.legs[1 - (direction & 1)]));
     if !known {
         return Ok(Step::Slow(Stage::Flow));
@@ -85,7 +88,7 @@ fn sender(back: &Leg) -> PodId {
 /// The row was judged under this epoch, and both ends are who they were.
 #[inline(always)]
 fn current(tables: &impl Tables, value: &FlowValue, epoch: u64) -> bool {
-    value.epoch == epoch && same_generation(tables, &value.legs[0]) && same_generation(tables, &value.legs[1])
+    value.epoch == epoch as u32 && same_generation(tables, &value.legs[0]) && same_generation(tables, &value.legs[1])
 }
 
 #[inline(always)]
@@ -105,7 +108,7 @@ pub fn generation(tables: &impl Tables, leg: &Leg) -> u32 {
 
 #[inline(always)]
 fn backend_current(tables: &impl Tables, value: &FlowValue) -> bool {
-    value.backend == 0
+    value.flags & BALANCED == 0
         || tables
             .backend(value.backend)
             .is_some_and(|b| b.generation == value.backend_generation && b.flags & ALIVE != 0)
@@ -121,7 +124,7 @@ pub fn touch(packet: &Packet, direction: usize, now: u64) -> Touch {
     if packet.tcp & parse::RST != 0 {
         seen |= RST;
     }
-    Touch { seen: seen << (direction & 1), now, bytes: u64::from(packet.len) }
+    Touch { direction: direction & 1, seen: seen << (direction & 1), now, bytes: u64::from(packet.len) }
 }
 
 /// The key of a row's other half.
@@ -153,18 +156,25 @@ fn find_again<T: Tables>(tables: &T, key: &FlowKey) -> Option<T::Entry> {
 #[inline(always)]
 fn last_of_both(tables: &impl Tables, value: &FlowValue, proto: u8) -> u64 {
     if value.flags & PAIRED == 0 {
-        return value.last;
+        return value.last();
     }
     let twin = twin_key(value, proto);
-    let other = find(tables, &twin).map_or(0, |entry| entry.last);
-    if other > value.last { other } else { value.last }
+    let (own, other) = (value.last(), find(tables, &twin).map_or(0, |entry| entry.last()));
+    if other > own { other } else { own }
 }
 
 /// The row's time is over for both halves.
 #[inline(always)]
 pub fn expired(tables: &impl Tables, value: &FlowValue, proto: u8, now: u64) -> bool {
-    timeout::over(tables, value, proto, value.last, now)
+    timeout::over(tables, value, proto, value.last(), now)
         && timeout::over(tables, value, proto, last_of_both(tables, value, proto), now)
+}
+
+/// The row's time is not over. Its packets' own direction is asked first: the other one's count is another CPU's business.
+#[inline(always)]
+fn in_time(tables: &impl Tables, value: &FlowValue, proto: u8, direction: usize, now: u64) -> bool {
+    !timeout::over(tables, value, proto, value.count(direction).last, now)
+        || !timeout::over(tables, value, proto, value.count(1 - (direction & 1)).last, now)
 }
 
 /// Delete the flow whose packets of one direction have this tuple, both halves, from both tables.
@@ -267,7 +277,7 @@ fn elsewhere(tables: &impl Tables, state: &mut State, missed: u32) -> Step {
 
 /// As a new flow, for which the first key is asked first.
 #[inline(always)]
-fn anew(state: &mut State) -> Step {
+pub fn anew(state: &mut State) -> Step {
     state.turn = 0;
     Step::Slow(Stage::New)
 }

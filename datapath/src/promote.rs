@@ -57,7 +57,7 @@ pub fn promote(tables: &impl Tables, state: &mut State) {
 
 /// Packets of both directions.
 #[inline(always)]
-fn answered(seen: u32) -> bool {
+fn answered(seen: u16) -> bool {
     seen & (SEEN | SEEN << 1) == SEEN | SEEN << 1
 }
 
@@ -82,6 +82,6 @@ pub fn proven(tables: &impl Tables, state: &State, value: &FlowValue, direction:
             && packet.tcp & (parse::SYN | parse::RST | parse::ACK) == parse::ACK;
     }
     let hz = u64::from(tables.setting(|s| &s.jiffies_per_second));
-    value.packets >= timeout::DATAGRAM_PACKETS
+    value.packets() >= timeout::DATAGRAM_PACKETS
         || state.now.saturating_sub(value.created) >= timeout::DATAGRAM_PROMOTE * hz
 }

@@ -4,7 +4,7 @@
 //! reservation of the port. If the key is taken: another backend, else another source port.
 use crate::{
     Kernel, Stage, State, Step, Tables,
-    conntrack::{expired, find, is_mate, remove, touch, twin_key},
+    conntrack::{anew, expired, find, is_mate, remove, touch, twin_key},
     hook::side,
     parse::{TCP, is_icmp},
     rewrite,
@@ -14,8 +14,8 @@ use abi::{
     config::VNI_SERVICE,
     event::Hook,
     flow::{
-        FlowKey, FlowValue, INITIATOR_HIGH, Leg, NEXT_HOST, NEXT_NODE, NEXT_POD, PAIRED, PROMOTED, SIDE_STACK,
-        SIDE_WIRE, STACK, TURNS, TWIN_STACK, TWIN_TURN,
+        BALANCED, Count, FlowKey, FlowValue, INITIATOR_HIGH, Leg, NEXT_HOST, NEXT_NODE, NEXT_POD, PAIRED, PROMOTED,
+        SIDE_STACK, SIDE_WIRE, STACK, TURNS, TWIN_STACK, TWIN_TURN,
     },
     pod::NONE,
     service::{SCOPE_HOST_PORT, ServiceKey},
@@ -99,18 +99,19 @@ fn fresh(state: &mut State, direction: usize) {
     let value = &mut state.value;
     *value = FlowValue::default();
     value.flags = if direction & 1 == 0 { 0 } else { INITIATOR_HIGH };
+    if state.backend != 0 {
+        value.flags |= BALANCED;
+    }
     value.legs[direction & 1] = state.legs[0];
     value.legs[1 - (direction & 1)] = state.legs[1];
     value.backend = state.backend;
     value.backend_generation = state.backend_generation;
-    value.epoch = state.epoch;
+    value.epoch = state.epoch as u32;
     value.service = state.service;
     value.rules = state.rules;
     value.seen = touch.seen;
     value.created = touch.now;
-    value.last = touch.now;
-    value.packets = 1;
-    value.bytes = touch.bytes;
+    value.set_count(direction, Count { last: touch.now, packets: 1, bytes: touch.bytes });
 }
 
 /// Turns that row into the half of the way there.
@@ -235,22 +236,27 @@ fn over(tables: &impl Tables, state: &State, key: &FlowKey, value: &FlowValue) -
     true
 }
 
+/// Flags of the half whose twin is `state.value`.
+#[inline(always)]
+fn twin_flags(state: &State, high: bool) -> u16 {
+    let initiator = if high { INITIATOR_HIGH } else { 0 };
+    let stack = if side(state.hook) == SIDE_STACK { TWIN_STACK } else { 0 };
+    PAIRED | initiator | stack | state.value.flags & BALANCED | (state.turn << TWIN_TURN) as u16
+}
+
 /// The half of the answers, for a packet of this direction in its own key.
 #[inline(always)]
 fn answer_half(state: &mut State, direction: usize) {
+    let flags = twin_flags(state, direction & 1 == 0);
     let twin = &mut state.twin;
     *twin = state.value;
-    twin.flags = PAIRED | if direction & 1 == 0 { INITIATOR_HIGH } else { 0 } | state.turn << TWIN_TURN;
-    if side(state.hook) == SIDE_STACK {
-        twin.flags |= TWIN_STACK;
-    }
+    twin.flags = flags;
     twin.to = state.packet.tuple.reversed();
     twin.legs[direction & 1] = state.legs[1];
     twin.legs[1 - (direction & 1)] = state.legs[0];
     twin.legs[1 - (direction & 1)].device = 0;
     twin.seen = 0;
-    twin.packets = 0;
-    twin.bytes = 0;
+    twin.set_count(direction, Count { last: state.now, packets: 0, bytes: 0 });
 }
 
 /// A flow that was judged anew: same translation, same ways; epoch, generations and rules of now.
@@ -265,22 +271,18 @@ fn renew(tables: &impl Tables, state: &mut State, key: &FlowKey, direction: usiz
         state.value = *entry;
         false
     } else {
-        state.turn = 0;
-        return Ok(Step::Slow(Stage::New));
+        return Ok(anew(state));
     };
     if state.value.flags & PAIRED != 0 && !renew_twin(tables, state, direction) {
         remove(tables, key);
-        state.turn = 0;
-        return Ok(Step::Slow(Stage::New));
+        return Ok(anew(state));
     }
     let (epoch, rules) = (state.epoch, state.rules);
     let (there, back) = (state.legs[0].generation, state.legs[1].generation);
     refresh(&mut state.value, epoch, rules, there, back);
     let touch = touch(&state.packet, direction, state.now);
     state.value.seen |= touch.seen;
-    state.value.last = touch.now;
-    state.value.packets += 1;
-    state.value.bytes += touch.bytes;
+    state.value.add(direction, touch.now, touch.bytes);
     if promoted {
         state.value.flags |= PROMOTED;
         tables.put_flow(key, &state.value);
@@ -340,21 +342,20 @@ fn other_half(tables: &impl Tables, state: &mut State, direction: usize) {
     let high = (other & 1 == 0) == forward;
     let (way, back) = (state.value.legs[direction & 1], state.value.legs[1 - (direction & 1)]);
     let device = comes_from(tables, &way, state.value.flags);
+    let flags = twin_flags(state, high);
     let twin = &mut state.twin;
     *twin = state.value;
-    twin.flags = PAIRED | if high { INITIATOR_HIGH } else { 0 } | state.turn << TWIN_TURN;
-    if side(state.hook) == SIDE_STACK {
-        twin.flags |= TWIN_STACK;
-    }
+    twin.flags = flags;
     twin.to = state.packet.tuple.reversed();
     twin.legs[other & 1] = Leg { device, ..back };
     twin.legs[1 - (other & 1)] = Leg { device: 0, ..way };
-    (twin.seen, twin.packets, twin.bytes, twin.last) = (0, 0, 0, state.now);
+    twin.seen = 0;
+    twin.set_count(other, Count { last: state.now, packets: 0, bytes: 0 });
 }
 
 /// The device, as flows name it, that what answers a packet of this leg comes by (`route` decides the same for new flows).
 #[inline(always)]
-fn comes_from(tables: &impl Tables, leg: &Leg, flags: u32) -> u32 {
+fn comes_from(tables: &impl Tables, leg: &Leg, flags: u16) -> u32 {
     let nic = tables.setting(|s| &s.nic_ifindex);
     if flags & TWIN_STACK != 0 {
         return nic | STACK;
@@ -370,7 +371,7 @@ fn comes_from(tables: &impl Tables, leg: &Leg, flags: u32) -> u32 {
 /// With the generations as they were before the judgement: a change since then shows on the next packet.
 #[inline(always)]
 fn refresh(value: &mut FlowValue, epoch: u64, rules: [u32; 2], there: u32, back: u32) {
-    value.epoch = epoch;
+    value.epoch = epoch as u32;
     value.rules = rules;
     let forward = value.forward() & 1;
     value.legs[forward].generation = there;

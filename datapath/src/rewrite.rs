@@ -18,8 +18,10 @@ pub fn plan(
     packet: &Packet,
     outcome: &mut Outcome,
 ) -> Result<(), DropReason> {
-    outcome.edits.to = value.to;
     outcome.edits.translate = value.flags & PAIRED != 0;
+    if outcome.edits.translate {
+        outcome.edits.to = value.to;
+    }
     let leg = &value.legs[direction & 1];
     go(tables, leg, packet, outcome)?;
     // All that most packets ever see of this.
@@ -32,7 +34,7 @@ pub fn plan(
 
 /// The same on the slow path: leaves it to [`finish`], and whether it fits to [`too_big::measure`].
 #[inline(always)]
-pub fn leave(state: &mut State, way: Leg, to: Tuple, flags: u32) -> Step {
+pub fn leave(state: &mut State, way: Leg, to: Tuple, flags: u16) -> Step {
     state.way = way;
     state.to = to;
     state.translate = u32::from(flags & PAIRED != 0);

@@ -16,8 +16,10 @@ use core::ops::Deref;
 /// What is written into a flow's row when a packet of it passes.
 #[derive(Clone, Copy, Debug)]
 pub struct Touch {
+    /// The direction that is counted: 0 or 1.
+    pub direction: usize,
     /// Bits to add to `seen`.
-    pub seen: u32,
+    pub seen: u16,
     /// Jiffies.
     pub now: u64,
     /// Bytes of the packet.

@@ -25,6 +25,8 @@ mod maps;
 mod next_hop;
 #[path = "../src/object.rs"]
 mod object;
+#[path = "../src/other_flows.rs"]
+mod other_flows;
 #[path = "../src/packet.rs"]
 mod packet;
 mod plan;

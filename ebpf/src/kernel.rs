@@ -19,9 +19,9 @@ use datapath::{
 };
 
 /// Address family number.
-const AF_INET: u8 = 2;
+pub const AF_INET: u8 = 2;
 /// Address family number.
-const AF_INET6: u8 = 10;
+pub const AF_INET6: u8 = 10;
 /// `bpf_fib_lookup`: there is a route; the neighbour is not known yet, which `bpf_redirect_neigh` will see to.
 const FIB_NO_NEIGHBOUR: i64 = 7;
 /// Sockets of this network namespace: `BPF_F_CURRENT_NETNS`, -1 as a signed 32-bit number.
@@ -63,19 +63,7 @@ impl Kernel for Skb {
     fn neighbour(&self, addr: Addr) -> Option<[u8; 6]> {
         // SAFETY: all zeros is a valid value of this C struct.
         let mut params: FibParams = unsafe { MaybeUninit::zeroed().assume_init() };
-        params.ifindex = setting(|s| &s.nic_ifindex);
-        if addr.is_v4() {
-            params.family = AF_INET;
-            params.__bindgen_anon_4.ipv4_dst = addr.v4_word();
-        } else {
-            params.family = AF_INET6;
-            params.__bindgen_anon_4.ipv6_dst = addr.0;
-        }
-        let (size, flags) = (size_of::<FibParams>() as i32, BPF_FIB_LOOKUP_OUTPUT);
-        // SAFETY: the context is the packet's, the struct lives on the stack with its own size.
-        let answer = unsafe { bpf_fib_lookup(self.skb().cast(), &raw mut params, size, flags) };
-        // Before 6.6 an entry that is not resolved is told too, with no address.
-        (answer == 0 && params.ifindex == setting(|s| &s.nic_ifindex) && params.dmac != [0; 6]).then_some(params.dmac)
+        ask_out(self, setting(|s| &s.nic_ifindex), &addr, &mut params).then_some(params.dmac)
     }
 
     #[inline(always)]
@@ -166,4 +154,23 @@ impl Kernel for Skb {
 pub fn setting<T: Copy>(pick: impl FnOnce(&abi::config::Settings) -> &T) -> T {
     let _ = &SETTINGS;
     Maps.setting(pick)
+}
+
+/// Asks the kernel for the link addresses of the way out by a device; `params`, all zeros, takes the answer. False if it goes by
+/// another device, or the neighbour is not known. Behind a router the answer names the router's address, and is of its link.
+#[inline(always)]
+pub fn ask_out(skb: &Skb, ifindex: u32, to: &Addr, params: &mut FibParams) -> bool {
+    params.ifindex = ifindex;
+    if to.is_v4() {
+        params.family = AF_INET;
+        params.__bindgen_anon_4.ipv4_dst = to.v4_word();
+    } else {
+        params.family = AF_INET6;
+        params.__bindgen_anon_4.ipv6_dst = to.0;
+    }
+    let (size, flags) = (size_of::<FibParams>() as i32, BPF_FIB_LOOKUP_OUTPUT);
+    // SAFETY: the context is the packet's, and the struct has its own size.
+    let answer = unsafe { bpf_fib_lookup(skb.skb().cast(), &raw mut *params, size, flags) };
+    // Before 6.6 an entry that is not resolved is told too, with no address.
+    answer == 0 && params.ifindex == ifindex && params.dmac != [0; 6]
 }

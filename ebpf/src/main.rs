@@ -20,6 +20,7 @@ mod kernel;
 mod maps;
 mod next_hop;
 mod object;
+mod other_flows;
 mod packet;
 mod slow;
 mod tables;

@@ -3,7 +3,7 @@ use abi::{
     Addr,
     config::{Config, Settings},
     event::Counter,
-    flow::{FlowKey, FlowValue},
+    flow::{FlowKey, FlowValue, FormerValue},
     fragment::{Fragment, FragmentKey},
     map,
     peer::Class,
@@ -56,6 +56,15 @@ pub static OTHER_FLOWS: HashMap<FlowKey, FlowValue> = HashMap::with_max_entries(
 #[map]
 pub static OTHER_HALFOPEN: LruHashMap<FlowKey, FlowValue> =
     LruHashMap::with_max_entries(map::OTHER_HALFOPEN.max_entries, 0);
+#[map]
+pub static FORMER_FLOWS: HashMap<FlowKey, FormerValue> = HashMap::with_max_entries(map::OTHER_FLOWS.max_entries, 0);
+#[map]
+pub static FORMER_HALFOPEN: LruHashMap<FlowKey, FormerValue> =
+    LruHashMap::with_max_entries(map::OTHER_HALFOPEN.max_entries, 0);
+#[map]
+pub static ROOM: PerCpuArray<FlowValue> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static FORMER_ROOM: PerCpuArray<FormerValue> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static FRAGS: LruHashMap<FragmentKey, Fragment> = LruHashMap::pinned(map::FRAGS.max_entries, 0);
 #[map]

@@ -4,11 +4,15 @@
 //! remembered in between, per processor. The packet that asks goes the kernel's way (`bpf_redirect_neigh`), so that the kernel sees
 //! the neighbour used: it confirms what has become stale and resolves what is not known. A next hop that moves to another link
 //! address is followed within a sixteenth of a second ([`TIMES`]).
-use crate::{kernel::setting, maps::NEXT_HOPS, packet::Skb};
+use crate::{
+    kernel::{AF_INET, AF_INET6, ask_out, setting},
+    maps::NEXT_HOPS,
+    packet::Skb,
+};
 use abi::{Addr, config::MARK_SEEN};
 use aya_ebpf::{
-    bindings::{BPF_FIB_LOOKUP_OUTPUT, bpf_fib_lookup as FibParams, bpf_redir_neigh},
-    helpers::generated::{bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh},
+    bindings::{bpf_fib_lookup as FibParams, bpf_redir_neigh},
+    helpers::generated::{bpf_redirect, bpf_redirect_neigh},
 };
 use core::{
     intrinsics::cold_path,
@@ -16,9 +20,6 @@ use core::{
 };
 use datapath::Kernel;
 
-/// Address family numbers.
-const AF_INET: u32 = 2;
-const AF_INET6: u32 = 10;
 /// Rows, by the address's last byte; two next hops of one row take turns in it.
 pub const ROWS: u32 = 256;
 /// How often in a second the kernel is asked.
@@ -75,18 +76,9 @@ fn ask(skb: &Skb, ifindex: u32, to: &Addr, row: &mut NextHop, now: u64) {
     row.until = 0;
     // SAFETY: all zeros is a valid value of this C struct.
     row.answer = unsafe { MaybeUninit::zeroed().assume_init() };
-    row.answer.ifindex = ifindex;
-    if to.is_v4() {
-        row.answer.family = AF_INET as u8;
-        row.answer.__bindgen_anon_4.ipv4_dst = to.v4_word();
-    } else {
-        row.answer.family = AF_INET6 as u8;
-        row.answer.__bindgen_anon_4.ipv6_dst = to.0;
+    if !ask_out(skb, ifindex, to, &mut row.answer) {
+        return;
     }
-    let (size, flags) = (size_of::<FibParams>() as i32, BPF_FIB_LOOKUP_OUTPUT);
-    // SAFETY: the context is the packet's, the struct is a part of a row of a map and has its own size.
-    let answer = unsafe { bpf_fib_lookup(skb.skb().cast(), &raw mut row.answer, size, flags) };
-    // Behind a router the kernel tells the router's address in place of the one that was asked for.
     // SAFETY: of the family that was asked for.
     let itself = unsafe {
         if to.is_v4() {
@@ -95,8 +87,7 @@ fn ask(skb: &Skb, ifindex: u32, to: &Addr, row: &mut NextHop, now: u64) {
             Addr(row.answer.__bindgen_anon_4.ipv6_dst) == *to
         }
     };
-    // Before 6.6 an entry that is not resolved is told too, with no address.
-    if answer == 0 && itself && row.answer.ifindex == ifindex && row.answer.dmac != [0; 6] {
+    if itself {
         row.to = *to;
         row.until = now + u64::from(setting(|s| &s.jiffies_per_second)) / TIMES;
     }
@@ -108,10 +99,10 @@ fn by_kernel(ifindex: u32, to: &Addr) -> i32 {
     // SAFETY: all zeros is a valid value of this C struct.
     let mut next: bpf_redir_neigh = unsafe { MaybeUninit::zeroed().assume_init() };
     if to.is_v4() {
-        next.nh_family = AF_INET;
+        next.nh_family = u32::from(AF_INET);
         next.__bindgen_anon_1.ipv4_nh = to.v4_word();
     } else {
-        next.nh_family = AF_INET6;
+        next.nh_family = u32::from(AF_INET6);
         next.__bindgen_anon_1.ipv6_nh = to.0;
     }
     // SAFETY: the struct lives on the stack and has its own size.

@@ -1,12 +1,13 @@
 //! `datapath::Tables` for the maps: one method, one map.
 use crate::maps::{
-    BACKENDS, BUCKETS, CIDRS, CONFIG, FLOWS, FRAGS, HALFOPEN, NODES, OTHER_FLOWS, OTHER_HALFOPEN, PEERS, POD,
-    POD_FLOWS, PODS, POLICY, REPLIES, ROUTES, SERVICES, SETTINGS, SLOTS,
+    BACKENDS, BUCKETS, CIDRS, CONFIG, FLOWS, FRAGS, HALFOPEN, NODES, PEERS, POD, POD_FLOWS, PODS, POLICY, REPLIES,
+    ROUTES, SERVICES, SETTINGS, SLOTS,
 };
+use crate::other_flows::{former, same};
 use abi::{
     Addr,
-    config::{FEATURE_BOTH_FLOWS, Settings},
-    flow::{FlowKey, FlowValue, PAIRED, from_other, to_other},
+    config::{FEATURE_BOTH_FLOWS, FEATURE_FORMER_FLOWS, Settings},
+    flow::{Count, FlowKey, FlowValue},
     fragment::{Fragment, FragmentKey},
     peer::Class,
     pod::{NONE, Pod, PodId},
@@ -22,48 +23,37 @@ use core::{
     intrinsics::{AtomicOrdering, atomic_cxchg, atomic_xadd},
     ops::Deref,
 };
-use datapath::{
-    conntrack::twin_key,
-    tables::{Tables, Touch},
-};
+use datapath::tables::{Tables, Touch};
 
 /// All tables.
 pub struct Maps;
 
 impl Maps {
-    /// There is a second set of flow tables (a constant for the verifier).
+    /// There is a second set of flow tables, of the same layout (a constant for the verifier).
     #[inline(always)]
     fn both(&self) -> bool {
         self.setting(|s| &s.features) & FEATURE_BOTH_FLOWS != 0
+    }
+
+    /// There is a second set of flow tables, of the former layout (a constant for the verifier).
+    #[inline(always)]
+    fn former(&self) -> bool {
+        self.setting(|s| &s.features) & FEATURE_FORMER_FLOWS != 0
     }
 
     /// Takes a flow that only the other set of flow tables knows, both halves of it, from there. Whatever is in ours
     /// already is newer and stays.
     #[inline(always)]
     pub fn take_over(&self, key: &FlowKey) {
-        if !self.both() || FLOWS.get_ptr(key).is_some() || HALFOPEN.get_ptr(key).is_some() {
+        if !(self.both() || self.former()) || FLOWS.get_ptr(key).is_some() || HALFOPEN.get_ptr(key).is_some() {
             return;
         }
-        if let Some(value) = take_row(key)
-            && value.flags & PAIRED != 0
-        {
-            take_row(&twin_key(value, key.proto));
+        if self.both() {
+            same().take_flow(key);
         }
-    }
-}
-
-/// One row; what it says.
-#[inline(always)]
-fn take_row(key: &FlowKey) -> Option<&'static FlowValue> {
-    // SAFETY: rows stay readable until the program ends (RCU).
-    unsafe {
-        if let Some(row) = OTHER_FLOWS.get_ptr(key) {
-            let _ = FLOWS.insert(key, from_other(&*row), u64::from(BPF_NOEXIST));
-            return Some(from_other(&*row));
+        if self.former() {
+            former().take_flow(key);
         }
-        let row = OTHER_HALFOPEN.get_ptr(key)?;
-        let _ = HALFOPEN.insert(key, from_other(&*row), u64::from(BPF_NOEXIST));
-        Some(from_other(&*row))
     }
 }
 
@@ -235,12 +225,13 @@ impl Tables for Maps {
     #[inline(always)]
     fn touch(&self, entry: &Entry, touch: Touch) {
         let row = entry.0;
-        // SAFETY: as for `deref`; counters by atomic adds, the rest by volatile stores of one word each: two CPUs may
-        // each lose a bit of `seen`, which the next packet sets again.
+        // SAFETY: as for `deref`, and a row has a count for either direction; counters by atomic adds, the rest by volatile
+        // stores of one word each: two CPUs may each lose a bit of `seen`, which the next packet sets again.
         unsafe {
-            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*row).packets, 1);
-            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*row).bytes, touch.bytes);
-            core::ptr::write_volatile(&raw mut (*row).last, touch.now);
+            let count = row.byte_add(FlowValue::count_at(touch.direction)).cast::<Count>();
+            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*count).packets, 1);
+            atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(&raw mut (*count).bytes, touch.bytes);
+            core::ptr::write_volatile(&raw mut (*count).last, touch.now);
             let seen = core::ptr::read_volatile(&raw const (*row).seen);
             if seen | touch.seen != seen {
                 core::ptr::write_volatile(&raw mut (*row).seen, seen | touch.seen);
@@ -251,7 +242,10 @@ impl Tables for Maps {
     #[inline(always)]
     fn put_flow(&self, key: &FlowKey, value: &FlowValue) -> bool {
         if self.both() {
-            let _ = OTHER_FLOWS.insert(key, to_other(value), u64::from(BPF_ANY)); // Full: it is evictable there.
+            same().put_flow(key, value);
+        }
+        if self.former() {
+            former().put_flow(key, value);
         }
         FLOWS.insert(key, value, u64::from(BPF_ANY)).is_ok()
     }
@@ -259,24 +253,25 @@ impl Tables for Maps {
     #[inline(always)]
     fn put_half_open(&self, key: &FlowKey, value: &FlowValue) -> bool {
         if self.both() {
-            let _ = OTHER_HALFOPEN.insert(key, to_other(value), u64::from(BPF_ANY));
+            same().put_half_open(key, value);
+        }
+        if self.former() {
+            former().put_half_open(key, value);
         }
         HALFOPEN.insert(key, value, u64::from(BPF_ANY)).is_ok()
     }
 
     #[inline(always)]
     fn reserve_half_open(&self, key: &FlowKey, value: &FlowValue) -> bool {
-        // A reply key that a hook of the other set has reserved is taken, and what is reserved here is so there.
-        if self.both()
-            && (OTHER_FLOWS.get_ptr(key).is_some()
-                || OTHER_HALFOPEN.insert(key, to_other(value), u64::from(BPF_NOEXIST)).is_err())
-        {
-            take_row(key);
+        if (self.both() && !same().reserve(key, value)) || (self.former() && !former().reserve(key, value)) {
             return false;
         }
         let reserved = HALFOPEN.insert(key, value, u64::from(BPF_NOEXIST)).is_ok();
         if self.both() && !reserved {
-            let _ = OTHER_HALFOPEN.remove(key);
+            same().remove_half_open(key);
+        }
+        if self.former() && !reserved {
+            former().remove_half_open(key);
         }
         reserved
     }
@@ -285,7 +280,10 @@ impl Tables for Maps {
     fn remove_flow(&self, key: &FlowKey) {
         let _ = FLOWS.remove(key);
         if self.both() {
-            let _ = OTHER_FLOWS.remove(key);
+            same().remove_flow(key);
+        }
+        if self.former() {
+            former().remove_flow(key);
         }
     }
 
@@ -293,7 +291,10 @@ impl Tables for Maps {
     fn remove_half_open(&self, key: &FlowKey) {
         let _ = HALFOPEN.remove(key);
         if self.both() {
-            let _ = OTHER_HALFOPEN.remove(key);
+            same().remove_half_open(key);
+        }
+        if self.former() {
+            former().remove_half_open(key);
         }
     }
 }

@@ -65,9 +65,11 @@ mod written_six {
 /// So must programs that write two sets of flow tables, as while an upgrade changes these.
 #[test]
 fn every_program_loads_with_two_sets_of_flow_tables() {
-    let mut settings = world::settings();
-    settings.features |= abi::config::FEATURE_BOTH_FLOWS;
-    assert_eq!(KernelNode::load(settings).sizes().len(), abi::event::Hook::ALL.len() + abi::map::STAGES.len());
+    for second in [abi::config::FEATURE_BOTH_FLOWS, abi::config::FEATURE_FORMER_FLOWS] {
+        let mut settings = world::settings();
+        settings.features |= second;
+        assert_eq!(KernelNode::load(settings).sizes().len(), abi::event::Hook::ALL.len() + abi::map::STAGES.len());
+    }
 }
 
 /// Every scenario in IPv4.

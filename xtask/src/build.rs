@@ -14,6 +14,11 @@ use crate::{
 /// Packages of the static programs.
 const PROGRAMS: [&str; 4] = ["cli", "cni-plugin", "guestbook", "probe"];
 
+/// The feature of `abi`, `ebpf` and `agent`.
+const FORMER: &str = "former-flow-layout";
+/// Under the target directory.
+const BUILT_OBJECT: &str = "bpf/bpfel-unknown-none/release/weft-bpf";
+
 pub(crate) fn run(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
     bpf(places, clock)?;
     clock.step("building the programs", |progress| {
@@ -32,13 +37,36 @@ pub(crate) fn bpf(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
     let linker = places.bpf_linker();
     anyhow::ensure!(linker.exists(), "{} is missing: run cargo xtask setup", linker.display());
     clock.step("building the BPF object", |progress| shell::run(progress, bpf_command(places, toolchain, &linker)))?;
-    let built = places.target.join("bpf/bpfel-unknown-none/release/weft-bpf");
-    let bytes = fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
-    let object = places.bpf_object();
-    if fs::read(&object).is_ok_and(|old| old == bytes) {
+    keep(&places.target.join(BUILT_OBJECT), &places.bpf_object())
+}
+
+/// Builds an agent whose flow tables have the former layout, `weft-former`: tests upgrade from it and go back to it.
+pub(crate) fn former(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
+    let toolchain = setup::toolchain().context("no toolchain for the BPF target: run cargo xtask setup")?;
+    clock.step("building an agent with the former layout of flows", |progress| {
+        let mut bpf = bpf_command(places, toolchain, &places.bpf_linker());
+        bpf.args(["--bin", "weft-bpf", "--features", FORMER]);
+        shell::run(progress, bpf)?;
+        let object = places.former_bpf_object();
+        keep(&places.target.join(BUILT_OBJECT), &object)?;
+        let mut cargo = shell::cargo(&places.root);
+        cargo.args(["build", "--release", "--package", "agent", "--example", "former", "--features", FORMER]);
+        cargo.env("WEFT_BPF_OBJECT", object);
+        shell::run(progress, cargo)?;
+        let programs = places.programs();
+        keep(&programs.join("examples/former"), &programs.join("weft-former"))
+    })
+}
+
+/// Copies what was built to where it is looked for; untouched if its content is the same.
+fn keep(built: &Path, kept: &Path) -> anyhow::Result<()> {
+    let bytes = fs::read(built).with_context(|| format!("reading {}", built.display()))?;
+    if fs::read(kept).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
-    fs::write(&object, bytes).with_context(|| format!("writing {}", object.display()))
+    let permissions = fs::metadata(built).with_context(|| format!("reading {}", built.display()))?.permissions();
+    fs::write(kept, bytes).with_context(|| format!("writing {}", kept.display()))?;
+    fs::set_permissions(kept, permissions).with_context(|| format!("making {} executable", kept.display()))
 }
 
 fn bpf_command(places: &Places, toolchain: Toolchain, linker: &Path) -> Command {

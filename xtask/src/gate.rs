@@ -34,6 +34,7 @@ pub(crate) fn run(places: &Places, clock: &mut Clock, filter: Option<&str>, no_s
         check_format(places, clock)?;
         clock.step("tidy", |_| tidy::run(places))?;
     }
+    build::former(places, clock)?;
     build::run(places, clock)?;
     image::run(places, clock)?;
     if filter.is_none() {

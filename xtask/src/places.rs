@@ -43,6 +43,11 @@ impl Places {
         self.target.join("bpf").join("weft.bpf.o")
     }
 
+    /// The same of the version before, as to the layout of flows.
+    pub(crate) fn former_bpf_object(&self) -> PathBuf {
+        self.target.join("bpf").join("weft-former.bpf.o")
+    }
+
     pub(crate) fn images(&self) -> PathBuf {
         self.target.join("images")
     }

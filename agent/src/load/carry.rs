@@ -2,13 +2,18 @@
 //!
 //! Flows name pods, nodes and backends by place and generation, so a new set of compiled tables begins with those rows as
 //! they were. Within a major version their fields keep their places and new ones come behind: a row of another length is
-//! cut or filled with zeros, whichever version wrote it. Everything else is compiled from objects.
-use std::{fs, io, path::Path};
+//! cut or filled with zeros, whichever version wrote it. Rows of flows are turned into those of the other layout. Everything
+//! else is compiled from objects.
+use std::{io, path::Path};
 
-use abi::{config::Config, map};
-use zerocopy::{FromBytes, IntoBytes};
+use abi::{
+    config::Config,
+    flow::{FlowValue, FormerValue, LAYOUT, Row},
+    map,
+};
+use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use super::{LoadError, open, open_as};
+use super::{LoadError, open, open_as, pins::layout_of};
 use crate::apply::syscall::RawMap;
 
 /// Tables whose rows have places that flows name.
@@ -64,10 +69,14 @@ pub fn mirror(from: &Path, to: &Path) -> Result<usize, LoadError> {
 
 fn copy(from: &Path, to: &Path, put: impl Fn(&RawMap, &[u8], &[u8]) -> io::Result<bool>) -> Result<usize, LoadError> {
     let mut count = 0;
-    for spec in [&map::HALFOPEN, &map::FLOWS] {
-        let (old, new) = (open(from, spec)?, open(to, spec)?);
+    let [before, now] = [from, to].map(|set| layout_of(set).unwrap_or(LAYOUT));
+    let turn = turning(before, now);
+    let [established, half_open] = map::flow_tables(before);
+    let [established_now, half_open_now] = map::flow_tables(now);
+    for (spec, into) in [(&half_open, &half_open_now), (&established, &established_now)] {
+        let (old, new) = (open(from, spec)?, open(to, into)?);
         let mut result = Ok(());
-        let copied = old.for_each(|key, value| match put(&new, key, value) {
+        let copied = old.for_each(|key, value| match put(&new, key, &turn(value)) {
             Ok(added) => count += usize::from(added),
             Err(error) if error.raw_os_error() == Some(libc::E2BIG) => {}
             Err(error) => result = Err(error),
@@ -77,9 +86,21 @@ fn copy(from: &Path, to: &Path, put: impl Fn(&RawMap, &[u8], &[u8]) -> io::Resul
     Ok(count)
 }
 
-/// True if the set has its maps.
-pub fn is_there(set: &Path) -> bool {
-    fs::read_dir(set).is_ok_and(|mut entries| entries.next().is_some())
+/// How a row of one layout becomes one of another.
+fn turning(from: u32, to: u32) -> fn(&[u8]) -> Vec<u8> {
+    match (from == LAYOUT, to == LAYOUT) {
+        (false, true) => turned::<FormerValue, FlowValue>,
+        (true, false) => turned::<FlowValue, FormerValue>,
+        _ => <[u8]>::to_vec,
+    }
+}
+
+fn turned<A: Row, B: Row>(row: &[u8]) -> Vec<u8> {
+    let row = A::read_from_bytes(row).expect("the map was opened by the size of its rows");
+    let (mut value, mut other) = (FlowValue::new_zeroed(), B::new_zeroed());
+    row.tell(&mut value);
+    other.set(&value);
+    other.as_bytes().to_vec()
 }
 
 #[cfg(test)]

@@ -10,7 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use abi::map::{self, MapSpec, TABLES_LAYOUT};
+use abi::{
+    flow::{FORMER, LAYOUT},
+    map::{self, MapSpec, TABLES_LAYOUT},
+};
 
 use super::{LoadError, names};
 use crate::tables::Table;
@@ -77,7 +80,7 @@ impl Sizes {
 
     /// Name of the set of flow tables of a layout.
     pub fn flows(&self, layout: u32) -> String {
-        format!("flows-{layout}-{:08x}", self.hash(FLOW_TABLES))
+        format!("flows-{layout}-{:08x}", self.hash(&map::flow_tables(layout)))
     }
 }
 
@@ -104,17 +107,23 @@ impl Pins {
     ///
     /// # Errors
     /// [`LoadError::Path`].
-    pub fn choose(root: &Path, sizes: Sizes, layout: u32, hand_over: Option<u32>) -> Result<Pins, LoadError> {
-        let (tables, flows) = (root.join(sizes.tables()), root.join(sizes.flows(layout)));
+    pub fn choose(root: &Path, sizes: Sizes, hand_over: Option<u32>) -> Result<Pins, LoadError> {
+        let (tables, flows) = (root.join(sizes.tables()), root.join(sizes.flows(LAYOUT)));
         let hand_over = hand_over.map(|layout| root.join(sizes.flows(layout)));
         let (were_tables, were_flows) = (in_force(root, "tables", &map::POD), in_force(root, "flows", &map::FLOWS));
-        let unread = were_flows.as_deref().and_then(layout_of).filter(|were| *were > layout);
-        if let Some(newer) = unread {
-            tracing::warn!(
+        let unread = were_flows.as_deref().and_then(layout_of).filter(|were| ![FORMER, LAYOUT].contains(were));
+        match unread {
+            Some(newer) if newer > LAYOUT => tracing::warn!(
                 newer,
                 "the flows in force were written by a newer version and cannot be read: connections may break; \
-                 run the newer agent with --hand-over {layout} before going back to this version"
-            );
+                 run the newer agent with --hand-over {LAYOUT} before going back to this version"
+            ),
+            Some(older) => tracing::warn!(
+                older,
+                "the flows in force were written by a version long before and cannot be read: connections may break; \
+                 a version with layout {FORMER} in between would carry them over"
+            ),
+            None => {}
         }
         for set in [Some(&tables), Some(&flows), hand_over.as_ref()].into_iter().flatten() {
             if ![&were_tables, &were_flows].contains(&&Some(set.clone())) {
@@ -177,7 +186,7 @@ fn in_force(root: &Path, link: &str, spec: &MapSpec) -> Option<PathBuf> {
 }
 
 /// The layout in the name of a set of flow tables; the first one had no name.
-fn layout_of(set: &Path) -> Option<u32> {
+pub(super) fn layout_of(set: &Path) -> Option<u32> {
     let name = set.file_name()?.to_str()?;
     name.strip_prefix("flows-").map_or(Some(1), |rest| rest.split('-').next()?.parse().ok())
 }
@@ -221,9 +230,9 @@ mod tests {
         let peers = Sizes::new(&[TableRows { table: "PEERS", rows: 1_000 }]);
         let flows = Sizes::new(&[TableRows { table: "FLOWS", rows: 1_000 }]);
         assert_ne!(plain.tables(), peers.tables());
-        assert_eq!(plain.flows(1), peers.flows(1));
+        assert_eq!(plain.flows(LAYOUT), peers.flows(LAYOUT));
         assert_eq!(plain.tables(), flows.tables());
-        assert_ne!(plain.flows(1), flows.flows(1));
+        assert_ne!(plain.flows(LAYOUT), flows.flows(LAYOUT));
         assert_eq!(layout_of(Path::new(&plain.flows(7))), Some(7));
         assert_eq!(layout_of(Path::new("maps")), Some(1));
     }

@@ -7,7 +7,7 @@ use std::{
 
 use abi::{
     Addr,
-    flow::{FlowKey, FlowValue, Leg, NEXT_POD},
+    flow::{Count, FlowKey, FlowValue, Leg, NEXT_POD},
     map,
     timeout::Timeouts,
 };
@@ -30,7 +30,8 @@ fn write(bpffs: &Path, count: u32, expired: bool) {
     let row = |number: u32| {
         let key = FlowKey { low: Addr::v4(number), high: Addr::v4(number), proto: 6, ..FlowKey::default() };
         let last = if expired && number % 2 == 1 { 0 } else { u64::MAX / 2 };
-        (key, FlowValue { legs: [Leg::default(), back], last, ..FlowValue::default() })
+        let up = Count { last, ..Count::default() };
+        (key, FlowValue { legs: [Leg::default(), back], up, ..FlowValue::default() })
     };
     for begin in (0..count).step_by(10_000) {
         let rows: Vec<_> = (begin..count.min(begin + 10_000)).map(row).collect();

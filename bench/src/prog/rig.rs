@@ -7,6 +7,7 @@ use std::{
 use abi::{
     DropReason,
     event::{Counter, Hook, counter},
+    flow::{FlowKey, FlowValue},
     map,
 };
 use anyhow::{Context as _, ensure};
@@ -101,7 +102,8 @@ impl Rig {
     /// Rows of `FLOWS`.
     fn flows(&self) -> anyhow::Result<usize> {
         let name = map::FLOWS.name;
-        let table: HashMap<&MapData, [u8; 40], [u8; 152]> = self.node.bpf.map(name).context(name)?.try_into()?;
+        let table: HashMap<&MapData, [u8; size_of::<FlowKey>()], [u8; size_of::<FlowValue>()]> =
+            self.node.bpf.map(name).context(name)?.try_into()?;
         Ok(table.keys().filter(Result::is_ok).count())
     }
 
@@ -165,9 +167,9 @@ impl Rig {
     /// Forgets half-open flows.
     pub(crate) fn clear(&mut self) -> anyhow::Result<()> {
         let name = map::HALFOPEN.name;
-        let mut table: HashMap<&mut MapData, [u8; 40], [u8; 152]> =
+        let mut table: HashMap<&mut MapData, [u8; size_of::<FlowKey>()], [u8; size_of::<FlowValue>()]> =
             self.node.bpf.map_mut(name).context(name)?.try_into()?;
-        let keys: Vec<[u8; 40]> = table.keys().collect::<Result<_, _>>()?;
+        let keys: Vec<[u8; size_of::<FlowKey>()]> = table.keys().collect::<Result<_, _>>()?;
         keys.iter().for_each(|key| drop(table.remove(key)));
         Ok(())
     }

@@ -144,9 +144,7 @@ impl Tables for Node {
     fn touch(&self, entry: &Entry, touch: Touch) {
         let table = if entry.established { &self.flows } else { &self.half_open };
         if let Some(row) = table.borrow_mut().get_mut(&entry.key) {
-            row.packets += 1;
-            row.bytes += touch.bytes;
-            row.last = touch.now;
+            row.add(touch.direction, touch.now, touch.bytes);
             row.seen |= touch.seen;
         }
     }

@@ -121,6 +121,15 @@ impl Node {
 
     /// Starts the agent with these flags more, and waits until it has written the CNI configuration.
     pub(crate) fn start_agent(&mut self, flags: &[&str]) {
+        self.start_program("weft", flags);
+    }
+
+    /// The same with an agent whose flow tables have the former layout.
+    pub(crate) fn start_former_agent(&mut self) {
+        self.start_program("weft-former", &[]);
+    }
+
+    fn start_program(&mut self, name: &str, flags: &[&str]) {
         let conflist = self.path("cni/05-weft.conflist");
         let _ = std::fs::remove_file(&conflist);
         let kubeconfig = json!({ "apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -128,7 +137,7 @@ impl Node {
             "users": [{ "name": "u", "user": {} }],
             "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }] });
         std::fs::write(self.path("kubeconfig"), kubeconfig.to_string()).expect("written");
-        let mut weft = Command::new(program("weft"));
+        let mut weft = Command::new(program(name));
         weft.args(["agent", "--node-name", &format!("n{}", self.number), "--metrics-listen", "127.0.0.1:0"])
             .args(flags);
         weft.arg("--kubeconfig").arg(self.path("kubeconfig")).args(self.places());

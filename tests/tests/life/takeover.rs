@@ -1,8 +1,11 @@
 //! Agents that die, restart and replace each other, while 200 connections and 10,000 datagrams a second cross the nodes.
 //!
 //! Another size of a table is another layout to the loader: another set of maps, written in full, then other programs. The
-//! flow tables' layout is a number that `--flow-layout` raises as a version would that changes the rows.
+//! version before the last change of the flows' rows is `weft-former`, a program of its own with its own programs of the
+//! datapath: nodes begin with it, are upgraded, and go back to it.
 use std::net::Ipv4Addr;
+
+use abi::flow::{FORMER, LAYOUT};
 
 use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
 use serde_json::json;
@@ -23,7 +26,7 @@ struct Phase {
 
 pub(crate) fn agents_come_and_go() {
     let mut nodes = Node::two();
-    nodes.iter_mut().for_each(|node| node.start_agent(&[]));
+    nodes.iter_mut().for_each(Node::start_former_agent);
     let (client, client_address) = nodes[0].pod("a", &json!({}));
     let (server, server_address) = nodes[1].pod("b", &json!({}));
     tell_of_pod(&nodes, "a", 1, client_address);
@@ -66,6 +69,17 @@ pub(crate) fn agents_come_and_go() {
 type Step<'a> = &'a mut dyn FnMut(&mut Node);
 
 fn steps(phase: &mut dyn FnMut(&'static str, Step<'_>)) {
+    let own = [format!("flows-{LAYOUT}-"), format!("flows-{FORMER}-")];
+    let is = |set: &String, own: &String| set.starts_with(own.as_str());
+    phase("from a version with the former layout of flows, and one name for each map", &mut |node| {
+        node.end_agent(SIGKILL);
+        one_name_each(node);
+        node.start_agent(&[]);
+        let left = node.pins("maps");
+        assert_eq!(left, ["COUNTERS", "EVENTS", "FRAGS", "POD_FLOWS"]);
+        let sets = flow_tables(node);
+        assert!(sets.len() == 1 && is(&sets[0], &own[0]), "{sets:?}");
+    });
     phase("kill -9, then a start", &mut |node| {
         node.end_agent(SIGKILL);
         node.start_agent(&[]);
@@ -79,13 +93,6 @@ fn steps(phase: &mut dyn FnMut(&'static str, Step<'_>)) {
         sets.clone()
     };
     phase("a restart", &mut |node| assert_eq!(restart(node, &[]), [""; 0]));
-    phase("from a version with one name for each map", &mut |node| {
-        node.end_agent(SIGKILL);
-        one_name_each(node);
-        node.start_agent(&[]);
-        let left = node.pins("maps");
-        assert_eq!(left, ["COUNTERS", "EVENTS", "FRAGS", "POD_FLOWS"]);
-    });
     let upgrade = ["--flow-events", "--table-rows", "PEERS=65536", "--table-rows", "SERVICES=16384"];
     phase("other programs and compiled tables", &mut |node| {
         let changed = restart(node, &upgrade);
@@ -94,20 +101,29 @@ fn steps(phase: &mut dyn FnMut(&'static str, Step<'_>)) {
     let larger = ["--table-rows", "FLOWS=131072"];
     phase("flow tables of another size", &mut |node| {
         let changed = restart(node, &larger);
-        assert!(changed.iter().any(|set| set.starts_with("flows-1-")), "{changed:?}");
+        assert!(changed.iter().any(|set| is(set, &own[0])), "{changed:?}");
     });
-    phase("flow tables of another layout", &mut |node| {
-        assert!(restart(node, &["--flow-layout", "2"])[0].starts_with("flows-2-"));
+    phase("this version keeps the former layout too", &mut |node| {
+        let kept = restart(node, &["--hand-over", &FORMER.to_string()]);
+        assert!(own.iter().all(|layout| kept.iter().any(|set| is(set, layout))), "{kept:?}");
     });
-    phase("the newer agent keeps the older layout too", &mut |node| {
-        assert!(restart(node, &["--flow-layout", "2", "--hand-over", "1"])[0].starts_with("flows-1-"));
+    phase("the former version takes over, by kill -9 of this one", &mut |node| {
+        node.end_agent(SIGKILL);
+        node.start_former_agent();
+        let sets = flow_tables(node);
+        assert!(sets.len() == 1 && is(&sets[0], &own[1]), "{sets:?}");
     });
-    phase("the older one takes over, by kill -9 of the newer", &mut |node| {
+    phase("this version again, by kill -9 of the former one", &mut |node| {
         node.end_agent(SIGKILL);
         node.start_agent(&[]);
-        let sets: Vec<_> = node.pins("").into_iter().filter(|set| set.starts_with("flows-")).collect();
-        assert!(sets.len() == 1 && sets[0].starts_with("flows-1-"), "{sets:?}");
+        let sets = flow_tables(node);
+        assert!(sets.len() == 1 && is(&sets[0], &own[0]), "{sets:?}");
     });
+}
+
+/// Its sets of flow tables.
+fn flow_tables(node: &Node) -> Vec<String> {
+    node.pins("").into_iter().filter(|set| set.starts_with("flows-")).collect()
 }
 
 /// Pins as versions had them that knew no sets.
