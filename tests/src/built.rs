@@ -25,7 +25,7 @@ fn given(variable: &str, default: &str, file: &str, remedy: &str) -> PathBuf {
 /// If it is not there.
 pub fn program(name: &str) -> PathBuf {
     let default = format!("target/{}-unknown-linux-gnu/release", env::consts::ARCH);
-    given("WEFT_PROGRAMS", &default, name, "cargo xtask build")
+    given("WEFT_PROGRAMS", &default, name, "cargo xtask test NAME, which builds what a test needs")
 }
 
 /// The archive of an image, from `WEFT_IMAGES` or the target directory.

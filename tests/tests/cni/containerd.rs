@@ -11,12 +11,12 @@ use std::{
 
 use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
+use tests::built::program;
 
 use crate::{
     chained::plugins,
     cluster::{self, Cluster},
     cri::{Cri, LinuxPod, PodConfig, PodMetadata, PortMapping},
-    lab::program,
 };
 
 const BUSYBOX: &str = "docker.io/library/busybox:1.0";

@@ -9,6 +9,7 @@ use std::{
 
 use agent::ipam::Ledger;
 use serde_json::{Value, json};
+use tests::built::program;
 
 use crate::{
     api::Api,
@@ -167,15 +168,6 @@ impl Drop for Lab {
 /// A pod's device, as `weft0a1b2c3d`.
 fn is_pods(device: &str) -> bool {
     device.strip_prefix("weft").is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
-}
-
-/// One of our programs, as built.
-pub(crate) fn program(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the clone");
-    let default = root.join(format!("target/{}-unknown-linux-gnu/release", std::env::consts::ARCH));
-    let path = std::env::var_os("WEFT_PROGRAMS").map_or(default, PathBuf::from).join(name);
-    assert!(path.exists(), "{} is missing: run cargo xtask build", path.display());
-    path
 }
 
 /// A call of the plugin, as a container runtime makes it.

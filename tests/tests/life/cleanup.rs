@@ -7,9 +7,9 @@ use aya::{
 };
 use nix::sys::signal::Signal::SIGTERM;
 use serde_json::json;
-use tests::network::QUESTIONS;
+use tests::{built::program, network::QUESTIONS};
 
-use crate::lab::{Node, program};
+use crate::lab::Node;
 
 /// What `tc` knows of the node's network.
 const FILTERS: [&str; 3] = ["tc qdisc", "tc filter show dev nic0 ingress", "tc filter show dev nic0 egress"];

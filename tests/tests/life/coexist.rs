@@ -3,10 +3,11 @@
 use aya::programs::{SchedClassifier, TcAttachType};
 use nix::sys::signal::Signal::SIGTERM;
 use serde_json::{Value, json};
+use tests::built::program;
 
 use crate::{
     foreign::{Foreign, Place},
-    lab::{Node, program},
+    lab::Node,
     namespaces::Namespace,
 };
 

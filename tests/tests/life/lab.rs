@@ -16,6 +16,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::{Value, json};
+use tests::built::program;
 
 use crate::{
     api::Api,
@@ -264,13 +265,4 @@ fn serve(ended: mpsc::Receiver<()>) -> (Api, SocketAddr) {
         let _ = ended.recv();
     });
     told.recv().expect("it listens")
-}
-
-/// One of our programs, as built.
-pub(crate) fn program(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the clone");
-    let default = root.join(format!("target/{}-unknown-linux-gnu/release", std::env::consts::ARCH));
-    let path = std::env::var_os("WEFT_PROGRAMS").map_or(default, PathBuf::from).join(name);
-    assert!(path.exists(), "{} is missing: run cargo xtask build", path.display());
-    path
 }
