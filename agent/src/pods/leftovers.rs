@@ -37,9 +37,12 @@ impl Pods {
         let links = self.netlink.links().await?;
         let mut kept = 0;
         for entry in self.entries() {
-            match links.iter().find(|link| link.name == entry.device) {
-                Some(link) if !is_gone(&entry, Some(link)) => {
-                    self.inbox.attach(attachment(&entry, link));
+            let listed = links.iter().find(|link| link.name == entry.device).cloned();
+            // A list that is made while devices come and go may lack one.
+            let link = if listed.is_some() { listed } else { self.netlink.link(&entry.device).await? };
+            match link {
+                Some(link) if !is_gone(&entry, Some(&link)) => {
+                    self.inbox.attach(attachment(&entry, &link));
                     kept += 1;
                 }
                 _ => self.free(&entry).await?,
@@ -123,7 +126,9 @@ impl Pods {
     async fn sweep_attachment(&self, attachment: &Attachment, freed: &Freed) {
         let Attachment { container_id, ifname, .. } = attachment;
         let _held = self.hold(container_id, ifname).await;
-        if self.ledger().get(container_id, ifname).is_none() {
+        // A DEL between the two looks has taken both away itself.
+        let is_left = || self.inbox.snapshot().attachments.contains(attachment);
+        if self.ledger().get(container_id, ifname).is_none() && is_left() {
             tracing::warn!(pod = %attachment.pod, container = %container_id, "the tables had an interface that nobody has");
             self.inbox.detach(container_id, ifname);
             freed.interfaces.fetch_add(1, Relaxed);
