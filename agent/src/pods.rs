@@ -120,16 +120,21 @@ impl Pods {
             let _held = self.hold(&wanted.container_id, &wanted.ifname).await;
             let known = self.ledger().get(&wanted.container_id, &wanted.ifname).cloned();
             if let Some(entry) = known {
-                let whole = if entry.netns == wanted.netns { self.check_entry(&entry).await } else { Ok(()) };
-                match whole {
-                    Ok(()) if entry.netns == wanted.netns => return Err(PodError::InterfaceExists(wanted.ifname)),
-                    Ok(()) => {}
-                    Err(PodError::Missing(what)) => {
-                        let pod = format!("{}/{}", entry.namespace, entry.name);
-                        tracing::warn!(pod, device = entry.device, what, "an interface is not whole: it is made anew");
+                if entry.netns == wanted.netns {
+                    match self.check_entry(&entry).await {
+                        Ok(()) => return Err(PodError::InterfaceExists(wanted.ifname)),
+                        Err(PodError::Missing(what)) => {
+                            let pod = format!("{}/{}", entry.namespace, entry.name);
+                            tracing::warn!(
+                                pod,
+                                device = entry.device,
+                                what,
+                                "an interface is not whole: it is made anew"
+                            );
+                        }
+                        // Nothing of a pod's is taken down because it could not be looked at.
+                        Err(error) => return Err(error),
                     }
-                    // Nothing of a pod's is taken down because it could not be looked at.
-                    Err(error) => return Err(error),
                 }
                 self.undo(&entry, Use::Maybe).await?;
             }
