@@ -17,7 +17,7 @@ async fn status(node: &Node) -> StatusReply {
 
 /// Waits until a question has the answer that is wanted.
 async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = std::time::Instant::now() + 20 * SECOND;
+    let deadline = std::time::Instant::now() + 60 * SECOND;
     while !holds().await {
         assert!(std::time::Instant::now() < deadline, "{what} does not come");
         tokio::time::sleep(SECOND / 20).await;

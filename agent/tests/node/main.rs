@@ -182,7 +182,7 @@ fn reaches(from: &Namespace, to: Ipv4Addr, port: u16, as_whom: Ipv4Addr) {
 }
 
 async fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + 20 * SECOND;
+    let deadline = Instant::now() + 60 * SECOND;
     while !condition() {
         assert!(Instant::now() < deadline, "{what} does not come");
         tokio::time::sleep(SECOND / 50).await;
