@@ -20,6 +20,7 @@ use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVxlan, MulticastGrou
 
 pub mod departure;
 pub mod direct;
+mod list;
 pub mod request;
 mod routes;
 pub mod tc;
@@ -82,6 +83,7 @@ pub struct End<'a> {
 #[derive(Clone, Debug)]
 pub struct Netlink {
     handle: Handle,
+    turn: list::Turn,
 }
 
 impl Netlink {
@@ -93,7 +95,7 @@ impl Netlink {
         let failed = |source| NetlinkError { operation: "open", object: "rtnetlink".into(), source };
         let (connection, handle, _) = rtnetlink::new_connection().map_err(failed)?;
         tokio::spawn(connection);
-        Ok(Netlink { handle })
+        Ok(Netlink { handle, turn: list::Turn::default() })
     }
 
     /// The connection itself, for requests that have a module of their own.
@@ -106,8 +108,8 @@ impl Netlink {
     /// # Errors
     /// What the kernel said.
     pub async fn links(&self) -> Result<Vec<Link>, NetlinkError> {
-        let links = self.handle.link().get().execute().try_collect::<Vec<_>>().await;
-        Ok(links.map_err(refused("list", "devices"))?.iter().map(link).collect())
+        let links = self.list("devices", |handle| handle.link().get().execute()).await?;
+        Ok(links.iter().map(link).collect())
     }
 
     /// The device of that name.
@@ -128,8 +130,7 @@ impl Netlink {
     /// # Errors
     /// What the kernel said.
     pub async fn link_of(&self, address: IpAddr) -> Result<Option<Link>, NetlinkError> {
-        let rows = self.handle.address().get().execute().try_collect::<Vec<_>>().await;
-        let rows = rows.map_err(refused("list", "addresses"))?;
+        let rows = self.list("addresses", |handle| handle.address().get().execute()).await?;
         let Some(row) = rows.iter().find(|row| own(row) == Some(address)) else { return Ok(None) };
         Ok(self.links().await?.into_iter().find(|link| link.index == row.header.index))
     }
@@ -154,8 +155,7 @@ impl Netlink {
     /// # Errors
     /// What the kernel said.
     pub async fn addresses_by_device(&self) -> Result<BTreeMap<u32, Vec<IpAddr>>, NetlinkError> {
-        let rows = self.handle.address().get().execute().try_collect::<Vec<_>>().await;
-        let rows = rows.map_err(refused("list", "addresses"))?;
+        let rows = self.list("addresses", |handle| handle.address().get().execute()).await?;
         let local = |address: &IpAddr| match address {
             IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local(),
             IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local(),
@@ -262,8 +262,9 @@ impl Netlink {
     /// # Errors
     /// What the kernel said.
     pub async fn has_address(&self, link: &Link, address: IpAddr) -> Result<bool, NetlinkError> {
-        let rows = self.handle.address().get().set_link_index_filter(link.index).execute().try_collect::<Vec<_>>();
-        let rows = rows.await.map_err(refused("list", "addresses"))?;
+        let index = link.index;
+        let rows = self.list("addresses", move |handle| handle.address().get().set_link_index_filter(index).execute());
+        let rows = rows.await?;
         Ok(rows.iter().any(|row| own(row) == Some(address)))
     }
 

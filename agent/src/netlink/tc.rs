@@ -5,13 +5,13 @@ use std::{
 };
 
 use abi::event::Hook;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     tc::{TcAttribute, TcHandle, TcMessage, TcOption},
 };
 use rtnetlink::{
-    MulticastGroup,
+    Handle, MulticastGroup,
     packet_core::{DefaultNla, NLM_F_CREATE, NetlinkPayload},
 };
 
@@ -58,10 +58,11 @@ impl Netlink {
         let index = link.index.cast_signed();
         let mut all = Vec::new();
         for egress in [false, true] {
-            let request = self.handle.traffic_filter(index).get();
-            let request = if egress { request.egress() } else { request.ingress() };
-            let filters = request.execute().try_collect::<Vec<_>>().await;
-            let filters = filters.map_err(refused("list the filters of", &link.name))?;
+            let ask = move |handle: Handle| {
+                let request = handle.traffic_filter(index).get();
+                if egress { request.egress() } else { request.ingress() }.execute()
+            };
+            let filters = self.list(&format!("the filters of {}", link.name), ask).await?;
             // A chain of a priority is told too, with no handle: it is no filter.
             let filters = filters.iter().filter(|filter| u32::from(filter.header.handle) != 0);
             all.extend(filters.map(|filter| Filter { kind: kind(filter), priority: priority(filter), egress }));
@@ -74,8 +75,7 @@ impl Netlink {
     /// # Errors
     /// What the kernel said.
     pub async fn queues(&self) -> Result<BTreeMap<u32, String>, NetlinkError> {
-        let queues = self.handle.qdisc().get().execute().try_collect::<Vec<_>>().await;
-        let queues = queues.map_err(refused("list", "queues"))?;
+        let queues = self.list("queues", |handle| handle.qdisc().get().execute()).await?;
         let roots = queues.iter().filter(|queue| queue.header.parent == TcHandle::ROOT);
         let named = roots.map(|queue| (queue.header.index.cast_unsigned(), kind(queue)));
         Ok(named.filter(|(_, kind)| !NO_QUEUES.contains(&kind.as_str())).collect())

@@ -8,7 +8,10 @@ impl Pods {
     /// Gives every interface, and those that come, this MTU. Those that could not be made as small, with theirs.
     pub async fn fit(&self, mtu: u32) -> BTreeMap<objects::Key, u32> {
         self.mtu.store(mtu, Ordering::Relaxed);
-        let links = self.netlink.links().await.unwrap_or_default();
+        let links = self.netlink.links().await.unwrap_or_else(|error| {
+            tracing::warn!(mtu, error = crate::chain(&error), "pods' interfaces keep the MTU that they have for now");
+            Vec::new()
+        });
         let links: BTreeMap<&str, &Link> = links.iter().map(|link| (link.name.as_str(), link)).collect();
         let mut larger = BTreeMap::new();
         for entry in self.entries() {
