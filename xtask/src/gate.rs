@@ -82,6 +82,7 @@ fn tests(places: &Places, filter: Option<&str>) -> anyhow::Result<Count> {
     cargo.args(["--", "--show-output"]);
     cargo.env("WEFT_PROGRAMS", places.programs()).env("WEFT_IMAGES", places.images());
     cargo.env("WEFT_CNI_PLUGINS", setup::cni_plugins(places)).env("WEFT_DEBIAN", places.cache.join("debian"));
+    cargo.env("PATH", setup::path(places)?);
     let (status, count) = counted(cargo)?;
     if !status.success() && count.failed == 0 {
         bail!("cargo test: {status}");

@@ -27,6 +27,10 @@ const FUZZ_PACKAGES: [&str; 1] = ["g++"];
 const BENCH_PACKAGES: [&str; 2] = ["nftables", "iproute2"];
 /// A client of the API server that is not ours: PyPI's name and version.
 const PYTHON_CLIENT: (&str, &str) = ("kubernetes", "37.0.2");
+/// For tests: what makes their networks.
+const TEST_PACKAGES: [&str; 1] = ["iproute2"];
+/// The same `ping` on every machine.
+const BUSYBOX: &str = "busybox-static";
 /// The reference CNI plugins, beside ours in one list.
 const CNI_PLUGINS: &str = "containernetworking-plugins";
 const PYTHON_PACKAGES: [&str; 2] = ["python3", "python3-pip"];
@@ -52,9 +56,11 @@ pub(crate) fn run(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
     linker(places, clock, toolchain)
 }
 
-/// What tests run that is not ours: the Python client, the reference CNI plugins and a container runtime, into the cache.
+/// What tests run that is not ours: the Python client, the reference CNI plugins, a container runtime and busybox, into the
+/// cache; and what makes networks.
 pub(crate) fn tests(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
-    for package in [CNI_PLUGINS, "containerd", "runc"] {
+    install(clock, "ip and tc, by which tests make networks", &missing(&TEST_PACKAGES))?;
+    for package in [CNI_PLUGINS, "containerd", "runc", BUSYBOX] {
         debian::unpacked(places, clock, package)?;
     }
     let directory = places.cache.join("python");
@@ -76,6 +82,17 @@ pub(crate) fn tests(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
 /// Where the reference CNI plugins are, which tests put beside ours in one list.
 pub(crate) fn cni_plugins(places: &Places) -> PathBuf {
     places.cache.join("debian").join(CNI_PLUGINS).join("usr/lib/cni")
+}
+
+/// Where tests find programs by their names: in the cache first.
+///
+/// # Errors
+/// A path with a colon in it.
+pub(crate) fn path(places: &Places) -> anyhow::Result<std::ffi::OsString> {
+    let known = std::env::var_os("PATH").unwrap_or_default();
+    let cached = places.cache.join("debian").join(BUSYBOX).join("bin");
+    std::env::join_paths(std::iter::once(cached).chain(std::env::split_paths(&known)))
+        .with_context(|| format!("the cache {} cannot be in a PATH", places.cache.display()))
 }
 
 /// What the emulated machine needs.
