@@ -32,7 +32,7 @@ echo "weft-vm: up $(uname -r), controllers: $(cat /sys/fs/cgroup/cgroup.controll
 export HOME=/root TMPDIR=/tmp RUST_BACKTRACE=1 WEFT_PROGRAMS=/weft WEFT_IMAGES=/weft
 # What each process waits for, then the end of the step: it would take the others' time.
 hung() {
-    sleep 900
+    sleep 1800
     echo "weft-vm: step $1 hangs; the processes:"
     for process in /proc/[0-9]*; do
         [ -s $process/stack ] && tr '\0' ' ' < $process/cmdline && echo "($process)" && head -n 6 $process/stack
