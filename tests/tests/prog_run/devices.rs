@@ -5,8 +5,9 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 use std::{
+    io::Write as _,
     path::PathBuf,
-    process::Command,
+    process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -27,17 +28,21 @@ pub(crate) fn enter() -> PathBuf {
 }
 
 fn make() {
-    pair("weft_host", HOST_SIDE, "weft_net", NET);
-    pair("eth0", NIC, "wire", NIC + 1);
-    for (name, index) in [("pod-a", A), ("pod-b", B), ("pod-c", UNREADY)] {
-        pair(name, index, &format!("{name}-in"), index + 10);
-    }
-    ip(&format!("link add weft_vxlan index {OVERLAY} type vxlan external dstport 8472"));
-    ip("addr add 172.31.0.11/24 dev eth0");
-    ip("route add default via 172.31.0.1");
-    // The same by `six` of the scenarios.
-    ip("addr add fd00::ac1f:b/120 dev eth0 nodad");
-    ip("route add default via fd00::ac1f:1");
+    let mut lines = vec![
+        pair("weft_host", HOST_SIDE, "weft_net", NET),
+        pair("eth0", NIC, "wire", NIC + 1),
+        format!("link add weft_vxlan index {OVERLAY} type vxlan external dstport 8472"),
+        "addr add 172.31.0.11/24 dev eth0".to_owned(),
+        "route add default via 172.31.0.1".to_owned(),
+        // The same by `six` of the scenarios.
+        "addr add fd00::ac1f:b/120 dev eth0 nodad".to_owned(),
+        "route add default via fd00::ac1f:1".to_owned(),
+    ];
+    lines.extend(
+        [("pod-a", A), ("pod-b", B), ("pod-c", UNREADY)]
+            .map(|(name, index)| pair(name, index, &format!("{name}-in"), index + 10)),
+    );
+    ip(&lines.join("\n"));
 }
 
 /// A machine on the NIC's segment.
@@ -46,14 +51,18 @@ pub(crate) fn neighbour(addr: abi::Addr, mac: [u8; 6]) {
     ip(&format!("neigh replace {addr} lladdr {mac} dev eth0 nud permanent"));
 }
 
-fn pair(name: &str, index: u32, peer: &str, peer_index: u32) {
-    ip(&format!("link add {name} index {index} type veth peer name {peer} index {peer_index}"));
-    ip(&format!("link set {name} up"));
-    ip(&format!("link set {peer} up"));
+fn pair(name: &str, index: u32, peer: &str, peer_index: u32) -> String {
+    format!(
+        "link add {name} index {index} type veth peer name {peer} index {peer_index}\nlink set {name} up\nlink set {peer} up"
+    )
 }
 
-/// `ip` in this thread's namespace.
-fn ip(arguments: &str) {
-    let done = Command::new("ip").args(arguments.split(' ')).output().expect("the ip command");
-    assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
+/// `ip` in this thread's namespace, a command a line.
+fn ip(lines: &str) {
+    let mut ip = Command::new("ip");
+    ip.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = ip.spawn().expect("the ip command");
+    child.stdin.take().expect("it is a pipe").write_all(lines.as_bytes()).expect("ip reads");
+    let done = child.wait_with_output().expect("the ip command");
+    assert!(done.status.success(), "ip: {}\n{lines}", String::from_utf8_lossy(&done.stderr));
 }

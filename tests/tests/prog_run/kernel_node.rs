@@ -20,18 +20,30 @@ use datapath::{kernel::Tunnel, parse::TCP, sim::Node};
 use std::{
     net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
+    sync::Mutex,
 };
 use zerocopy::IntoBytes;
 
 /// The loaded programs and their maps, and the tables as they should be.
 pub(crate) struct KernelNode {
+    /// None only while it is dropped.
+    programs: Option<Programs>,
+    node: Node,
+    sockets: Vec<Socket>,
+}
+
+/// What the kernel holds of a node; bound to no namespace.
+struct Programs {
     ebpf: Ebpf,
     tunnel: Ebpf,
     _stages: ProgramArray<aya::maps::MapData>,
     _target: ProgramArray<aya::maps::MapData>,
-    node: Node,
-    sockets: Vec<Socket>,
 }
+
+/// Programs of scenarios that have ended, by their settings: for the next one, since the verifier takes its time.
+static IDLE: Mutex<Vec<(Settings, Programs)>> = Mutex::new(Vec::new());
+/// So many: each holds some fifty descriptors.
+const KEPT: usize = 6;
 
 /// Kept open.
 enum Socket {
@@ -71,16 +83,15 @@ fn load_all(ebpf: &mut Ebpf) {
     }
 }
 
-impl KernelNode {
-    /// Loads everything in namespaces of this thread's own.
-    pub(crate) fn load(settings: Settings) -> KernelNode {
-        let pins = devices::enter();
+impl Programs {
+    fn load(settings: &Settings, pins: &Path) -> Programs {
         let mut loader = EbpfLoader::new();
-        loader.default_map_pin_directory(&pins).override_global(map::SETTINGS, settings.as_bytes(), true);
-        for spec in
-            [map::PEERS, map::CIDRS, map::POLICY, map::SERVICES, map::SLOTS, map::BACKENDS, map::FLOWS, map::HALFOPEN]
-        {
+        loader.default_map_pin_directory(pins).override_global(map::SETTINGS, settings.as_bytes(), true);
+        for spec in [map::PEERS, map::CIDRS, map::POLICY, map::SERVICES, map::FLOWS, map::HALFOPEN] {
             loader.map_max_entries(spec.name, 1024);
+        }
+        for spec in rows::ARRAYS {
+            loader.map_max_entries(spec.name, rows::ROWS);
         }
         loader.map_max_entries(map::EVENTS.name, 4096);
         let mut ebpf = loader.load_file(object()).expect("the object loads");
@@ -93,8 +104,55 @@ impl KernelNode {
         load_all(&mut tunnel);
         let mut target = ProgramArray::try_from(tunnel.take_map("TARGET").unwrap()).unwrap();
         target.set(0, classifier(&ebpf, "from_overlay").fd().unwrap(), 0).unwrap();
+        Programs { ebpf, tunnel, _stages: stages, _target: target }
+    }
+
+    /// Idle ones, emptied.
+    fn idle(settings: &Settings) -> Option<Programs> {
+        let mut idle = IDLE.lock().unwrap();
+        let index = idle.iter().position(|(theirs, _)| theirs == settings)?;
+        let (_, mut programs) = idle.swap_remove(index);
+        drop(idle);
+        rows::clear(&mut programs.ebpf);
+        Some(programs)
+    }
+}
+
+impl Drop for KernelNode {
+    fn drop(&mut self) {
+        if let (Some(programs), false) = (self.programs.take(), std::thread::panicking()) {
+            let mut idle = IDLE.lock().unwrap();
+            if idle.len() == KEPT {
+                idle.remove(0);
+            }
+            idle.push((self.node.settings, programs));
+        }
+    }
+}
+
+impl KernelNode {
+    /// Loads everything, in namespaces of this thread's own.
+    pub(crate) fn load(settings: Settings) -> KernelNode {
+        KernelNode::of(settings, |pins| Programs::load(&settings, pins))
+    }
+
+    /// The same with programs that another scenario has left, if there are any.
+    fn any(settings: Settings) -> KernelNode {
+        KernelNode::of(settings, |pins| Programs::idle(&settings).unwrap_or_else(|| Programs::load(&settings, pins)))
+    }
+
+    fn of(settings: Settings, programs: impl FnOnce(&Path) -> Programs) -> KernelNode {
+        let pins = devices::enter();
         let node = Node { settings, ..Node::default() };
-        KernelNode { ebpf, tunnel, _stages: stages, _target: target, node, sockets: Vec::new() }
+        KernelNode { programs: Some(programs(&pins)), node, sockets: Vec::new() }
+    }
+
+    fn programs(&self) -> &Programs {
+        self.programs.as_ref().expect("it is not being dropped")
+    }
+
+    fn maps(&mut self) -> &mut Ebpf {
+        &mut self.programs.as_mut().expect("it is not being dropped").ebpf
     }
 
     /// Name, instructions that the verifier went through, and translated bytes of each program.
@@ -104,7 +162,7 @@ impl KernelNode {
             let instructions = info.verified_instruction_count().unwrap_or(0);
             (name.to_owned(), instructions, info.size_translated().unwrap_or(0))
         };
-        let mut sizes: Vec<_> = self.ebpf.programs().map(size).collect();
+        let mut sizes: Vec<_> = self.programs().ebpf.programs().map(size).collect();
         sizes.sort();
         sizes
     }
@@ -112,7 +170,7 @@ impl KernelNode {
 
 impl Bench for KernelNode {
     fn start(node: Node) -> KernelNode {
-        let mut started = KernelNode::load(node.settings);
+        let mut started = KernelNode::any(node.settings);
         started.change(|empty| *empty = node);
         started
     }
@@ -121,11 +179,13 @@ impl Bench for KernelNode {
         let settings = self.node.settings;
         change(&mut self.node);
         if self.node.settings != settings {
-            let node = std::mem::take(&mut self.node);
-            *self = KernelNode::load(node.settings);
+            let node = std::mem::replace(&mut self.node, Node { settings, ..Node::default() });
+            *self = KernelNode::any(node.settings);
             self.node = node;
         }
-        rows::write(&mut self.ebpf, &self.node);
+        let node = std::mem::take(&mut self.node);
+        rows::write(self.maps(), &node);
+        self.node = node;
         self.node.neighbours.iter().for_each(|(addr, mac)| devices::neighbour(*addr, *mac));
         self.sockets = self.node.sockets.iter().map(open).collect();
     }
@@ -137,9 +197,9 @@ impl Bench for KernelNode {
         let program = if let Some(tunnel) = tunnel {
             context[CB..CB + 16].copy_from_slice(&tunnel.source.bytes());
             context[CB + 16..CB + 20].copy_from_slice(&tunnel.vni.to_ne_bytes());
-            classifier(&self.tunnel, "tunnel")
+            classifier(&self.programs().tunnel, "tunnel")
         } else {
-            classifier(&self.ebpf, at.name())
+            classifier(&self.programs().ebpf, at.name())
         };
         let (mut out, mut after) = ([0; 4096], [0; SK_BUFF]);
         let mut options = TestRunOptions::new();
@@ -171,7 +231,7 @@ impl Bench for KernelNode {
     }
 
     fn evict(&mut self, key: &FlowKey) {
-        rows::remove(&mut self.ebpf, map::HALFOPEN.name, key);
+        rows::remove(self.maps(), map::HALFOPEN.name, key);
     }
 }
 

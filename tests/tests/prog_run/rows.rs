@@ -2,7 +2,8 @@
 use abi::{
     config::Config,
     flow::{FlowKey, FlowValue},
-    map,
+    fragment::{Fragment, FragmentKey},
+    map::{self, MapSpec},
 };
 use aya::{
     Ebpf, Pod,
@@ -30,6 +31,26 @@ pub(crate) fn write(ebpf: &mut Ebpf, node: &Node) {
     array(ebpf, map::BACKENDS.name, node.backends.iter().map(|(k, v)| (*k, raw::<40>(v))));
     let config = Config { epoch: node.epoch, ..Config::default() };
     array(ebpf, map::CONFIG.name, [(0, raw::<64>(&config))].into_iter());
+}
+
+/// Tables that say something by their number of rows, all of this many: the scenarios' ids are small.
+pub(crate) const ARRAYS: [MapSpec; 7] =
+    [map::POD, map::NODES, map::SLOTS, map::BACKENDS, map::POD_FLOWS, map::BUCKETS, map::REPLIES];
+pub(crate) const ROWS: u32 = 512;
+
+/// As after a load: what [`write`] does not write whole is emptied.
+pub(crate) fn clear(ebpf: &mut Ebpf) {
+    const VALUE: usize = size_of::<FlowValue>();
+    array(ebpf, map::POD.name, (0..ROWS).map(|row| (row, [0_u8; 88])));
+    array(ebpf, map::NODES.name, (0..ROWS).map(|row| (row, [0_u8; 64])));
+    array(ebpf, map::SLOTS.name, (0..ROWS).map(|row| (row, [0_u8; 4])));
+    array(ebpf, map::BACKENDS.name, (0..ROWS).map(|row| (row, [0_u8; 40])));
+    for spec in [map::POD_FLOWS, map::BUCKETS, map::REPLIES] {
+        array(ebpf, spec.name, (0..ROWS).map(|row| (row, [0_u8; 8])));
+    }
+    hash::<[u8; 40], [u8; VALUE]>(ebpf, map::FLOWS.name, std::iter::empty());
+    hash::<[u8; 40], [u8; VALUE]>(ebpf, map::HALFOPEN.name, std::iter::empty());
+    hash::<[u8; size_of::<FragmentKey>()], [u8; size_of::<Fragment>()]>(ebpf, map::FRAGS.name, std::iter::empty());
 }
 
 /// Takes a row out of a table of flows.
