@@ -18,9 +18,7 @@ pub(crate) fn run(places: &Places, mut clock: Clock, flags: &[String]) -> anyhow
     setup::bench(&mut clock)?;
     build::run(places, &mut clock)?;
     clock.step("building the bench", |progress| {
-        let mut cargo = shell::cargo(&places.root);
-        cargo.args(["build", "--release", "--package", "bench"]);
-        shell::run(progress, cargo).map(|_| ())
+        shell::run(progress, shell::workspace(&places.root, "build", &["--bin", "bench"])).map(|_| ())
     })?;
     let mut bench = shell::clean(Command::new(places.programs().join("bench")), &places.root);
     bench.arg("--json").arg(places.target.join("bench")).arg("--object").arg(places.bpf_object());

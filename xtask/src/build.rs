@@ -11,23 +11,19 @@ use crate::{
     shell,
 };
 
-/// Packages of the static programs.
-const PROGRAMS: [&str; 4] = ["cli", "cni-plugin", "guestbook", "probe"];
+/// The static programs, as cargo is asked for them.
+const PROGRAMS: [&str; 8] = ["--bin", "weft", "--bin", "weft-cni", "--bin", "guestbook", "--bin", "probe"];
 
-/// The feature of `abi`, `ebpf` and `agent`.
+/// The feature of `ebpf`, and the one of `agent` that has `abi`'s with it.
 const FORMER: &str = "former-flow-layout";
+const FORMER_AGENT: &str = "agent/former-flow-layout";
 /// Under the target directory.
 const BUILT_OBJECT: &str = "bpf/bpfel-unknown-none/release/weft-bpf";
 
 pub(crate) fn run(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
     bpf(places, clock)?;
     clock.step("building the programs", |progress| {
-        let mut cargo = shell::cargo(&places.root);
-        cargo.args(["build", "--release"]);
-        for program in PROGRAMS {
-            cargo.args(["--package", program]);
-        }
-        shell::run(progress, cargo).map(|_| ())
+        shell::run(progress, shell::workspace(&places.root, "build", &PROGRAMS)).map(|_| ())
     })
 }
 
@@ -49,8 +45,7 @@ pub(crate) fn former(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
         shell::run(progress, bpf)?;
         let object = places.former_bpf_object();
         keep(&places.target.join(BUILT_OBJECT), &object)?;
-        let mut cargo = shell::cargo(&places.root);
-        cargo.args(["build", "--release", "--package", "agent", "--example", "former", "--features", FORMER]);
+        let mut cargo = shell::workspace(&places.root, "build", &["--example", "former", "--features", FORMER_AGENT]);
         cargo.env("WEFT_BPF_OBJECT", object);
         shell::run(progress, cargo)?;
         let programs = places.programs();

@@ -27,8 +27,10 @@ pub(crate) fn run(places: &Places, clock: &mut Clock, how: Search) -> anyhow::Re
     setup::fuzz(clock)?;
     build::bpf(places, clock)?;
     clock.step("building the fuzz targets", |progress| {
-        let mut cargo = shell::cargo(&places.root);
-        cargo.args(["build", "--release", "--package", "fuzz", "--features", "search"]);
+        let mut cargo = shell::workspace(&places.root, "build", &["--features", "fuzz/search"]);
+        for target in TARGETS {
+            cargo.args(["--bin", &format!("fuzz-{target}")]);
+        }
         cargo.env("RUSTC_WORKSPACE_WRAPPER", places.root.join("fuzz/instrument.sh"));
         shell::run(progress, cargo).map(|_| ())
     })?;

@@ -70,16 +70,14 @@ fn check_format(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
 
 fn clippy(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
     clock.step("clippy", |progress| {
-        let mut cargo = shell::cargo(&places.root);
-        cargo.args(["clippy", "--release", "--workspace", "--exclude", "ebpf", "--all-targets", "--", "-Dwarnings"]);
+        let cargo = shell::workspace(&places.root, "clippy", &["--all-targets", "--", "-Dwarnings"]);
         shell::run(progress, cargo).map(|_| ())
     })
 }
 
 fn tests(places: &Places, filter: Option<&str>) -> anyhow::Result<Count> {
-    let mut cargo = shell::cargo(&places.root);
-    cargo.args(["test", "--release", "--workspace", "--exclude", "ebpf", "--no-fail-fast"]).args(filter);
-    cargo.args(["--", "--show-output"]);
+    let mut cargo = shell::workspace(&places.root, "test", &["--no-fail-fast"]);
+    cargo.args(filter).args(["--", "--show-output"]);
     cargo.env("WEFT_PROGRAMS", places.programs()).env("WEFT_IMAGES", places.images());
     cargo.env("WEFT_CNI_PLUGINS", setup::cni_plugins(places)).env("WEFT_DEBIAN", places.cache.join("debian"));
     cargo.env("PATH", setup::path(places)?);

@@ -15,6 +15,15 @@ pub(crate) fn cargo(root: &Path) -> Command {
     clean(Command::new("cargo"), root)
 }
 
+/// A cargo that builds of the workspace what `what` names, optimised. Of the whole workspace every time: cargo chooses the
+/// features of dependencies by the packages that it is asked for, and builds most of them again for another choice. `ebpf` has
+/// another target.
+pub(crate) fn workspace(root: &Path, command: &str, what: &[&str]) -> Command {
+    let mut cargo = cargo(root);
+    cargo.args([command, "--release", "--workspace", "--exclude", "ebpf"]).args(what);
+    cargo
+}
+
 /// Any program, run in the clone without the variables that cargo sets for the programs it runs: build scripts of a
 /// nested cargo would see them and build again.
 pub(crate) fn clean(mut command: Command, root: &Path) -> Command {

@@ -68,8 +68,7 @@ pub(crate) fn run(places: &Places, mut clock: Clock, only: Option<&str>) -> anyh
 }
 
 fn one(places: &Places, form: &Form) -> anyhow::Result<()> {
-    let mut cargo = shell::cargo(&places.root);
-    cargo.args(["test", "--release", "--package", "tests", "--test", "soak", form.test, "--", "--nocapture"]);
+    let mut cargo = shell::workspace(&places.root, "test", &["--test", "soak", form.test, "--", "--nocapture"]);
     cargo.env("WEFT_SOAK_FIGURES", places.target.join("soak")).env("WEFT_BPF_OBJECT", places.bpf_object());
     for (name, size) in form.sizes.iter().filter(|(name, _)| std::env::var_os(name).is_none()) {
         cargo.env(name, size);

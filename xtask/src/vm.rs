@@ -80,11 +80,8 @@ pub(crate) fn check(places: &Places, clock: &mut Clock) -> anyhow::Result<()> {
 /// The test programs' paths, in the order of `TESTS`.
 fn build(places: &Places, clock: &mut Clock) -> anyhow::Result<Vec<(String, std::path::PathBuf)>> {
     let output = clock.step("building the guest's tests", |_| {
-        let mut cargo = shell::cargo(&places.root);
-        cargo.args(["test", "--release", "--no-run", "--message-format=json-render-diagnostics"]);
-        for package in packages() {
-            cargo.args(["--package", package]);
-        }
+        let mut cargo =
+            shell::workspace(&places.root, "test", &["--no-run", "--message-format=json-render-diagnostics"]);
         for test in &TESTS {
             cargo.args(["--test", test.test]);
         }
@@ -111,10 +108,4 @@ fn build(places: &Places, clock: &mut Clock) -> anyhow::Result<Vec<(String, std:
         programs.push((test.test.to_owned(), path.into_std_path_buf()));
     }
     Ok(programs)
-}
-
-fn packages() -> Vec<&'static str> {
-    let mut packages: Vec<&str> = TESTS.iter().map(|test| test.package).collect();
-    packages.dedup();
-    packages
 }
