@@ -38,7 +38,8 @@ const REJOINED: Duration = Duration::from_secs(60);
 const TABLES: Duration = Duration::from_secs(3);
 /// An answer later than this is none.
 const LATE: Duration = Duration::from_millis(500);
-/// How long a request waits all the same, to tell how late: a second is a SYN that was sent again, so somebody lost the first.
+/// How long a request waits all the same, to tell how late: a second is a SYN that was sent again, so the first was lost or
+/// went to the lost node.
 const PATIENCE_MS: u64 = 2_000;
 /// Between two requests to the Service.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -232,10 +233,17 @@ fn deployment(replicas: usize, families: IpFamily) -> serde_json::Value {
     })
 }
 
-/// Requests to the Service: when each failed one began, and why it failed.
+/// Requests to the Service: how many, and those that failed.
 struct Tally {
     tried: usize,
-    failed: Vec<(Instant, String)>,
+    failed: Vec<Failed>,
+}
+
+struct Failed {
+    began: Instant,
+    why: String,
+    /// There was an answer, but late.
+    late: bool,
 }
 
 async fn ask(caller: Caller, target: Target, mut stopped: watch::Receiver<bool>) -> Tally {
@@ -243,15 +251,15 @@ async fn ask(caller: Caller, target: Target, mut stopped: watch::Receiver<bool>)
     while !*stopped.borrow_and_update() && stopped.has_changed().is_ok() {
         let began = Instant::now();
         tally.tried += 1;
-        let why = match caller.dial(vec![target.clone()]).await {
+        let (why, late) = match caller.dial(vec![target.clone()]).await {
             Ok(reports) if reports[0].ok => {
                 let took = began.elapsed();
-                (took > LATE).then(|| format!("answered only after {} ms", took.as_millis()))
+                ((took > LATE).then(|| format!("answered only after {} ms", took.as_millis())), true)
             }
-            Ok(reports) => Some(reports[0].error.clone().unwrap_or_default()),
-            Err(error) => Some(format!("{error:#}")),
+            Ok(reports) => (Some(reports[0].error.clone().unwrap_or_default()), false),
+            Err(error) => (Some(format!("{error:#}")), false),
         };
-        tally.failed.extend(why.map(|why| (began, why)));
+        tally.failed.extend(why.map(|why| Failed { began, why, late }));
         sleep(PERIOD).await;
     }
     tally
@@ -259,18 +267,20 @@ async fn ask(caller: Caller, target: Target, mut stopped: watch::Receiver<bool>)
 
 impl Tally {
     fn report(&self, node: &str, start: Instant, marked: Duration, report: &mut Report) {
-        let failed: Vec<(Duration, &String)> =
-            self.failed.iter().map(|(began, why)| (began.saturating_duration_since(start), why)).collect();
-        let last = failed.last().map_or(Duration::ZERO, |(at, _)| *at);
+        let after = |failed: &Failed| failed.began.saturating_duration_since(start);
+        let last = self.failed.last().map_or(Duration::ZERO, after);
+        let late = self.failed.iter().filter(|failed| failed.late).count();
         let promise = format!(
-            "power cut of {node}: the Service leaves it (every request answered after {:.1} s; {} of {} failed before)",
+            "power cut of {node}: the Service leaves it (every request answered after {:.1} s; before, {} of {} had no \
+             answer and {late} a late one)",
             last.as_secs_f64(),
-            failed.len(),
+            self.failed.len() - late,
             self.tried
         );
         let limit = marked + TABLES;
-        let late = failed.iter().filter(|(at, _)| *at > limit);
-        let broken = late.map(|(at, why)| format!("a request failed {:.1} s after the cut: {why}", at.as_secs_f64()));
+        let broken = self.failed.iter().filter(|failed| after(failed) > limit).map(|failed| {
+            format!("a request failed {:.1} s after the cut: {}", after(failed).as_secs_f64(), failed.why)
+        });
         report.add(promise, self.tried, broken.collect());
     }
 }
