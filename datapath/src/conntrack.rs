@@ -177,6 +177,16 @@ fn in_time(tables: &impl Tables, value: &FlowValue, proto: u8, direction: usize,
         || !timeout::over(tables, value, proto, value.count(1 - (direction & 1)).last, now)
 }
 
+/// A SYN through a service whose backend has not answered one that went to it before. It may be lost with its node, long before
+/// anybody is told: the SYN, sent again or another connection's from the same port, asks the service anew.
+#[inline(always)]
+fn unanswered(tables: &impl Tables, packet: &Packet, value: &FlowValue, now: u64) -> bool {
+    packet.opens()
+        && value.flags & (BALANCED | PROMOTED) == BALANCED
+        && timeout::repeated(tables, value, now)
+        && tables.half_open(&twin_key(value, packet.proto)).is_some_and(|twin| twin.seen == 0)
+}
+
 /// Delete the flow whose packets of one direction have this tuple, both halves, from both tables.
 #[inline(always)]
 fn forget(tables: &impl Tables, key: &FlowKey, value: &FlowValue, tuple: &Tuple) {
@@ -241,7 +251,7 @@ pub fn resume(tables: &impl Tables, state: &mut State) -> Result<Step, DropReaso
     let forward = direction & 1 == entry.forward();
     let over = expired(tables, &entry, packet.proto, state.now)
         || (packet.opens() && entry.seen & (FIN | FIN << 1 | RST | RST << 1) != 0)
-        || (forward && !backend_current(tables, &entry));
+        || (forward && (!backend_current(tables, &entry) || unanswered(tables, packet, &entry, state.now)));
     if over {
         forget(tables, &key, &entry, &packet.tuple);
         return Ok(anew(state));

@@ -21,3 +21,9 @@ pub fn over(tables: &impl Tables, value: &FlowValue, proto: u8, last: u64, now: 
     let seconds = of(value, proto, |timeout| tables.setting(|s| &s.timeouts.0[timeout as usize]));
     now.saturating_sub(last) > u64::from(seconds) * hz
 }
+
+/// Whether a SYN of this flow is not its first one: TCP waits a second for an answer (RFC 6298), networks double packets sooner.
+#[inline(always)]
+pub fn repeated(tables: &impl Tables, value: &FlowValue, now: u64) -> bool {
+    now.saturating_sub(value.created) >= u64::from(tables.setting(|s| &s.jiffies_per_second)) / 2
+}

@@ -47,6 +47,10 @@ impl Bench for Model {
     fn evict(&mut self, key: &FlowKey) {
         self.0.half_open.borrow_mut().remove(key).expect("it is there");
     }
+
+    fn wait(&mut self) {
+        self.0.now += u64::from(self.0.settings.jiffies_per_second);
+    }
 }
 
 /// Every scenario in IPv4.

@@ -125,9 +125,14 @@ impl Conditions {
         self.ready.unwrap_or(true)
     }
 
+    /// Answers, though it may be going.
+    pub fn is_serving(self) -> bool {
+        self.serving.unwrap_or(self.is_ready())
+    }
+
     /// For new traffic if nobody is ready: still serves, but is going (KEP-1669).
     pub fn is_last_resort(self) -> bool {
-        self.serving.unwrap_or(self.is_ready()) && self.terminating.unwrap_or(false)
+        self.is_serving() && self.terminating.unwrap_or(false)
     }
 }
 

@@ -11,6 +11,9 @@ use abi::{
 };
 use objects::{AddressType, Conditions, EndpointSlice, Issue, Key, Service, ServicePort, ServiceType, Store, content};
 
+/// IP protocol number.
+const TCP: u8 = 6;
+
 /// What the compiler looks at.
 #[derive(Clone, Copy)]
 pub struct Input<'a> {
@@ -27,8 +30,8 @@ pub struct Input<'a> {
 pub struct Output {
     /// Wanted rows of `SERVICES`, with their backends.
     pub services: BTreeMap<ServiceKey, Entry>,
-    /// Every backend that lives, also those that take no new flows: what they serve already goes on. The node that
-    /// each lives on, if it is known.
+    /// Every backend that lives, also those that take no new flows: what they serve already goes on, datagrams only while
+    /// they do serve. The node that each lives on, if it is known.
     pub backends: BTreeMap<BackendAddr, Option<Box<str>>>,
     /// What a service id stands for.
     pub names: BTreeMap<ServiceId, ServiceName>,
@@ -150,7 +153,7 @@ fn slices_by_service(slices: &Store<EndpointSlice>) -> BTreeMap<Key, Vec<&Arc<En
 
 fn proto_number(name: &str) -> Result<u8, String> {
     match name {
-        "TCP" => Ok(6),
+        "TCP" => Ok(TCP),
         "UDP" => Ok(17),
         "SCTP" => Err("SCTP is not translated; the port is not served".into()),
         _ => Err(format!("Unsupported value: {name:?}; the port is not served")),
@@ -235,15 +238,24 @@ fn candidates(
         for endpoint in &slice.endpoints {
             let Some(ip) = endpoint.addresses.first().and_then(|text| text.parse::<IpAddr>().ok()) else { continue };
             let backend = BackendAddr { addr: ip.into(), port: number, proto };
-            let node = living.entry(backend).or_default();
-            if node.is_none() {
-                node.clone_from(&endpoint.node_name);
+            if keeps_flows(proto, endpoint.conditions) {
+                let node = living.entry(backend).or_default();
+                if node.is_none() {
+                    node.clone_from(&endpoint.node_name);
+                }
             }
             let local = endpoint.node_name.as_deref() == Some(input.node);
             candidates.push(Candidate { backend, local, conditions: endpoint.conditions });
         }
     }
     candidates
+}
+
+/// What goes to the endpoint already goes on. A TCP connection ends by what its ends say or do not answer; a client that sends
+/// datagrams from one port for ever never comes as a new flow, so nobody answers it until its flow is taken from a backend that
+/// does not serve (kube-proxy does so too).
+fn keeps_flows(proto: u8, conditions: Conditions) -> bool {
+    proto == TCP || conditions.is_ready() || conditions.is_serving()
 }
 
 /// Who takes new flows: the ready, and if there is none, those that are going but still serve (KEP-1669).

@@ -66,6 +66,10 @@ pub(crate) trait Bench {
     fn send(&mut self, at: Hook, ifindex: u32, bytes: &[u8], tunnel: Option<Tunnel>) -> (Seen, Vec<u8>);
     /// Evicts a row of `HALFOPEN`, which must be there.
     fn evict(&mut self, key: &FlowKey);
+    /// Until TCP sends again what nobody answers: a second.
+    fn wait(&mut self) {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
 }
 
 /// The same bench in IPv6.
@@ -88,6 +92,10 @@ impl<B: Bench> Bench for Six<B> {
 
     fn evict(&mut self, key: &FlowKey) {
         self.0.evict(key);
+    }
+
+    fn wait(&mut self) {
+        self.0.wait();
     }
 }
 
@@ -163,6 +171,10 @@ impl<B: Bench> Test<B> {
 
     pub(crate) fn change(&mut self, change: impl FnOnce(&mut Node)) {
         self.0.change(change);
+    }
+
+    pub(crate) fn wait(&mut self) {
+        self.0.wait();
     }
 
     pub(crate) fn make(text: &str, proto: u8, flags: u8) -> Make {

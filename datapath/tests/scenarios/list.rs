@@ -11,7 +11,7 @@ macro_rules! scenarios {
         node_port_from_outside node_port_from_a_pod node_port_of_a_host_backend node_port_elsewhere
         forwarded_by_another_node overlay_trust spoofing not_ready no_backend unknown_addresses
         ingress_policy egress_policy policy_sees_the_backend policy_precedence policy_by_prefix probes_pass
-        policy_change_stops_a_flow answers_outlive_an_epoch generations a_pod_that_is_replaced a_backend_that_goes
+        policy_change_stops_a_flow answers_outlive_an_epoch generations a_pod_that_is_replaced a_backend_that_goes a_backend_that_does_not_answer
         taken_answers_move_the_port a_host_flow_gives_way a_socket_keeps_its_port host_port_from_everywhere masquerade_leaves_promised_ports masqueraded_ports_differ
         nic_passes_the_hosts_own own_addresses_from_outside fragments_and_nonsense time_to_live
         errors_about_flows errors_about_translated_flows errors_leave_translated ports_run_out some_keep_their_source to_pod_from_the_stack pod_to_overlay_port reopened_connection forged_senders fragments_follow_the_first fragments_leave_the_node fragments_of_a_refused_packet overlay_over_either_family

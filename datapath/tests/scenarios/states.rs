@@ -63,6 +63,28 @@ pub(crate) fn a_backend_that_goes<T: Bench>() {
     t.tcp(THERE.0, THERE.1, ACK).gives(node2(VNI_POD), "10.244.1.2:1 > 10.244.2.2:8080");
 }
 
+/// A backend is lost, and its service knows others: SYNs that come again ask the service, and late answers are nobody's. Who
+/// has answered keeps its connection.
+pub(crate) fn a_backend_that_does_not_answer<T: Bench>() {
+    let mut t = Test::<T>::new();
+    let lost = |t: &mut Test<T>, port: u16| {
+        let text = format!("10.244.1.2:{port} > 10.96.0.20:80");
+        t.tcp(From::Pod(A), &text, SYN).gives(node2(VNI_POD), &format!("10.244.1.2:{port} > 10.244.2.2:8080"));
+        text
+    };
+    t.change(|node| service(node, 20, "10.96.0.20:80", TCP, &[("10.244.2.2:8080", 0, 2)]));
+    let (silent, answered) = (lost(&mut t, 1), lost(&mut t, 2));
+    let there = From::Overlay("172.31.0.12");
+    t.tcp(there, "10.244.2.2:8080 > 10.244.1.2:2", SYN_ACK).gives(Seen::Pod(A), "10.96.0.20:80 > 10.244.1.2:2");
+    t.change(|node| service(node, 21, "10.96.0.20:80", TCP, &[("10.244.1.3:8080", POD_B, 1)]));
+    t.wait();
+    t.tcp(From::Pod(A), &silent, SYN).gives(Seen::Pod(B), "10.244.1.2:1 > 10.244.1.3:8080");
+    t.tcp(From::Pod(B), "10.244.1.3:8080 > 10.244.1.2:1", SYN_ACK).gives(Seen::Pod(A), "10.96.0.20:80 > 10.244.1.2:1");
+    t.tcp(there, "10.244.2.2:8080 > 10.244.1.2:1", SYN_ACK).gives(Seen::Pod(A), "10.244.2.2:8080 > 10.244.1.2:1");
+    t.tcp(From::Pod(A), &silent, ACK).gives(Seen::Pod(B), "10.244.1.2:1 > 10.244.1.3:8080");
+    t.tcp(From::Pod(A), &answered, SYN).gives(node2(VNI_POD), "10.244.1.2:2 > 10.244.2.2:8080");
+}
+
 /// Two services with one backend, from the same source port: the answers must be told apart.
 pub(crate) fn taken_answers_move_the_port<T: Bench>() {
     let mut t = Test::<T>::new();

@@ -128,6 +128,24 @@ fn an_expired_flow_is_new() {
     t.tcp(THERE.0, THERE.1, ACK).gives(Seen::Pod(B), "10.244.1.2:1 > 10.244.1.3:9090");
 }
 
+/// What the network doubles goes where the first one went.
+#[test]
+fn a_syn_is_sent_again_after_a_second() {
+    let mut t = Test::<Model>::new();
+    let other = |t: &mut Test<Model>, id| {
+        t.change(|node| service(node, id, "10.96.0.20:80", TCP, &[(&format!("10.244.1.3:{id}"), POD_B, 1)]));
+    };
+    other(&mut t, 20);
+    t.tcp(From::Pod(A), "10.244.1.2:1 > 10.96.0.20:80", SYN).gives(Seen::Pod(B), "10.244.1.2:1 > 10.244.1.3:20");
+    other(&mut t, 21);
+    for _ in 0..4 {
+        t.change(|node| node.now += HZ / 10);
+        t.tcp(From::Pod(A), "10.244.1.2:1 > 10.96.0.20:80", SYN).gives(Seen::Pod(B), "10.244.1.2:1 > 10.244.1.3:20");
+    }
+    t.change(|node| node.now += HZ / 10);
+    t.tcp(From::Pod(A), "10.244.1.2:1 > 10.96.0.20:80", SYN).gives(Seen::Pod(B), "10.244.1.2:1 > 10.244.1.3:21");
+}
+
 /// Who is given the reply key of a flow that is over must not get what the old one still sends.
 #[test]
 fn a_key_that_changes_hands_ends_the_old_flow() {
