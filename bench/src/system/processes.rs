@@ -1,5 +1,5 @@
 //! Processes as /proc shows them.
-use std::fs;
+use std::{fs, thread, time::Duration};
 
 use anyhow::Context as _;
 
@@ -37,9 +37,17 @@ impl Role {
     }
 }
 
-/// The child of a process that runs this subcommand.
+/// The child of a process that runs this subcommand. Asked more than once: the kernel leaves children out of its list while
+/// another one ends (proc(5)), such as what a killed process leaves to its parent.
 pub(crate) fn child(parent: i32, role: Role) -> Option<i32> {
-    children(parent).into_iter().find(|pid| subcommand(*pid).as_deref() == Some(role.name()))
+    let found = || children(parent).into_iter().find(|pid| subcommand(*pid).as_deref() == Some(role.name()));
+    (0..100).find_map(|_| {
+        let pid = found();
+        if pid.is_none() {
+            thread::sleep(Duration::from_millis(10));
+        }
+        pid
+    })
 }
 
 /// Children of a process's first thread: supervisor and node-init have no other that starts any.
