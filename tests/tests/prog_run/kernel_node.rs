@@ -233,6 +233,11 @@ impl Bench for KernelNode {
     fn evict(&mut self, key: &FlowKey) {
         rows::remove(self.maps(), map::HALFOPEN.name, key);
     }
+
+    fn wait(&mut self) {
+        let jiffies = u64::from(self.node.settings.jiffies_per_second);
+        rows::age(self.maps(), jiffies);
+    }
 }
 
 /// `TC_ACT_UNSPEC`: programs of others behind ours see the packet too.

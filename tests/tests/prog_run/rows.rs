@@ -10,7 +10,10 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, lpm_trie::Key},
 };
 use datapath::sim::{Lpm, Node};
-use zerocopy::{Immutable, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// Bytes of a flow's row.
+const VALUE: usize = size_of::<FlowValue>();
 
 /// A table row as bytes.
 fn raw<const N: usize>(value: &(impl IntoBytes + Immutable)) -> [u8; N] {
@@ -33,14 +36,13 @@ pub(crate) fn write(ebpf: &mut Ebpf, node: &Node) {
     array(ebpf, map::CONFIG.name, [(0, raw::<64>(&config))].into_iter());
 }
 
-/// Tables that say something by their number of rows, all of this many: the scenarios' ids are small.
+/// Arrays that hold a node's state, all of `ROWS` rows: the scenarios' ids are small.
 pub(crate) const ARRAYS: [MapSpec; 7] =
     [map::POD, map::NODES, map::SLOTS, map::BACKENDS, map::POD_FLOWS, map::BUCKETS, map::REPLIES];
 pub(crate) const ROWS: u32 = 512;
 
 /// As after a load: what [`write`] does not write whole is emptied.
 pub(crate) fn clear(ebpf: &mut Ebpf) {
-    const VALUE: usize = size_of::<FlowValue>();
     array(ebpf, map::POD.name, (0..ROWS).map(|row| (row, [0_u8; 88])));
     array(ebpf, map::NODES.name, (0..ROWS).map(|row| (row, [0_u8; 64])));
     array(ebpf, map::SLOTS.name, (0..ROWS).map(|row| (row, [0_u8; 4])));
@@ -55,9 +57,19 @@ pub(crate) fn clear(ebpf: &mut Ebpf) {
 
 /// Takes a row out of a table of flows.
 pub(crate) fn remove(ebpf: &mut Ebpf, name: &str, key: &FlowKey) {
-    const VALUE: usize = size_of::<FlowValue>();
     let mut table: HashMap<_, [u8; 40], [u8; VALUE]> = ebpf.map_mut(name).unwrap().try_into().unwrap();
     table.remove(&raw::<40>(key)).unwrap();
+}
+
+/// Half-open flows began so much earlier: the kernel's clock is not ours to set.
+pub(crate) fn age(ebpf: &mut Ebpf, jiffies: u64) {
+    let mut table: HashMap<_, [u8; 40], [u8; VALUE]> = ebpf.map_mut(map::HALFOPEN.name).unwrap().try_into().unwrap();
+    let rows: Vec<_> = table.iter().map(Result::unwrap).collect();
+    for (key, bytes) in rows {
+        let mut value = FlowValue::read_from_bytes(&bytes).unwrap();
+        value.created -= jiffies;
+        table.insert(key, raw::<VALUE>(&value), 0).unwrap();
+    }
 }
 
 fn hash<K: Pod + PartialEq, V: Pod>(ebpf: &mut Ebpf, name: &str, rows: impl Iterator<Item = (K, V)>) {

@@ -53,6 +53,10 @@ impl Bench for Written {
     fn evict(&mut self, key: &FlowKey) {
         self.kernel.evict(key);
     }
+
+    fn wait(&mut self) {
+        self.kernel.wait();
+    }
 }
 
 impl Written {
@@ -157,6 +161,10 @@ impl Bench for Elsewhere {
 
     fn evict(&mut self, key: &FlowKey) {
         self.0.evict(key);
+    }
+
+    fn wait(&mut self) {
+        self.0.wait();
     }
 
     fn send(&mut self, at: Hook, ifindex: u32, bytes: &[u8], tunnel: Option<Tunnel>) -> (Seen, Vec<u8>) {
